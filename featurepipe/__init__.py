@@ -1,0 +1,32 @@
+"""featurepipe: frozen ImageNet features, classical heads, an honest leaderboard."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from featurepipe.features.store import FeatureStore
+    from featurepipe.workflows import extract, fit, predict, report
+
+__all__ = ["FeatureStore", "__version__", "extract", "fit", "predict", "report"]
+
+_HOMES = {
+    "FeatureStore": "featurepipe.features.store",
+    "extract": "featurepipe.workflows",
+    "fit": "featurepipe.workflows",
+    "predict": "featurepipe.workflows",
+    "report": "featurepipe.workflows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Public names load on first use, so that `import featurepipe` stays light.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'featurepipe' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

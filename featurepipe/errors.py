@@ -1,0 +1,109 @@
+"""Every error that featurepipe raises on purpose.
+
+::
+
+    FeaturepipeError
+    ├── UsageError             options that contradict each other or cannot be read
+    │   └── UnknownNameError   a backbone, head, view, run … that does not exist
+    ├── ManifestError          images or labels that cannot be used
+    ├── SplitError             a split that cannot be made or no longer fits
+    ├── ImageError             one image that cannot be read (its row is `refused`)
+    ├── WeightsError           weights that are missing, unreachable or do not fit
+    ├── ExtractionError        an extraction that cannot go on
+    ├── StoreError             a feature store that cannot be used
+    │   └── StoreMismatchError a store that was made otherwise
+    ├── FitError               a head that cannot be fitted
+    ├── RunError               a saved run that cannot be used
+    └── WorkspaceError         a workspace that cannot be used
+        └── WorkspaceLockedError  … because another process writes to it
+
+The text of each says what failed with the value, what was expected, and what
+to do. The command line prints it in one line and exits with 1.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FeaturepipeError(Exception):
+    """Base of every error that featurepipe raises on purpose."""
+
+
+class UsageError(FeaturepipeError):
+    """Options that contradict each other or cannot be read."""
+
+
+class UnknownNameError(UsageError):
+    """A name that does not exist, with the nearest one that does.
+
+    Parameters
+    ----------
+    kind : str
+        What the name names, such as ``"backbone"``.
+    name : str
+        The name as given.
+    known : iterable of str
+        The names that exist.
+    hint : str, optional
+        What to do, a full sentence.
+
+    Examples
+    --------
+    >>> str(UnknownNameError("backbone", "resnet5", ["resnet50", "xception"]))
+    "Unknown backbone 'resnet5'. Did you mean 'resnet50'?"
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+        if nearest:
+            advice = f"Did you mean {nearest[0]!r}?"
+        elif known:
+            advice = f"Expected one of: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
+        else:
+            advice = "There is none yet."
+        super().__init__(f"Unknown {kind} {name!r}. {advice} {hint}".rstrip())
+
+
+class ManifestError(FeaturepipeError):
+    """Images or labels that cannot be used."""
+
+
+class SplitError(FeaturepipeError):
+    """A split that cannot be made or no longer fits the images."""
+
+
+class ImageError(FeaturepipeError):
+    """One image that cannot be read; the text is the reason kept in its row."""
+
+
+class WeightsError(FeaturepipeError):
+    """Weights that are missing, unreachable or do not fit the backbone."""
+
+
+class ExtractionError(FeaturepipeError):
+    """An extraction that cannot go on."""
+
+
+class StoreError(FeaturepipeError):
+    """A feature store that cannot be used: truncated, foreign, incomplete."""
+
+
+class StoreMismatchError(StoreError):
+    """A feature store that was made otherwise than is asked for now."""
+
+
+class FitError(FeaturepipeError):
+    """A head that cannot be fitted."""
+
+
+class RunError(FeaturepipeError):
+    """A saved run that cannot be used."""
+
+
+class WorkspaceError(FeaturepipeError):
+    """A workspace that cannot be used."""
+
+
+class WorkspaceLockedError(WorkspaceError):
+    """A workspace that another process is writing to."""

@@ -1,0 +1,1 @@
+"""Heads and networks, their calibration and their files."""
