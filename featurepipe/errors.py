@@ -14,8 +14,11 @@
     │   └── StoreMismatchError a store that was made otherwise
     ├── FitError               a head that cannot be fitted
     ├── RunError               a saved run that cannot be used
-    └── WorkspaceError         a workspace that cannot be used
-        └── WorkspaceLockedError  … because another process writes to it
+    ├── WorkspaceError         a workspace that cannot be used
+    └── WriteError             a file that cannot be written
+        ├── LockedError        … since another process writes to it
+        ├── NotWritableError   … for want of permission
+        └── DiskFullError      … for want of room
 
 The text of each says what failed with the value, what was expected, and what
 to do. The command line prints it in one line and exits with 1.
@@ -105,5 +108,17 @@ class WorkspaceError(FeaturepipeError):
     """A workspace that cannot be used."""
 
 
-class WorkspaceLockedError(WorkspaceError):
-    """A workspace that another process is writing to."""
+class WriteError(FeaturepipeError):
+    """A file that cannot be written."""
+
+
+class LockedError(WriteError):
+    """A file or folder that another process is writing to."""
+
+
+class NotWritableError(WriteError):
+    """A file or folder that may not be written to."""
+
+
+class DiskFullError(WriteError):
+    """No room left to write; what was complete before is kept."""

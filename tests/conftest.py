@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pictures import ColourMean
+
 # One process a core is enough: keep native libraries from multiplying threads.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -24,3 +26,16 @@ def pytest_collection_modifyitems(items):
 def shared() -> Path:
     """Folder of real images and weights; tests that use it carry the mark `shared`."""
     return SHARED
+
+
+@pytest.fixture
+def colour_mean(monkeypatch):
+    """Every recipe's engine is a `ColourMean`: the whole of featurepipe without Keras."""
+    engines = []
+
+    def open_engine(backbone, weights, *, size, pooling, batch_size):
+        engines.append(ColourMean((size, size)))
+        return engines[-1]
+
+    monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)
+    return engines

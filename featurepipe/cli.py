@@ -1,0 +1,440 @@
+"""The command line: parse, call one workflow, turn errors into exit codes.
+
+Nothing heavy is imported here: each command imports its workflow when it runs.
+"""
+
+import functools
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+import featurepipe
+from featurepipe.errors import FeaturepipeError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_INTERRUPTED = (
+    "Interrupted. What was done stays done; run the same command again to go on from there."
+)
+
+
+class _Names(click.ParamType):
+    """Comma-separated names."""
+
+    name = "NAME,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command."""
+    for option in reversed(
+        (
+            click.option(
+                "--workspace",
+                type=click.Path(file_okay=False, path_type=Path),
+                default=Path(),
+                show_default="the current folder",
+                help="Folder of the manifest, stores, splits, runs and reports.",
+            ),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+                         help="Seed of everything random."),
+            click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+            click.option("--quiet", is_flag=True, help="Say nothing but warnings and errors."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+
+    @functools.wraps(command)
+    def with_talk(*, quiet: bool, **options: Any) -> Any:
+        _talk_to_stderr(logging.WARNING if quiet else logging.INFO)
+        return command(**options)
+
+    return with_talk
+
+
+def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what the labels are."""
+    for option in reversed(
+        (
+            click.option("--attributes", type=_Names(), default=(),
+                         help="What the parts of the folder names, or which columns of the table, "
+                         "say of an image: color,category for folders like black_dress/."),
+            click.option("--labels", type=click.Path(path_type=Path),
+                         help="CSV or Parquet table with a path column and one column an "
+                         "attribute (or columns attribute=class of 0 and 1)."),
+            click.option("--group", metavar="COLUMN",
+                         help="Column of the table whose rows of one value never part between "
+                         "train and test."),
+            click.option("--label-separator", show_default="|",
+                         help="What parts several labels in one cell of the table."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: featurepipe extract FOLDER --backbone xception",
+)
+@click.version_option(featurepipe.__version__, prog_name="featurepipe")
+def cli() -> None:
+    r"""Tell how far frozen ImageNet features plus a classical head get you.
+
+    \b
+    featurepipe extract dataset/ --backbone xception   images -> cached features
+    featurepipe fit --head bagged-sgd                  features -> fitted heads
+    featurepipe report                                 runs -> leaderboard.csv
+    featurepipe predict new/*.jpg --top 5              images -> classes
+    """
+
+
+@cli.command()
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--backbone",
+    type=_Names(),
+    default="xception",
+    show_default=True,
+    help="One or more backbones; see --list-backbones.",
+)
+@click.option("--list-backbones", is_flag=True, help="List every backbone and stop.")
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    metavar="imagenet|random|PATH",
+    help="Weights; PATH is .h5, .weights.h5 or .keras.",
+)
+@click.option(
+    "--pooling",
+    default="avg",
+    show_default=True,
+    metavar="avg|max|LAYER",
+    help="How the last feature map becomes one row; or a layer's own output.",
+)
+@click.option(
+    "--view",
+    default="rgb",
+    show_default=True,
+    metavar="rgb|grey",
+    help="What of the image the backbone is shown.",
+)
+@click.option(
+    "--size",
+    "size_px",
+    type=click.IntRange(1),
+    metavar="PX",
+    help="Side of the picture shown to the backbone  [default: the backbone's own]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Images embedded, and committed, at once.",
+)
+@click.option("--retry-refused", is_flag=True, help="Try refused images again.")
+@click.option("--strict", is_flag=True, help="Fail if any image is refused.")
+@_labels
+@_common
+def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
+    r"""Run backbones over the images below SOURCE and cache their features.
+
+    SOURCE is a folder (its sub-folders are the labels) or a CSV or Parquet
+    table. It is remembered: the next time only what is new or changed is
+    extracted. With no source remembered, the current folder serves.
+
+    \b
+    Examples:
+      featurepipe extract dataset/ --backbone xception
+      featurepipe extract dataset/ --attributes color,category
+      featurepipe extract images/ --labels labels.csv --group patient
+      featurepipe extract --backbone resnet50,inception_v3
+      featurepipe extract --backbone mobilenet_v2 --weights mine.weights.h5 --view grey
+    """
+    if list_backbones:
+        _list_backbones(as_json)
+        return
+    from featurepipe import workflows
+
+    done = workflows.extract(**options)
+    if as_json:
+        _print_json([extraction.as_dict() for extraction in done])
+        return
+    for extraction in done:
+        click.echo(extraction.in_words())
+
+
+@cli.command()
+@click.option(
+    "--backbone",
+    type=_Names(),
+    default=(),
+    show_default="all with features",
+    help="Backbones to fit heads on; each gives a run of its own.",
+)
+@click.option(
+    "--head",
+    default="bagged-sgd",
+    show_default=True,
+    metavar="bagged-sgd|logistic",
+    help="The classical head.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["per-attribute", "multi-label"]),
+    default="per-attribute",
+    show_default=True,
+    help="One head an attribute, or one OneVsRest head over all labels.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Choice(["sigmoid", "isotonic", "temperature", "none"]),
+    default="temperature",
+    show_default=True,
+    help="How scores become probabilities; fitted on training rows only.",
+)
+@click.option(
+    "--variance-threshold",
+    default="1%",
+    show_default=True,
+    metavar="N%|VARIANCE",
+    help="Drop features below this share of the mean variance, or this variance.",
+)
+@click.option("--test-size", type=float, help="Share of the images to test on  [default: 0.2]")
+@click.option(
+    "--hold-out",
+    multiple=True,
+    metavar="COMBINATION",
+    help="Combination, such as black_dress, that training never sees; repeatable.",
+)
+@click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
+@click.option(
+    "--jobs",
+    "n_jobs",
+    type=int,
+    default=-1,
+    show_default="all cores",
+    help="Processor cores to use.",
+)
+@_labels
+@_common
+def fit(as_json: bool, **options: Any) -> None:
+    r"""Fit heads on the cached features; each backbone gives a run.
+
+    --test-size, --hold-out, --repeats, --group and --seed make a split of the
+    images, or find the same one again; without them the first split serves.
+    --labels and --attributes relabel the images; nothing is extracted again.
+
+    \b
+    Examples:
+      featurepipe fit --head bagged-sgd
+      featurepipe fit --head bagged-sgd --task multi-label
+      featurepipe fit --head logistic --backbone resnet50
+      featurepipe fit --hold-out black_dress
+      featurepipe fit --labels relabelled.csv --repeats 5
+    """
+    from featurepipe import workflows
+
+    # A seed that was given asks for a split; the default does not.
+    source = click.get_current_context().get_parameter_source("seed")
+    if source is click.core.ParameterSource.DEFAULT:
+        options["seed"] = None
+    _print_table(workflows.fit(**options), as_json)
+
+
+@cli.command()
+@_common
+def report(as_json: bool, workspace: Path, seed: int) -> None:
+    r"""Put every run of the workspace on one board: leaderboard.csv.
+
+    One row per run and attribute, and one for `all` (every attribute right).
+    Intervals are of 95 %. An empty cell does not apply.
+
+    \b
+    Examples:
+      featurepipe report
+      featurepipe report --json
+    """
+    from featurepipe import workflows
+    from featurepipe.reports.leaderboard import format_leaderboard
+
+    board = workflows.report(workspace=workspace)
+    if as_json:
+        _print_json(_records(board))
+    else:
+        click.echo(format_leaderboard(board, shutil.get_terminal_size((120, 24)).columns))
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "--run",
+    metavar="NAME",
+    help="Run to predict with  [default: the best selection_accuracy over all attributes]",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Classes to give for each attribute.",
+)
+@click.option("--weights", metavar="PATH", help="Where the run's weights are now.")
+@click.option(
+    "--annotate",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Save copies of the images there with their classes written on.",
+)
+@_common
+def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    r"""Predict the attributes of IMAGES: files, folders or patterns.
+
+    Prints CSV (image, attribute, rank, class, probability, refused) or, with
+    --json, one JSON object a line and image.
+
+    \b
+    Examples:
+      featurepipe predict new/
+      featurepipe predict "new/*.jpg" --top 5 --annotate out/
+      featurepipe predict photo.jpg --run xception-bagged-sgd-1a2b3c --json
+    """
+    from featurepipe import workflows
+
+    answers = workflows.predict(images, **options)
+    if not as_json:
+        click.echo(answers.to_csv(index=False, float_format="%.6g"), nl=False)
+        return
+    for image, rows in answers.groupby("image", sort=False):
+        click.echo(json.dumps(_answer(str(image), rows), ensure_ascii=False))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Check every row's checksum and image.")
+@_common
+def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) -> None:
+    r"""Say in words what a store, split, run, manifest or workspace is.
+
+    \b
+    Examples:
+      featurepipe info .
+      featurepipe info features/xception-imagenet-299-avg-rgb.h5 --verify
+      featurepipe info runs/xception-bagged-sgd-1a2b3c
+    """
+    from featurepipe import descriptions
+
+    facts = descriptions.describe(path, verify=verify, workspace=workspace)
+    if as_json:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name + ':':<18} {value}")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        0 success, 1 a `FeaturepipeError` in one line on stderr, 2 usage, 130 Ctrl-C.
+    """
+    try:
+        cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"\n{_INTERRUPTED}", err=True)
+        return 130
+    except FeaturepipeError as error:
+        click.echo(f"featurepipe: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # Whoever read the results has seen enough; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"featurepipe: {error.strerror or error}{where}", err=True)
+        return 1
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point of the ``featurepipe`` command."""
+    sys.exit(run())
+
+
+def _talk_to_stderr(level: int) -> None:
+    logger = logging.getLogger("featurepipe")
+    logger.setLevel(level)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+
+
+def _list_backbones(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from featurepipe.features.backbones import BACKBONES
+
+    if as_json:
+        _print_json([asdict(spec) for spec in BACKBONES.values()])
+        return
+    click.echo(f"{'backbone':<24}{'size px':>8}{'features':>10}  {'preprocessing':<15}licence")
+    for spec in BACKBONES.values():
+        click.echo(
+            f"{spec.name:<24}{spec.size_px:>8}{spec.n_features:>10}  "
+            f"{spec.preprocessing:<15}{spec.licence}"
+        )
+
+
+def _print_table(table: "pd.DataFrame", as_json: bool) -> None:
+    if as_json:
+        _print_json(_records(table))
+    else:
+        click.echo(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
+
+
+def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    return json.loads(table.to_json(orient="records", double_precision=15))
+
+
+def _answer(image: str, rows: "pd.DataFrame") -> dict[str, Any]:
+    reason = rows["refused"].iloc[0]
+    if reason:
+        return {"image": image, "refused": reason}
+    attributes = {
+        str(attribute): [
+            {"class": name, "probability": probability}
+            for name, probability in zip(best["class"], best["probability"], strict=True)
+        ]
+        for attribute, best in rows.groupby("attribute", sort=False)
+    }
+    return {"image": image, "attributes": attributes}
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,143 @@
+"""What a store, split, run, manifest or workspace is, in words."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from featurepipe.errors import StoreError, WorkspaceError
+from featurepipe.features.store import FeatureStore
+from featurepipe.manifest import Manifest
+from featurepipe.models.bundle import load_run
+from featurepipe.splits import Split
+from featurepipe.workspace import Workspace
+
+
+def describe(
+    path: Path | str, *, verify: bool = False, workspace: Path | str = "."
+) -> dict[str, Any]:
+    """Describe one file or folder of a workspace.
+
+    Parameters
+    ----------
+    path : Path or str
+        A store, split, run, manifest or workspace.
+    verify : bool
+        Whether to check a store's rows: checksums, and images that changed.
+    workspace : Path or str
+        Whose images a store is checked against.
+
+    Returns
+    -------
+    dict of str to Any
+        Facts by name, in the order in which to read them.
+
+    Raises
+    ------
+    StoreError
+        If `verify` finds rows that are damaged or no longer fit their image.
+    WorkspaceError
+        If there is nothing there that featurepipe makes.
+    """
+    path = Path(path)
+    if path.suffix == ".h5":
+        return _describe_store(path, Workspace(workspace), verify)
+    if path.is_dir() and (path / "run.json").is_file():
+        return _describe_run(path)
+    if path.is_dir() and Workspace(path).manifest.is_file():
+        return _describe_workspace(Workspace(path))
+    by_suffix: dict[str, Callable[[Path], dict[str, Any]]] = {
+        ".json": _describe_split,
+        ".parquet": _describe_manifest,
+    }
+    if path.is_file() and path.suffix in by_suffix:
+        return by_suffix[path.suffix](path)
+    raise WorkspaceError(
+        f"{path} is nothing that featurepipe makes. Expected a store (.h5), a split (.json), a "
+        "manifest (.parquet), a folder of a run, or a workspace."
+    )
+
+
+def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any]:
+    with FeatureStore.open(path) as store:
+        key, counts = store.key, store.counts()
+        facts = {
+            "what": "feature store",
+            "path": str(path),
+            "images": len(store),
+            **counts,
+            "features": store.n_features,
+            **{name: value for name, value in key.items() if name != "weights"},
+            "weights": key["weights"],
+            "made by": store.made_by,
+            "images per s": round(store.images_per_s, 2),
+            "size MB": round(path.stat().st_size / 1e6, 1),
+            "refused images": store.refused(),
+        }
+        if verify:
+            facts["verified"] = _verify(store, place)
+        return facts
+
+
+def _verify(store: FeatureStore, place: Workspace) -> str:
+    ids = store.ids
+    damaged = [f"{ids[row]} (checksum)" for row in store.damaged_rows()]
+    manifest = Manifest.load(place.manifest) if place.manifest.is_file() else None
+    known = set(manifest.ids) if manifest else set()
+    changed, missing = [], 0
+    for row in store.rows("done"):
+        if manifest is None or ids[row] not in known:
+            missing += 1
+            continue
+        image = manifest.path(ids[row])
+        data = image.read_bytes() if image.is_file() else b""
+        if hashlib.sha256(data).digest() != store.digests[row].tobytes():
+            changed.append(f"{ids[row]} (image changed)")
+    found = damaged + changed
+    if found:
+        raise StoreError(
+            f"{store.path}: {len(found)} rows are not sound: {', '.join(found[:5])}"
+            f"{', …' if len(found) > 5 else ''}. Changed images are mended by running the same "
+            "featurepipe extract again; for damaged rows delete the file first."
+        )
+    beside = f"; {missing} images are not at hand" if missing else ""
+    return f"{store.counts()['done']} rows: checksums and image digests fit{beside}"
+
+
+def _describe_run(path: Path) -> dict[str, Any]:
+    return {"what": "run", "path": str(path), **load_run(path).info}
+
+
+def _describe_split(path: Path) -> dict[str, Any]:
+    split = Split.load(path)
+    return {
+        "what": "split",
+        "path": str(path),
+        "name": split.name,
+        **split.counts(),
+        "settings": split.settings,
+    }
+
+
+def _describe_manifest(path: Path) -> dict[str, Any]:
+    manifest = Manifest.load(path)
+    classes = {name: list(labels.classes) for name, labels in manifest.labels().items()}
+    return {
+        "what": "manifest",
+        "path": str(path),
+        "images": len(manifest),
+        "below": str(manifest.root),
+        "attributes": classes,
+        "group": manifest.group_column,
+    }
+
+
+def _describe_workspace(place: Workspace) -> dict[str, Any]:
+    return {
+        **_describe_manifest(place.manifest),
+        "what": "workspace",
+        "path": str(place.root),
+        "stores": [path.stem for path in place.stores()],
+        "splits": [path.stem for path in place.splits()],
+        "runs": [path.name for path in place.runs()],
+    }

@@ -1,0 +1,199 @@
+"""Keras as the engine: TensorFlow by default, JAX or PyTorch by `KERAS_BACKEND`."""
+
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.features.backbones import BackboneSpec
+from featurepipe.features.engines.keras_weights import load_weights
+from featurepipe.features.weights import Weights
+
+
+@contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    # TensorFlow's libraries greet on the file descriptor itself, before any
+    # setting of theirs is read.
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _native_stderr_silenced():
+    import keras
+
+GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
+"""Modules of `keras.applications` that build another graph for ImageNet weights."""
+
+
+class KerasEngine:
+    """A backbone of `keras.applications` as one compiled Keras graph.
+
+    uint8 pixels go in; the module's own `preprocess_input`, the backbone and
+    the pooling are parts of the graph. The batch has a fixed size, so that the
+    graph is compiled once.
+
+    A file's weights give the features that `keras.applications` gives with
+    ``weights=PATH``; of EfficientNet's ImageNet weights, these are not those
+    of ``weights="imagenet"``.
+
+    Parameters
+    ----------
+    backbone : BackboneSpec
+    weights : Weights
+    size : int, optional
+        Side of the square input, in pixels; default: the backbone's own.
+    pooling : str
+        ``"avg"``, ``"max"``, or the name of a layer: a map is averaged over its
+        places, a vector is taken as it is.
+    batch_size : int
+        Images computed at once.
+
+    Attributes
+    ----------
+    name : str
+        ``"keras-"`` and the backend.
+    versions : dict of str to str
+        Of Keras and its backend.
+    input_size : (int, int)
+        Height and width of the images.
+    n_features : int
+        Width of the features.
+
+    Raises
+    ------
+    UsageError
+        If the backbone cannot be that small, or the layer's output is neither
+        a map nor a vector.
+    UnknownNameError
+        If there is no such layer.
+    WeightsError
+        If the weights do not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneSpec,
+        weights: Weights,
+        *,
+        size: int | None = None,
+        pooling: str = "avg",
+        batch_size: int = 32,
+    ) -> None:
+        size = backbone.size_px if size is None else size
+        _require_size(backbone, size)
+        network = _build_network(backbone, weights, size, pooling)
+        self._model = _prepend_preprocessing(backbone, network, batch_size)
+        self._batch_size = batch_size
+        self.name = f"keras-{keras.backend.backend()}"
+        self.versions = _versions()
+        self.input_size = (size, size)
+        self.n_features = int(self._model.output_shape[-1])
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features of some images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, 3), uint8
+            RGB in [0, 255]; of `input_size`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_features), float32
+        """
+        features = np.empty((len(images), self.n_features), dtype=np.float32)
+        for start in range(0, len(images), self._batch_size):
+            batch = images[start : start + self._batch_size]
+            full = _pad_batch(batch, self._batch_size)
+            features[start : start + len(batch)] = self._model.predict_on_batch(full)[: len(batch)]
+        return features
+
+
+def _require_size(backbone: BackboneSpec, size: int) -> None:
+    if size < backbone.min_size_px:
+        raise UsageError(
+            f"{backbone.name} cannot be given images of {size} px: expected at least "
+            f"{backbone.min_size_px} px. Its own size is {backbone.size_px} px."
+        )
+
+
+def _build_network(
+    backbone: BackboneSpec, weights: Weights, size: int, pooling: str
+) -> "keras.Model":
+    pooled = pooling in ("avg", "max")
+    # By path wherever the graph allows it: that is the file that was hashed.
+    # By name, Keras picks another file for some sizes of MobileNet.
+    by_name = weights.kind == "imagenet" and backbone.module in GRAPH_FOLLOWS_WEIGHTS
+    constructor = getattr(keras.applications, backbone.constructor)
+    with _seeded(weights.seed), warnings.catch_warnings(action="ignore"):
+        # Pooling is left to the constructor: ConvNeXt normalises after it.
+        network = constructor(
+            weights="imagenet" if by_name else None,
+            include_top=False,
+            input_shape=(size, size, 3),
+            pooling=pooling if pooled else None,
+        )
+    if weights.path is not None and not by_name:
+        load_weights(network, weights.path, backbone.name)
+    return network if pooled else _cut_at(network, pooling)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Draw as `keras.utils.set_random_seed` has it, and disturb no other's draws."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _cut_at(network: "keras.Model", layer_name: str) -> "keras.Model":
+    names = [layer.name for layer in network.layers]
+    if layer_name not in names:
+        hint = f"Or give avg or max; the last layer is {names[-1]!r}."
+        raise UnknownNameError("layer", layer_name, names, hint)
+    output = network.get_layer(layer_name).output
+    if len(output.shape) == 4:
+        output = keras.layers.GlobalAveragePooling2D()(output)
+    elif len(output.shape) != 2:
+        raise UsageError(
+            f"The output of layer {layer_name!r} cannot be pooled: its shape is "
+            f"{tuple(output.shape)}, expected a map (4 axes) or a vector (2 axes)."
+        )
+    return keras.Model(network.input, output)
+
+
+def _prepend_preprocessing(
+    backbone: BackboneSpec, network: "keras.Model", batch_size: int
+) -> "keras.Model":
+    preprocess_input = getattr(keras.applications, backbone.module).preprocess_input
+    pixels = keras.Input(network.input_shape[1:], batch_size=batch_size, dtype="uint8")
+    return keras.Model(pixels, network(preprocess_input(keras.ops.cast(pixels, "float32"))))
+
+
+def _pad_batch(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
+    n_missing = batch_size - len(batch)
+    return np.concatenate([batch, np.repeat(batch[-1:], n_missing, axis=0)]) if n_missing else batch
+
+
+def _versions() -> dict[str, str]:
+    backend = keras.backend.backend()
+    version = getattr(sys.modules.get(backend), "__version__", "unknown")
+    return {"keras": keras.__version__, backend: version}

@@ -1,0 +1,130 @@
+"""Recipe: everything that decides the features of an image."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from featurepipe.errors import StoreMismatchError
+from featurepipe.features.backbones import BackboneSpec, find_backbone
+from featurepipe.features.engines import Engine, open_engine
+from featurepipe.features.views import find_view
+from featurepipe.features.weights import Weights, resolve_weights
+from featurepipe.provenance import differences
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the features of an image; it keys a store.
+
+    Attributes
+    ----------
+    backbone : BackboneSpec
+    weights : Weights
+    size_px : int
+        Side of the square picture that the backbone is shown.
+    pooling : str
+        ``avg``, ``max`` or the name of a layer.
+    view : str
+        What of the image the backbone is shown.
+    """
+
+    backbone: BackboneSpec
+    weights: Weights
+    size_px: int
+    pooling: str
+    view: str
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The recipe as plain values, as stores and runs keep it."""
+        return {
+            "backbone": self.backbone.name,
+            "weights": self.weights.identity(),
+            "size_px": self.size_px,
+            "resize": "pillow-bilinear",
+            "preprocessing": self.backbone.preprocessing,
+            "pooling": self.pooling,
+            "view": self.view,
+            "precision": "float32",
+        }
+
+    @property
+    def store_name(self) -> str:
+        """Name of its store, such as ``xception-imagenet-299-avg-rgb``."""
+        parts = (self.backbone.name, self.weights.file_label, self.size_px, self.pooling, self.view)
+        return "-".join(map(str, parts)).replace("/", "_")
+
+    def open_engine(self, batch_size: int) -> Engine:
+        """Load the backbone, ready to embed batches of `batch_size` images."""
+        return open_engine(
+            self.backbone,
+            self.weights,
+            size=self.size_px,
+            pooling=self.pooling,
+            batch_size=batch_size,
+        )
+
+
+def make_recipe(
+    backbone: str,
+    weights: str = "imagenet",
+    *,
+    size_px: int | None = None,
+    pooling: str = "avg",
+    view: str = "rgb",
+    seed: int = 0,
+) -> Recipe:
+    """Find what the names of a recipe stand for; ImageNet weights are downloaded.
+
+    Parameters
+    ----------
+    backbone, weights, pooling, view : str
+        As on the command line.
+    size_px : int, optional
+        Default: the backbone's own.
+    seed : int
+        Of random weights.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such backbone or view.
+    WeightsError
+        If the weights are missing or cannot be downloaded.
+    """
+    spec = find_backbone(backbone)
+    find_view(view)
+    return Recipe(
+        spec, resolve_weights(weights, spec, seed), size_px or spec.size_px, pooling, view
+    )
+
+
+def repeat_recipe(key: dict[str, Any], weights: str) -> Recipe:
+    """The recipe that a store or run was made with, or the difference.
+
+    Parameters
+    ----------
+    key : dict
+        `Recipe.key` of then.
+    weights : str
+        Where its weights are now.
+
+    Raises
+    ------
+    StoreMismatchError
+        If the weights, or what this version makes of the key, differ.
+    """
+    recipe = make_recipe(
+        key["backbone"],
+        weights,
+        size_px=key["size_px"],
+        pooling=key["pooling"],
+        view=key["view"],
+        seed=key["weights"].get("seed", 0),
+    )
+    found = differences(key, recipe.key)
+    if found:
+        raise StoreMismatchError(
+            f"These would not be the features that the run was trained on: {'; '.join(found)}. "
+            "Name the run's own weights with --weights PATH."
+        )
+    return recipe

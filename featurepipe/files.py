@@ -1,0 +1,115 @@
+"""Files that appear whole or not at all, and have one writer."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from featurepipe.errors import DiskFullError, LockedError, NotWritableError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file beside its place and move it there only once it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file shall be; its folder is made if it is missing.
+
+    Yields
+    ------
+    Path
+        Where to write. On leaving, the file is synced and renamed to `path`;
+        after an error it is removed and whatever stood at `path` still stands.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk has no room left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with disk_full_named(path):
+            yield beside
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+            _sync_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Be the only process that writes to a file or folder.
+
+    The lock is a hidden file beside the file, or inside the folder; the
+    operating system frees it when its process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or a folder that exists.
+
+    Raises
+    ------
+    LockedError
+        If another process holds the lock.
+    NotWritableError
+        If there is no permission to write there.
+    """
+    lock_path = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise LockedError(
+            f"Another featurepipe process is writing to {path}. Wait until it has ended, or "
+            "give another --workspace."
+        ) from None
+    except OSError as error:
+        raise NotWritableError(
+            f"{path} cannot be written to ({error.strerror or error}). Give a folder of yours "
+            "with --workspace."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def disk_full_named(path: Path) -> Iterator[None]:
+    """Turn the operating system's "no space left" into a clear error.
+
+    Raises
+    ------
+    DiskFullError
+        If the block fails since the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        # HDF5 reports the operating system's error in its text only.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full:
+            raise
+        raise DiskFullError(
+            f"The disk is full: {path} could not be written. What was complete before is kept; "
+            "free some space and run the same command again."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable only once the folder is; Windows cannot open folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

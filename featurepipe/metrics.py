@@ -1,0 +1,279 @@
+"""Figures of merit: arrays in, numbers out.
+
+`truth` holds the index of each row's class (intp, 0 to n_classes - 1) or, for
+sets of labels, the indicator (bool, n x n_classes). Every figure of no rows
+is NaN.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+TruthCodes = NDArray[np.intp]
+Indicator = NDArray[np.bool_]
+Probabilities = NDArray[np.float64]
+
+
+def _nan_of_no_rows(figure: Callable[..., float]) -> Callable[..., float]:
+    @wraps(figure)
+    def of_rows(truth: NDArray, *others: NDArray, **options: int) -> float:
+        return float(figure(truth, *others, **options)) if len(truth) else np.nan
+
+    return of_rows
+
+
+@_nan_of_no_rows
+def accuracy(truth: TruthCodes, predicted: TruthCodes) -> float:
+    """Share of the rows whose predicted class is the true one.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples,), intp
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    return metrics.accuracy_score(truth, predicted)
+
+
+@_nan_of_no_rows
+def balanced_accuracy(truth: TruthCodes, predicted: TruthCodes) -> float:
+    """Mean over the classes of the share of their rows that is found.
+
+    Classes without a row are left out.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples,), intp
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    classes = np.unique(truth)
+    return metrics.recall_score(truth, predicted, labels=classes, average="macro")
+
+
+@_nan_of_no_rows
+def macro_f1(truth: NDArray, predicted: NDArray) -> float:
+    """Mean F1 over the classes, ``2 TP / (2 TP + FP + FN)`` each.
+
+    Classes that are neither true nor predicted anywhere are left out.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples,), intp, or (n_samples, n_classes), bool
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if no class is true or predicted.
+    """
+    return metrics.f1_score(truth, predicted, average="macro", zero_division=np.nan)
+
+
+@_nan_of_no_rows
+def top_k_accuracy(truth: TruthCodes, probabilities: Probabilities, *, k: int = 5) -> float:
+    """Share of the rows whose true class is among the `k` most probable.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+    k : int
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where there are no more than `k` classes, since every
+        answer would be right.
+    """
+    n_classes = probabilities.shape[1]
+    if n_classes <= k:
+        return np.nan
+    return metrics.top_k_accuracy_score(truth, probabilities, k=k, labels=np.arange(n_classes))
+
+
+@_nan_of_no_rows
+def log_loss(truth: TruthCodes, probabilities: Probabilities) -> float:
+    """Mean negative natural logarithm of the true class's probability.
+
+    Probabilities are clipped to the machine epsilon of float64 (2.2e-16): a
+    class held for impossible costs 36.04, not infinity.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+        Rows sum to 1.
+
+    Returns
+    -------
+    float
+        In [0, 36.05].
+    """
+    labels = np.arange(probabilities.shape[1])
+    return metrics.log_loss(truth, _summing_to_1(probabilities), labels=labels)
+
+
+@_nan_of_no_rows
+def label_set_log_loss(truth: Indicator, probabilities: Probabilities) -> float:
+    """Mean negative natural logarithm of the true label set's probability.
+
+    The labels count as independent: the sum over the labels of their binary
+    log-losses, clipped as in `log_loss`.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples, n_classes), bool
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+        Each label's own.
+
+    Returns
+    -------
+    float
+        In [0, 36.05 n_classes].
+    """
+    of_truth = np.where(truth, probabilities, 1 - probabilities)
+    return -np.log(np.clip(of_truth, np.finfo(np.float64).eps, None)).sum(axis=1).mean()
+
+
+@_nan_of_no_rows
+def brier(truth: TruthCodes, probabilities: Probabilities) -> float:
+    """Mean over the rows of the summed squared distances from the truth.
+
+    Brier (1950), Verification of forecasts expressed in terms of probability:
+    the multi-class sum, not halved for two classes.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+        Rows sum to 1.
+
+    Returns
+    -------
+    float
+        In [0, 2].
+    """
+    labels = np.arange(probabilities.shape[1])
+    return metrics.brier_score_loss(
+        truth, _summing_to_1(probabilities), labels=labels, scale_by_half=False
+    )
+
+
+@_nan_of_no_rows
+def ece(correct: NDArray[np.bool_], confidence: NDArray[np.float64], *, n_bins: int = 15) -> float:
+    """Expected calibration error of the answers that were given.
+
+    Guo, Pleiss, Sun & Weinberger (2017), On calibration of modern neural
+    networks, eq. 3: rows are sorted into equally wide bins by confidence; the
+    distance between mean confidence and accuracy of each bin is averaged,
+    weighted by the bin's rows. The estimate is biased: upwards for few rows,
+    where a bin's accuracy is noise (a perfectly calibrated head on 100 rows
+    shows about 0.1), and downwards within a bin, where errors of either sign
+    cancel.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_samples,), bool
+        Which answers were right.
+    confidence : ndarray of shape (n_samples,), float64
+        Probability of each given answer, in [0, 1].
+    n_bins : int
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    # Bins are open below and closed above, as in the paper; 0 joins the first.
+    bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=n_bins)
+    return np.abs(gaps).sum() / len(correct)
+
+
+@_nan_of_no_rows
+def subset_accuracy(truth: Indicator, predicted: Indicator) -> float:
+    """Share of the rows whose whole set of labels is right.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples, n_classes), bool
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    return (truth == predicted).all(axis=1).mean()
+
+
+@_nan_of_no_rows
+def label_accuracy(truth: Indicator, predicted: Indicator) -> float:
+    """Share of the single yes-or-no answers that are right: 1 - Hamming loss.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples, n_classes), bool
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
+    return 1 - metrics.hamming_loss(truth, predicted)
+
+
+@_nan_of_no_rows
+def micro_f1(truth: Indicator, predicted: Indicator) -> float:
+    """F1 over all yes-or-no answers together, ``2 TP / (2 TP + FP + FN)``.
+
+    Parameters
+    ----------
+    truth, predicted : ndarray of shape (n_samples, n_classes), bool
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if no label is true or predicted.
+    """
+    return metrics.f1_score(truth, predicted, average="micro", zero_division=np.nan)
+
+
+@_nan_of_no_rows
+def mean_average_precision(truth: Indicator, probabilities: Probabilities) -> float:
+    """Mean over the labels of their average precision.
+
+    scikit-learn's step-wise, uninterpolated average precision. Labels that no
+    row has are left out.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples, n_classes), bool
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+        Only their order within a label counts.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN if no row has a label.
+    """
+    present = np.flatnonzero(truth.any(axis=0))
+    if not len(present):
+        return np.nan
+    return np.mean(
+        [metrics.average_precision_score(truth[:, c], probabilities[:, c]) for c in present]
+    )
+
+
+def _summing_to_1(probabilities: Probabilities) -> Probabilities:
+    # Rows that come of float32 features sum to 1 within its rounding only; to
+    # scikit-learn that is a mistake worth a warning.
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -1,0 +1,510 @@
+"""Heads that read features: one an attribute, or one over all labels."""
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from featurepipe.errors import FitError, UnknownNameError
+from featurepipe.manifest import Labels
+from featurepipe.models.calibration import CALIBRATIONS, Calibrator, fit_calibrator
+from featurepipe.models.registry import build_head, build_variance_threshold, find_head
+from featurepipe.predictions import TASKS, normalized
+from featurepipe.splits import inner_folds
+
+logger = logging.getLogger(__name__)
+
+ALL_LABELS = "all labels"
+LEAST_IMAGES_A_CLASS = 2
+
+Features = NDArray[np.floating]
+Probabilities = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What is fitted, and how.
+
+    Attributes
+    ----------
+    head : str
+        A key of `featurepipe.models.registry.HEADS`.
+    task : {"per-attribute", "multi-label"}
+        One head an attribute, or one OneVsRest head over all labels.
+    calibrate : {"sigmoid", "isotonic", "temperature", "none"}
+        How decision scores become probabilities. Temperature had the lowest
+        log-loss of held-out rows on every set of exclusive classes measured,
+        and was level with sigmoid on sets of labels.
+    variance_threshold : str
+        ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
+    seed : int
+        Random state of folds and heads.
+    n_folds : int
+        Inner folds; what calibrates and selects is measured on these.
+
+    Raises
+    ------
+    UsageError
+        If a name does not exist or the threshold cannot be read.
+    """
+
+    head: str = "bagged-sgd"
+    task: str = "per-attribute"
+    calibrate: str = "temperature"
+    variance_threshold: str = "1%"
+    seed: int = 0
+    n_folds: int = 5
+
+    def __post_init__(self) -> None:
+        find_head(self.head)
+        build_variance_threshold(self.variance_threshold)
+        if self.task not in TASKS:
+            raise UnknownNameError("task", self.task, TASKS)
+        if self.calibrate not in CALIBRATIONS:
+            raise UnknownNameError("calibration", self.calibrate, CALIBRATIONS)
+
+
+@dataclass(frozen=True)
+class Head:
+    """One fitted estimator and what makes probabilities of its scores.
+
+    Attributes
+    ----------
+    estimator : Pipeline or None
+        None if its rows left nothing to tell apart.
+    learnt : ndarray of shape (n_learnt,), intp
+        Columns of the classes that the estimator tells apart.
+    constant : ndarray of shape (n_classes,), float64
+        Probability of the other classes: 1 if every row had the class, else 0.
+    exclusive : bool
+        True if every image has exactly one class.
+    calibrator : Calibrator or None
+        None leaves the estimator's own probabilities.
+    """
+
+    estimator: Pipeline | None
+    learnt: Rows
+    constant: Probabilities
+    exclusive: bool
+    calibrator: Calibrator | None = None
+
+    def decision_scores(self, X: Features) -> NDArray[np.float64]:
+        """How much speaks for each class.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            NaN for classes that the estimator does not know.
+        """
+        scores = np.full((len(X), len(self.constant)), np.nan)
+        if self.estimator is not None and len(X):
+            of_learnt = self.estimator.decision_function(X).reshape(len(X), -1)
+            # scikit-learn scores two exclusive classes by one number.
+            if self.exclusive and len(self.learnt) == 2:
+                of_learnt = of_learnt * [-1, 1]
+            scores[:, self.learnt] = of_learnt
+        return scores
+
+    def predict_proba(self, X: Features) -> Probabilities:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            In [0, 1]; rows sum to 1, to the precision of `X`, if the classes are
+            exclusive.
+        """
+        probabilities = np.tile(self.constant, (len(X), 1))
+        if self.estimator is None or not len(X):
+            return probabilities
+        if self.calibrator is None:
+            probabilities[:, self.learnt] = self._own_probabilities(X)
+        else:
+            scores = self.decision_scores(X)[:, self.learnt]
+            probabilities[:, self.learnt] = self.calibrator.predict_proba(scores)
+        return probabilities
+
+    def _own_probabilities(self, X: Features) -> Probabilities:
+        assert self.estimator is not None
+        # OneVsRest over a single label also gives the probability of its absence.
+        own = self.estimator.predict_proba(X)[:, -len(self.learnt) :]
+        return own.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """The fitted heads of one run.
+
+    Attributes
+    ----------
+    task : {"per-attribute", "multi-label"}
+    classes : dict of str to tuple of str
+        The classes of each attribute, in the order of the columns.
+    exclusive : dict of str to bool
+        Whether an image has exactly one class of an attribute.
+    heads : dict of str to Head
+        By attribute; in the multi-label task one, over the labels of all
+        attributes in their order.
+    """
+
+    task: str
+    classes: dict[str, tuple[str, ...]]
+    exclusive: dict[str, bool]
+    heads: dict[str, Head]
+
+    def predict(self, X: Features) -> dict[str, Probabilities]:
+        """Raw probabilities, as `featurepipe.predictions.Predictions.scores` has them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, n_classes), float64
+            For each attribute.
+        """
+        of_heads = {name: head.predict_proba(X) for name, head in self.heads.items()}
+        return _by_attribute(self.task, self.classes, of_heads)
+
+    def answer(self, X: Features) -> dict[str, tuple[tuple[str, ...], Probabilities]]:
+        """Classes of each attribute and their probabilities, as a person is told them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_features)
+
+        Returns
+        -------
+        dict of str to tuple of (classes, ndarray of shape (n_samples, n_classes), float64)
+            Rows of exclusive attributes sum to 1.
+        """
+        return {
+            name: (self.classes[name], normalized(scores) if self.exclusive[name] else scores)
+            for name, scores in self.predict(X).items()
+        }
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What one head is fitted to answer."""
+
+    name: str
+    rows: Rows
+    truth: NDArray[np.bool_]
+    exclusive: bool
+
+    def strata(self, n_folds: int) -> Rows:
+        if self.exclusive:
+            return self.truth.argmax(axis=1)
+        _, sets, counts = np.unique(self.truth, axis=0, return_inverse=True, return_counts=True)
+        # Sets too rare to be in every fold are spread as one.
+        return np.where(counts[sets] < n_folds, len(counts), sets)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What the head of one fold says of the rows that it was not fitted on."""
+
+    rows: Rows
+    head: Head
+    values: NDArray[np.float64]
+
+
+_Job = Callable[[], tuple[str, Head | _HeldOut]]
+
+
+# One BLAS thread in each of ours: more would contend, and round differently.
+@threadpool_limits.wrap(limits=1)
+def fit_heads(
+    X: Features,
+    labels: dict[str, Labels],
+    groups: NDArray[np.intp],
+    settings: HeadSettings,
+    *,
+    n_jobs: int = -1,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[HeadModel, dict[str, Probabilities]]:
+    """Fit heads on training rows, and predict these out of fold.
+
+    Each head is fitted once on all rows and once for every inner fold; the
+    scores of the rows that a fold holds out calibrate the head. The result does
+    not depend on `n_jobs`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_train, n_features), float32 or float64
+        Features, finite.
+    labels : dict of str to Labels
+        The truth for each attribute. In the per-attribute task an image without
+        a label is left out of that attribute's head; in the multi-label task
+        images without a label of every attribute are left out.
+    groups : ndarray of shape (n_train,), intp
+        Rows of one group are never on both sides of a fold.
+    settings : HeadSettings
+    n_jobs : int
+        Threads; -1: one a processor core.
+    progress : callable, optional
+        Called with the numbers of fits done and of all fits.
+
+    Returns
+    -------
+    model : HeadModel
+    out_of_fold : dict of str to ndarray of shape (n_train, n_classes), float64
+        Raw probabilities of the training rows by heads, and calibrated by
+        curves, that were fitted without them; rows that were left out are
+        predicted by the final heads, which never saw them either.
+
+    Raises
+    ------
+    FitError
+        If features are not finite, no feature varies enough, or an attribute
+        has fewer than two classes or a class with a single image.
+    """
+    _check_features(X)
+    questions = _make_questions(labels, settings.task)
+    held_out, heads = _run_fits(X, groups, questions, settings, n_jobs, progress)
+    out_of_fold = {}
+    for question in questions:
+        name = question.name
+        if settings.calibrate != "none":
+            heads[name] = _calibrated(heads[name], question, held_out[name], settings.calibrate)
+        out_of_fold[name] = _unseen_probabilities(
+            X, heads[name], question, held_out[name], settings.calibrate
+        )
+    classes = {name: of_attribute.classes for name, of_attribute in labels.items()}
+    exclusive = {name: of_attribute.exclusive for name, of_attribute in labels.items()}
+    model = HeadModel(settings.task, classes, exclusive, heads)
+    return model, _by_attribute(settings.task, classes, out_of_fold)
+
+
+def _make_questions(labels: dict[str, Labels], task: str) -> list[_Question]:
+    if task == "per-attribute":
+        rows_of = {name: np.flatnonzero(each.labelled) for name, each in labels.items()}
+    else:
+        everywhere = np.all([each.labelled for each in labels.values()], axis=0)
+        rows_of = dict.fromkeys(labels, np.flatnonzero(everywhere))
+        if n_left_out := np.count_nonzero(~everywhere):
+            logger.info(
+                "Left out %d of %d training images: they lack a label of some attribute.",
+                n_left_out,
+                len(everywhere),
+            )
+    questions = [
+        _Question(name, rows_of[name], each.indicator[rows_of[name]], each.exclusive)
+        for name, each in labels.items()
+    ]
+    for question in questions:
+        _check_question(question, labels[question.name].classes)
+    if task == "per-attribute":
+        return questions
+    truth = np.hstack([question.truth for question in questions])
+    return [_Question(ALL_LABELS, questions[0].rows, truth, exclusive=False)]
+
+
+def _check_features(X: Features) -> None:
+    is_finite = np.isfinite(X).all(axis=1)
+    if not is_finite.all():
+        raise FitError(
+            f"{np.count_nonzero(~is_finite)} of {len(X)} training images have features that are "
+            f"not finite (the first is row {is_finite.argmin()}). Expected finite numbers; "
+            "extract their features again."
+        )
+
+
+def _check_question(question: _Question, classes: Sequence[str]) -> None:
+    name, n_rows = question.name, len(question.rows)
+    if not n_rows:
+        raise FitError(
+            f"No training image has a label of attribute {name!r}. Expected at least 2 classes "
+            f"of {LEAST_IMAGES_A_CLASS} images each; check the labels."
+        )
+    n_images = dict(zip(classes, question.truth.sum(axis=0).tolist(), strict=True))
+    if not any(0 < n < n_rows for n in n_images.values()):
+        found = ", ".join(label for label, n in n_images.items() if n) or "none"
+        raise FitError(
+            f"All {n_rows} training images have the same label of attribute {name!r} ({found}). "
+            "Expected at least 2 classes; add images of another, or leave the attribute out."
+        )
+    rare = [label for label, n in n_images.items() if 0 < n < LEAST_IMAGES_A_CLASS]
+    if rare:
+        raise FitError(
+            f"Attribute {name!r} has classes with a single training image: "
+            f"{', '.join(rare[:5])}{', …' if len(rare) > 5 else ''}. Expected at least "
+            f"{LEAST_IMAGES_A_CLASS} a class; add images, or leave these classes out."
+        )
+
+
+def _run_fits(
+    X: Features,
+    groups: NDArray[np.intp],
+    questions: Sequence[_Question],
+    settings: HeadSettings,
+    n_jobs: int,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[dict[str, list[_HeldOut]], dict[str, Head]]:
+    """Every fit of every head, in one pool of threads."""
+    # The final fits take longest: begun first, none of them is waited for alone.
+    jobs: list[_Job] = [partial(_fit_final, X, question, settings) for question in questions]
+    jobs += [
+        partial(_fit_fold, X, question, train, validation, settings)
+        for question in questions
+        for train, validation in inner_folds(
+            question.strata(settings.n_folds),
+            groups[question.rows],
+            settings.n_folds,
+            settings.seed,
+        )
+    ]
+    heads: dict[str, Head] = {}
+    held_out: dict[str, list[_HeldOut]] = {question.name: [] for question in questions}
+    for name, result in _run_jobs(jobs, n_jobs, progress):
+        if isinstance(result, Head):
+            heads[name] = result
+        else:
+            held_out[name].append(result)
+    return held_out, heads
+
+
+def _run_jobs(
+    jobs: Sequence[_Job],
+    n_jobs: int,
+    progress: Callable[[int, int], object] | None,
+) -> list[tuple[str, Head | _HeldOut]]:
+    """What the jobs return, in their order."""
+    results: dict[int, tuple[str, Head | _HeldOut]] = {}
+    # SGD and BLAS release the interpreter's lock, so threads can share the features.
+    pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator_unordered")
+    numbered = (delayed(_run_numbered)(number, job) for number, job in enumerate(jobs))
+    with warnings.catch_warnings():
+        # How many passes there are belongs to the recipe; nobody can change it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for n_done, (number, result) in enumerate(pool(numbered), start=1):
+            results[number] = result
+            if progress is not None:
+                progress(n_done, len(jobs))
+    return [results[number] for number in range(len(jobs))]
+
+
+def _run_numbered(number: int, job: _Job) -> tuple[int, tuple[str, Head | _HeldOut]]:
+    return number, job()
+
+
+def _fit_final(X: Features, question: _Question, settings: HeadSettings) -> tuple[str, Head]:
+    return question.name, _fit_head(X[question.rows], question.truth, question.exclusive, settings)
+
+
+def _fit_fold(
+    X: Features, question: _Question, train: Rows, validation: Rows, settings: HeadSettings
+) -> tuple[str, _HeldOut]:
+    rows, truth = question.rows, question.truth
+    head = _fit_head(X[rows[train]], truth[train], question.exclusive, settings)
+    ask = head.predict_proba if settings.calibrate == "none" else head.decision_scores
+    # The fold's estimator has done its work and would only fill the memory.
+    spent = replace(head, estimator=None)
+    return question.name, _HeldOut(validation, spent, ask(X[rows[validation]]))
+
+
+def _fit_head(
+    X: Features, truth: NDArray[np.bool_], exclusive: bool, settings: HeadSettings
+) -> Head:
+    constant = np.asarray(truth.all(axis=0))
+    learnt = np.flatnonzero(truth.any(axis=0) & ~constant)
+    estimator = None
+    if len(learnt):
+        estimator = build_head(
+            settings.head,
+            n_train_rows=len(X),
+            variance_threshold=settings.variance_threshold,
+            seed=settings.seed,
+            one_vs_rest=not exclusive,
+        )
+        estimator.fit(X, _targets(truth, learnt, exclusive))
+    return Head(estimator, learnt, constant.astype(np.float64), exclusive)
+
+
+def _targets(truth: NDArray[np.bool_], learnt: Rows, exclusive: bool) -> NDArray[np.intp]:
+    if exclusive:
+        return truth.argmax(axis=1)
+    columns = truth[:, learnt].astype(np.intp)
+    return columns.ravel() if len(learnt) == 1 else columns
+
+
+def _calibrated(head: Head, question: _Question, held_out: Sequence[_HeldOut], method: str) -> Head:
+    calibrator = _fit_on_held_out(question, held_out, head.learnt, method)
+    return replace(head, calibrator=calibrator)
+
+
+def _unseen_probabilities(
+    X: Features, head: Head, question: _Question, held_out: Sequence[_HeldOut], method: str
+) -> Probabilities:
+    """Probabilities of every row of `X`, each by what was fitted without it."""
+    probabilities = np.empty((len(X), question.truth.shape[1]))
+    left_out = np.setdiff1d(np.arange(len(X)), question.rows)
+    probabilities[left_out] = head.predict_proba(X[left_out])
+    for fold in held_out:
+        others = [other for other in held_out if other is not fold]
+        probabilities[question.rows[fold.rows]] = _fold_probabilities(
+            question, fold, others, method
+        )
+    return probabilities
+
+
+def _fold_probabilities(
+    question: _Question, fold: _HeldOut, others: Sequence[_HeldOut], method: str
+) -> Probabilities:
+    if method == "none":
+        return fold.values
+    probabilities = np.tile(fold.head.constant, (len(fold.rows), 1))
+    if len(learnt := fold.head.learnt):
+        calibrator = _fit_on_held_out(question, others, learnt, method)
+        probabilities[:, learnt] = calibrator.predict_proba(fold.values[:, learnt])
+    return probabilities
+
+
+def _fit_on_held_out(
+    question: _Question, held_out: Sequence[_HeldOut], columns: Rows, method: str
+) -> Calibrator:
+    scores = np.concatenate([fold.values for fold in held_out])[:, columns]
+    truth = question.truth[np.concatenate([fold.rows for fold in held_out])][:, columns]
+    # A score for a class that the fold's head had never seen says nothing of
+    # the final head, which has seen it.
+    is_usable = ~(np.isnan(scores) & truth).any(axis=1)
+    if question.exclusive:
+        is_usable &= truth.any(axis=1)
+    scores, truth = scores[is_usable], truth[is_usable]
+    if np.isnan(scores).all():
+        raise FitError(
+            f"The head of {question.name!r} cannot be calibrated: each class's training images "
+            "are of one group (identical, or alike in the group column), so that none can be held "
+            "out. Expected classes of two groups or more; add images, or set --calibrate none."
+        )
+    # Classes that a fold's head did not know never win there.
+    scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
+    return fit_calibrator(method, scores, truth, exclusive=question.exclusive)
+
+
+def _by_attribute(
+    task: str, classes: dict[str, tuple[str, ...]], of_heads: dict[str, Probabilities]
+) -> dict[str, Probabilities]:
+    if task == "per-attribute":
+        return {name: of_heads[name] for name in classes}
+    ends = np.cumsum([len(names) for names in classes.values()])
+    return dict(zip(classes, np.split(of_heads[ALL_LABELS], ends[:-1], axis=1), strict=True))

@@ -1,0 +1,209 @@
+"""What a head said about some images: where models and reports meet."""
+
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import RunError
+from featurepipe.files import replacing
+from featurepipe.manifest import Labels
+
+PARTS = ("train", "test", "unseen")
+TASKS = ("per-attribute", "multi-label")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities that one head gave to some images, beside the truth.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_images,), str
+        Image ids.
+    parts : ndarray of shape (n_images,), str
+        ``"train"`` for rows predicted out of fold, ``"test"`` or ``"unseen"``.
+    task : str
+        ``"per-attribute"`` or ``"multi-label"``.
+    labels : dict of str to Labels
+        The truth for each attribute, over all classes that the manifest knows.
+    scores : dict of str to ndarray of shape (n_images, n_classes), float64
+        Raw probabilities for each attribute, in [0, 1]. Rows of an exclusive
+        attribute sum to 1 in the per-attribute task; elsewhere each label has
+        a probability of its own. A class that was never trained has 0.
+    """
+
+    ids: NDArray[np.str_]
+    parts: NDArray[np.str_]
+    task: str
+    labels: dict[str, Labels]
+    scores: dict[str, NDArray[np.float64]]
+
+    def __post_init__(self) -> None:
+        shapes_fit = (
+            self.parts.shape == self.ids.shape == (len(self.ids),)
+            and list(self.labels) == list(self.scores)
+            and all(self.scores[name].shape == _shape(self.labels[name]) for name in self.labels)
+            and all(len(labels) == len(self.ids) for labels in self.labels.values())
+        )
+        if not (shapes_fit and self.task in TASKS and np.isin(self.parts, PARTS).all()):
+            raise ValueError("ids, parts, task, labels and scores do not fit each other")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def probabilities(self, attribute: str) -> NDArray[np.float64]:
+        """Probability of each class of an attribute.
+
+        Parameters
+        ----------
+        attribute : str
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_classes), float64
+            For an exclusive attribute of a multi-label run the labels'
+            probabilities over their sum, uniform where all are 0; else `scores`.
+        """
+        scores = self.scores[attribute]
+        if self.task == "per-attribute" or not self.labels[attribute].exclusive:
+            return scores
+        return normalized(scores)
+
+    def correct(self, attribute: str) -> NDArray[np.bool_]:
+        """Which images' answers are right.
+
+        Parameters
+        ----------
+        attribute : str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), bool
+            Exclusive attribute: the most probable class is the true one. Else:
+            the labels with a probability above 0.5 are exactly the true ones.
+            False where the label is missing.
+        """
+        labels = self.labels[attribute]
+        if labels.exclusive:
+            return self.probabilities(attribute).argmax(axis=1) == labels.codes
+        right = (self.scores[attribute] > 0.5) == labels.indicator
+        return right.all(axis=1) & labels.labelled
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Predictions":
+        """The same for some of the images.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+            Positions or a mask.
+        """
+        return replace(
+            self,
+            ids=self.ids[rows],
+            parts=self.parts[rows],
+            labels={name: labels.take(rows) for name, labels in self.labels.items()},
+            scores={name: scores[rows] for name, scores in self.scores.items()},
+        )
+
+    def select(self, part: str) -> "Predictions":
+        """The images of one part.
+
+        Parameters
+        ----------
+        part : str
+            ``"train"``, ``"test"`` or ``"unseen"``.
+        """
+        return self.take(self.parts == part)
+
+    def save(self, path: Path) -> None:
+        """Write to an ``.npz`` file of plain arrays, whole or not at all.
+
+        Parameters
+        ----------
+        path : Path
+
+        Raises
+        ------
+        DiskFullError
+            If the disk has no room left.
+        """
+        arrays = {
+            "ids": self.ids.astype(np.str_),
+            "parts": self.parts.astype(np.str_),
+            "task": np.array(self.task),
+            "attributes": np.array(list(self.labels), dtype=np.str_),
+        }
+        for position, (name, labels) in enumerate(self.labels.items()):
+            arrays[f"classes_{position}"] = np.array(labels.classes, dtype=np.str_)
+            arrays[f"exclusive_{position}"] = np.array(labels.exclusive)
+            arrays[f"indicator_{position}"] = labels.indicator
+            arrays[f"labelled_{position}"] = labels.labelled
+            arrays[f"scores_{position}"] = self.scores[name]
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : Path
+
+        Raises
+        ------
+        RunError
+            If the file is missing, damaged or another kind of file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls._from_arrays(arrays)
+        # What a damaged archive raises depends on the byte that is damaged.
+        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+            raise RunError(
+                f"The predictions {path} {reason} ({error}). Expected a file that featurepipe "
+                "fit has written; fit the run again."
+            ) from error
+
+    @classmethod
+    def _from_arrays(cls, arrays: np.lib.npyio.NpzFile) -> "Predictions":
+        names = [str(name) for name in arrays["attributes"]]
+        labels = {
+            name: Labels(
+                attribute=name,
+                classes=tuple(str(label) for label in arrays[f"classes_{position}"]),
+                exclusive=bool(arrays[f"exclusive_{position}"]),
+                indicator=arrays[f"indicator_{position}"],
+                labelled=arrays[f"labelled_{position}"],
+            )
+            for position, name in enumerate(names)
+        }
+        scores = {name: arrays[f"scores_{position}"] for position, name in enumerate(names)}
+        return cls(arrays["ids"], arrays["parts"], str(arrays["task"]), labels, scores)
+
+
+def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row over its sum.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_images, n_classes), float64
+        Not negative.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_classes), float64
+        Rows sum to 1; rows of zeros become uniform.
+    """
+    total = scores.sum(axis=1, keepdims=True)
+    uniform = np.full_like(scores, 1 / scores.shape[1])
+    return np.divide(scores, total, out=uniform, where=total > 0)
+
+
+def _shape(labels: Labels) -> tuple[int, int]:
+    return labels.indicator.shape[0], len(labels.classes)

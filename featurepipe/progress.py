@@ -1,0 +1,70 @@
+"""How far a long step is: a bar on a terminal, now and then a line elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+logger = logging.getLogger("featurepipe")
+
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+def tell(findings: Iterable[str]) -> None:
+    """Warn of each finding on a line of its own."""
+    for finding in findings:
+        logger.warning("%s", finding)
+
+
+class Progress:
+    """Progress of one long step, shown unless featurepipe's log is set to warnings only.
+
+    Parameters
+    ----------
+    total : int
+        Steps to do.
+    title : str
+        What is being done.
+    unit : str
+        What one step is, in the singular.
+    """
+
+    def __init__(self, total: int, title: str, unit: str) -> None:
+        self._total, self._title, self._unit = total, title, unit
+        self._n_done = 0
+        self._started = self._last_line = time.monotonic()
+        self._wanted = logger.isEnabledFor(logging.INFO)
+        on_terminal = self._wanted and sys.stderr.isatty()
+        self._bar = tqdm(total=total, desc=title, unit=f" {unit}", disable=not on_terminal)
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more steps as done."""
+        self._n_done += n
+        self._bar.update(n)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = self._n_done / (now - self._started)
+            logger.info(
+                "%s: %d of %d (%.1f %ss/s)",
+                self._title,
+                self._n_done,
+                self._total,
+                rate,
+                self._unit,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()

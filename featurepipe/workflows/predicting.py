@@ -1,0 +1,165 @@
+"""predict(): images -> classes, with the best run or a named one."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featurepipe.errors import ExtractionError, UnknownNameError, WorkspaceError
+from featurepipe.features.extraction import BATCH_SIZE, embed_images
+from featurepipe.features.recipe import repeat_recipe
+from featurepipe.features.views import find_view
+from featurepipe.manifest import Manifest, find_images
+from featurepipe.models.bundle import Run, load_run
+from featurepipe.predictions import ALL
+from featurepipe.progress import Progress
+from featurepipe.reports.annotation import annotate_image
+from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["image", "attribute", "rank", "class", "probability", "refused"]
+
+
+def predict(
+    images: Sequence[Path | str],
+    *,
+    workspace: Path | str = ".",
+    run: str | None = None,
+    top: int = 1,
+    weights: str | None = None,
+    annotate: Path | str | None = None,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Predict the attributes of images.
+
+    Parameters
+    ----------
+    images : sequence of Path or str
+        Files, folders and patterns.
+    workspace : Path or str
+    run : str, optional
+        Default: the run with the best `selection_accuracy` over all attributes,
+        the cheaper at a tie; never chosen by test figures.
+    top : int
+        Classes to give for each attribute.
+    weights : str, optional
+        Where the run's weights are now, if they have moved.
+    annotate : Path or str, optional
+        Folder for copies of the images with their classes written on.
+    batch_size : int
+    seed : int
+        Taken for uniformity; nothing here is random.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows in the images' order: ``image, attribute, rank`` (from 1), ``class,
+        probability, refused`` (why an image cannot be read, else empty).
+
+    Raises
+    ------
+    StoreMismatchError
+        If the features would not be those that the run was trained on.
+    FeaturepipeError
+        If anything else given cannot be used; see `featurepipe.errors`.
+    """
+    found = find_images(images)
+    place = Workspace(workspace)
+    chosen = _named_run(place, run) if run else _best_run(place)
+    logger.info("Predicting with %s.", chosen.info["run"])
+    features, refused = _embed(chosen, [path for _, path in found], weights, batch_size)
+    answers = iter(_best_classes(chosen, features, top))
+    rows: list[dict[str, object]] = []
+    for position, (image_id, path) in enumerate(found):
+        if position in refused:
+            rows.append({"image": image_id, "refused": refused[position]})
+            continue
+        answer = next(answers)
+        rows += [{"image": image_id, **best, "refused": ""} for best in answer]
+        if annotate is not None:
+            # Numbered, since images of one name may come from several folders.
+            copy = Path(annotate) / f"{position + 1:04}-{path.stem}.jpg"
+            annotate_image(path, [_in_words(best) for best in answer], copy)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _named_run(place: Workspace, name: str) -> Run:
+    folder = place.run(Path(name).name)
+    if folder not in place.runs():
+        raise UnknownNameError("run", name, [path.name for path in place.runs()])
+    return load_run(folder)
+
+
+def _best_run(place: Workspace) -> Run:
+    """The run that training rows favour, among those of the first split that has any.
+
+    Runs of other splits were selected on other rows, perhaps with combinations
+    held out, and cannot be compared with them.
+    """
+    runs = [load_run(folder) for folder in place.runs()]
+    if not runs:
+        raise WorkspaceError(
+            f"The workspace {place.root} holds no run yet. Make one: featurepipe fit"
+        )
+    first_split = min(run.info["split_number"] for run in runs)
+    attributes = Manifest.load(place.manifest).attribute_names
+    candidates = [
+        run
+        for run in runs
+        if run.info["split_number"] == first_split and run.info["attributes"] == list(attributes)
+    ]
+    return min(
+        candidates or runs,
+        key=lambda run: (-run.info["selection_accuracy"][ALL], run.info["predict_ms_per_image"]),
+    )
+
+
+def _embed(
+    run: Run, paths: Sequence[Path], weights: str | None, batch_size: int
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Features of the readable images, and why the others (by position) are none."""
+    recipe = repeat_recipe(run.info["recipe"], weights or run.info["weights_source"])
+    engine = recipe.open_engine(batch_size)
+    features, refused = [], {}
+    results = embed_images(paths, engine, find_view(recipe.view), batch_size=batch_size)
+    with Progress(len(paths), recipe.backbone.name, "image") as progress:
+        for position, image, row in results:
+            if row is None:
+                refused[position] = image.reason
+            else:
+                features.append(row)
+            progress.advance()
+    if not features:
+        first = next(iter(refused.items()))
+        raise ExtractionError(
+            f"None of the {len(paths)} images can be read ({paths[first[0]]}: {first[1]}). "
+            "Expected JPEG, PNG, WebP, BMP, GIF or TIFF files; look at the first of them."
+        )
+    return np.stack(features), refused
+
+
+def _best_classes(run: Run, X: NDArray[np.float32], top: int) -> list[list[dict[str, object]]]:
+    """For each image the `top` classes of each attribute, most probable first."""
+    answers: list[list[dict[str, object]]] = [[] for _ in X]
+    for attribute, (classes, probabilities) in run.model.answer(X).items():
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        for answer, columns, values in zip(answers, best, probabilities, strict=True):
+            answer += [
+                {
+                    "attribute": attribute,
+                    "rank": rank,
+                    "class": classes[column],
+                    "probability": float(values[column]),
+                }
+                for rank, column in enumerate(columns, start=1)
+            ]
+    return answers
+
+
+def _in_words(best: dict[str, object]) -> str:
+    return f"{best['attribute']}: {best['class']} {best['probability']:.0%}"

@@ -1,0 +1,78 @@
+"""Where a workspace keeps its manifest, stores, splits, runs and reports."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurepipe.errors import NotWritableError, WorkspaceError
+from featurepipe.files import only_writer
+
+
+class Workspace:
+    """The folder that holds one manifest, its stores, splits, runs and reports.
+
+    Parameters
+    ----------
+    root : Path or str
+        The folder; it is made when something is first written.
+    """
+
+    def __init__(self, root: Path | str = ".") -> None:
+        self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise WorkspaceError(f"The workspace {self.root} is a file; give a folder.")
+
+    @property
+    def manifest(self) -> Path:
+        """The file of images and labels."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def leaderboard(self) -> Path:
+        """The file of the board."""
+        return self.root / "leaderboard.csv"
+
+    def store(self, name: str) -> Path:
+        """The file of the feature store of this name."""
+        return self.root / "features" / f"{name}.h5"
+
+    def split(self, name: str) -> Path:
+        """The file of the split of this name."""
+        return self.root / "splits" / f"{name}.json"
+
+    def run(self, name: str) -> Path:
+        """The folder of the run of this name."""
+        return self.root / "runs" / name
+
+    def stores(self) -> list[Path]:
+        """Every feature store, by name."""
+        return sorted(self.root.glob("features/[!.]*.h5"))
+
+    def splits(self) -> list[Path]:
+        """Every split, by name."""
+        return sorted(self.root.glob("splits/[!.]*.json"))
+
+    def runs(self) -> list[Path]:
+        """Every run that is complete, by name."""
+        return sorted(path.parent for path in self.root.glob("runs/[!.]*/run.json"))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the workspace's lock: one process writes at a time.
+
+        Raises
+        ------
+        LockedError
+            If another process holds it.
+        NotWritableError
+            If the folder cannot be made or written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotWritableError(
+                f"The workspace {self.root} cannot be made ({error.strerror or error}). "
+                "Give a folder of yours with --workspace."
+            ) from error
+        with only_writer(self.root):
+            yield

@@ -1,0 +1,311 @@
+import re
+
+import numpy as np
+import pytest
+from sklearn.ensemble import BaggingClassifier
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import make_pipeline
+
+from featurepipe import metrics
+from featurepipe.errors import FitError, UnknownNameError, UsageError
+from featurepipe.manifest import Labels
+from featurepipe.models.heads import HeadSettings, fit_heads
+
+HEADS = ["bagged-sgd", "logistic"]
+CALIBRATIONS = ["sigmoid", "isotonic", "temperature", "none"]
+TASKS = ["per-attribute", "multi-label"]
+
+
+def exclusive_labels(attribute, codes, classes):
+    codes = np.asarray(codes)
+    labelled = codes >= 0
+    indicator = (codes[:, None] == np.arange(len(classes))) & labelled[:, None]
+    return Labels(attribute, tuple(classes), True, indicator, labelled)
+
+
+def set_labels(attribute, indicator, classes):
+    indicator = np.asarray(indicator, bool)
+    return Labels(attribute, tuple(classes), False, indicator, np.ones(len(indicator), bool))
+
+
+def make_images(n=120, n_features=24, noise=0.4, seed=0):
+    """Features that show a colour (3 classes) and a category (4)."""
+    rng = np.random.default_rng(seed)
+    colors, categories = rng.integers(3, size=n), rng.integers(4, size=n)
+    X = np.abs(rng.normal(size=(n, n_features))) * noise
+    X[np.arange(n), colors] += 1
+    X[np.arange(n), 10 + categories] += 1
+    labels = {
+        "color": exclusive_labels("color", colors, ["black", "blue", "red"]),
+        "category": exclusive_labels("category", categories, ["dress", "jeans", "shirt", "shoes"]),
+    }
+    return X.astype(np.float32), labels
+
+
+def fit(X, labels, groups=None, n_jobs=2, progress=None, **settings):
+    groups = np.arange(len(X)) if groups is None else groups
+    settings = HeadSettings(**{"head": "logistic", **settings})
+    return fit_heads(X, labels, groups, settings, n_jobs=n_jobs, progress=progress)
+
+
+def accuracy(labels, probabilities):
+    return metrics.accuracy(labels.codes, probabilities.argmax(axis=1))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_learn_every_attribute(head, calibrate, task):
+    X, labels = make_images()
+    X_test, truth = make_images(seed=1)
+    model, out_of_fold = fit(X, labels, head=head, calibrate=calibrate, task=task)
+    predicted = model.predict(X_test)
+    for name in labels:
+        assert accuracy(truth[name], predicted[name]) > 0.8
+        assert accuracy(labels[name], out_of_fold[name]) > 0.8
+        for probabilities in (predicted[name], out_of_fold[name]):
+            assert probabilities.shape == (120, len(labels[name].classes))
+            assert probabilities.dtype == np.float64
+            assert probabilities.min() >= 0
+            assert probabilities.max() <= 1
+            if task == "per-attribute":
+                np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_uncalibrated_bagged_sgd_is_the_anchors_recipe_bit_for_bit():
+    X, labels = make_images()
+    model, _ = fit(
+        X, labels, head="bagged-sgd", calibrate="none", variance_threshold="0.01", seed=7
+    )
+    by_hand = make_pipeline(
+        VarianceThreshold(0.01),
+        BaggingClassifier(
+            SGDClassifier(
+                loss="log_loss",
+                penalty="elasticnet",
+                alpha=1 / len(X),
+                class_weight="balanced",
+                fit_intercept=False,
+                tol=1e-3,
+            ),
+            n_estimators=10,
+            max_samples=0.5,
+            max_features=0.5,
+            bootstrap_features=True,
+            random_state=7,
+        ),
+    )
+    for name, of_attribute in labels.items():
+        by_hand.fit(X, of_attribute.codes)
+        np.testing.assert_array_equal(model.predict(X)[name], by_hand.predict_proba(X))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_same_seed_gives_the_same_model_whatever_the_threads(head, task):
+    X, labels = make_images(n=60)
+    results = [fit(X, labels, head=head, task=task, n_jobs=n_jobs, seed=5) for n_jobs in (1, 3)]
+    for name in labels:
+        np.testing.assert_array_equal(*[model.predict(X)[name] for model, _ in results])
+        np.testing.assert_array_equal(*[out_of_fold[name] for _, out_of_fold in results])
+
+
+def test_another_seed_gives_another_model():
+    X, labels = make_images(n=60)
+    first, second = (fit(X, labels, head="bagged-sgd", seed=seed)[0] for seed in (0, 1))
+    assert (first.predict(X)["color"] != second.predict(X)["color"]).any()
+
+
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+def test_out_of_fold_rows_tell_nothing_of_their_own_label(calibrate):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 400)).astype(np.float32)
+    labels = {"coin": exclusive_labels("coin", rng.integers(2, size=300), ["heads", "tails"])}
+    model, out_of_fold = fit(X, labels, calibrate=calibrate)
+    assert model.heads["coin"].estimator.score(X, labels["coin"].codes) > 0.95
+    assert 0.4 < accuracy(labels["coin"], out_of_fold["coin"]) < 0.6
+
+
+def test_groups_never_part():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    X = rng.normal(size=(60, 30))[groups].astype(np.float32)
+    labels = {"coin": exclusive_labels("coin", rng.integers(2, size=60)[groups], ["a", "b"])}
+    _, apart = fit(X, labels, groups=groups)
+    _, together = fit(X, labels)
+    assert accuracy(labels["coin"], apart["coin"]) < 0.62
+    assert accuracy(labels["coin"], together["coin"]) > 0.72
+
+
+def test_out_of_fold_probabilities_are_calibrated():
+    X, labels = make_images(n=300, noise=1.2)
+    _, raw = fit(X, labels, head="bagged-sgd", calibrate="none")
+    _, calibrated = fit(X, labels, head="bagged-sgd", calibrate="temperature")
+    for name, of_attribute in labels.items():
+        before = metrics.log_loss(of_attribute.codes, raw[name])
+        assert metrics.log_loss(of_attribute.codes, calibrated[name]) < before - 0.05
+
+
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+def test_classes_never_trained_have_probability_0(calibrate):
+    X, labels = make_images()
+    rows = np.flatnonzero(labels["color"].codes != 1)
+    model, out_of_fold = fit(X[rows], {"color": labels["color"].take(rows)}, calibrate=calibrate)
+    predicted = model.predict(X)["color"]
+    assert (predicted[:, 1] == 0).all()
+    assert (out_of_fold["color"][:, 1] == 0).all()
+    np.testing.assert_allclose(predicted.sum(axis=1), 1)
+    assert accuracy(labels["color"].take(rows), predicted[rows]) > 0.9
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+def test_classes_of_one_group_cannot_be_held_out_but_are_learnt(calibrate, task):
+    X, labels = make_images()
+    red = labels["color"].codes == 2
+    groups = np.where(red, 1000, np.arange(len(X)))
+    model, out_of_fold = fit(X, labels, groups=groups, calibrate=calibrate, task=task)
+    assert accuracy(labels["color"].take(red), model.predict(X[red])["color"]) > 0.9
+    assert (out_of_fold["color"][red, 2] == 0).all()
+    assert accuracy(labels["color"].take(~red), out_of_fold["color"][~red]) > 0.8
+
+
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+@pytest.mark.parametrize("head", HEADS)
+def test_two_classes_are_enough(head, calibrate):
+    X, labels = make_images()
+    rows = labels["color"].codes < 2
+    two = exclusive_labels("color", labels["color"].codes[rows], ["black", "blue"])
+    model, _ = fit(X[rows], {"color": two}, head=head, calibrate=calibrate)
+    probabilities = model.predict(X[rows])["color"]
+    assert accuracy(two, probabilities) > 0.9
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_images_without_a_label_are_left_out_of_that_attribute_only():
+    X, labels = make_images()
+    codes = labels["color"].codes
+    codes[:40] = -1
+    X[0] = 1e6
+    partial = labels | {"color": exclusive_labels("color", codes, labels["color"].classes)}
+    with_gap, out_of_fold = fit(X, partial)
+    without, _ = fit(X[40:], {"color": labels["color"].take(np.arange(40, 120))})
+    np.testing.assert_allclose(with_gap.predict(X)["color"], without.predict(X)["color"])
+    np.testing.assert_array_equal(out_of_fold["color"][:40], with_gap.predict(X)["color"][:40])
+
+
+def test_multi_label_heads_leave_out_images_that_lack_a_label(caplog):
+    X, labels = make_images()
+    codes = labels["color"].codes
+    codes[:30] = -1
+    partial = labels | {"color": exclusive_labels("color", codes, labels["color"].classes)}
+    with caplog.at_level("INFO"):
+        with_gap, out_of_fold = fit(X, partial, task="multi-label")
+    assert "Left out 30 of 120 training images" in caplog.text
+    rows = np.arange(30, 120)
+    without, _ = fit(
+        X[rows], {name: each.take(rows) for name, each in labels.items()}, task="multi-label"
+    )
+    for name in labels:
+        np.testing.assert_allclose(with_gap.predict(X)[name], without.predict(X)[name])
+        assert np.isfinite(out_of_fold[name]).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+def test_sets_of_labels_are_answered_label_by_label(head, calibrate):
+    X, labels = make_images(n=200)
+    red = labels["color"].codes == 2
+    indicator = np.column_stack([red, ~red & (X[:, 20] > 0.3), np.zeros(200), np.ones(200)])
+    tags = set_labels("tags", indicator, ["red", "b", "never", "always"])
+    model, out_of_fold = fit(X, {"tags": tags}, head=head, calibrate=calibrate)
+    probabilities = model.predict(X)["tags"]
+    assert metrics.accuracy(red, probabilities[:, 0] > 0.5) > 0.9
+    assert (probabilities[:, 2:] == [0, 1]).all()
+    assert (out_of_fold["tags"][:, 2:] == [0, 1]).all()
+
+
+@pytest.mark.parametrize("calibrate", CALIBRATIONS)
+def test_a_single_label_is_a_yes_or_no(calibrate):
+    X, labels = make_images(n=200)
+    red = labels["color"].codes == 2
+    model, _ = fit(X, {"red": set_labels("red", red[:, None], ["red"])}, calibrate=calibrate)
+    assert metrics.accuracy(red, model.predict(X)["red"][:, 0] > 0.5) > 0.9
+
+
+def test_answers_name_the_classes_and_sum_to_1():
+    X, labels = make_images()
+    model, _ = fit(X, labels, task="multi-label")
+    classes, probabilities = model.answer(X)["category"]
+    assert classes == ("dress", "jeans", "shirt", "shoes")
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert not np.allclose(model.predict(X)["category"].sum(axis=1), 1)
+
+
+def test_no_images_get_no_probabilities():
+    X, labels = make_images()
+    assert fit(X, labels)[0].predict(X[:0])["color"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(("task", "n_fits"), [("per-attribute", 8), ("multi-label", 4)])
+def test_progress_counts_every_fit(task, n_fits):
+    X, labels = make_images(n=40)
+    calls = []
+    fit(X, labels, task=task, n_folds=3, progress=lambda *call: calls.append(call))
+    assert calls == [(n_done, n_fits) for n_done in range(1, n_fits + 1)]
+
+
+def test_features_that_are_not_finite_are_refused():
+    X, labels = make_images()
+    X[7, 3], X[9, 0] = np.nan, np.inf
+    with pytest.raises(FitError, match=r"2 of 120 .* not finite \(the first is row 7\)"):
+        fit(X, labels)
+
+
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ([-1] * 8, "No training image has a label of attribute 'color'"),
+        ([1] * 8, "All 8 training images have the same label of attribute 'color' (blue)"),
+        ([0, 0, 1, 1, 2, 0, 0, 1], "'color' has classes with a single training image: red."),
+    ],
+)
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_that_nothing_can_be_learnt_from_are_refused(codes, reason, task):
+    X, _ = make_images(n=8)
+    labels = {"color": exclusive_labels("color", codes, ["black", "blue", "red"])}
+    with pytest.raises(FitError, match=re.escape(reason)):
+        fit(X, labels, task=task)
+
+
+def test_classes_of_one_group_each_cannot_be_calibrated():
+    X, labels = make_images()
+    rows = labels["color"].codes < 2
+    X, codes = X[rows], labels["color"].codes[rows]
+    two = {"color": exclusive_labels("color", codes, ["black", "blue"])}
+    with pytest.raises(FitError, match="'color' cannot be calibrated"):
+        fit(X, two, groups=codes)
+    model, _ = fit(X, two, groups=codes, calibrate="none")
+    assert accuracy(two["color"], model.predict(X)["color"]) > 0.8
+
+
+def test_thresholds_that_remove_every_feature_are_refused():
+    X, labels = make_images()
+    with pytest.raises(FitError, match="Set --variance-threshold 1% or a number below"):
+        fit(X, labels, variance_threshold="100")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"head": "logistics"}, "Unknown head 'logistics'. Did you mean 'logistic'?"),
+        ({"task": "multilabel"}, "Unknown task 'multilabel'. Did you mean 'multi-label'?"),
+        ({"calibrate": "isotone"}, "Unknown calibration 'isotone'. Did you mean 'isotonic'?"),
+        ({"variance_threshold": "a bit"}, "The variance threshold 'a bit' cannot be read"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(settings, reason):
+    with pytest.raises(UsageError, match=re.escape(reason)) as raised:
+        HeadSettings(**settings)
+    assert isinstance(raised.value, UnknownNameError) == reason.startswith("Unknown")

@@ -1,0 +1,296 @@
+import json
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points
+
+import click
+import pandas as pd
+import pytest
+
+from featurepipe import FeatureStore
+from featurepipe.cli import cli, run
+from featurepipe.files import only_writer
+from featurepipe.reports.leaderboard import COLUMNS
+from pictures import draw, draw_data_set
+
+EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "tensorflow", "keras", "h5py", "PIL", "pyarrow"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, colour_mean):
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=12)
+    return tmp_path
+
+
+def succeed(capsys, *arguments):
+    capsys.readouterr()
+    code = run(list(arguments))
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return out
+
+
+def fail(capsys, *arguments):
+    capsys.readouterr()
+    assert run(list(arguments)) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("featurepipe: ")
+    return line
+
+
+def commands():
+    return [(name, command) for name, command in cli.commands.items()]
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_every_command_has_help_with_examples_and_the_common_options(name, command):
+    assert f"featurepipe {name}" in command.help.split("Examples:")[1]
+    options = {option for param in command.params for option in param.opts}
+    assert {"--workspace", "--seed", "--json", "--quiet"} <= options
+    for param in command.params:
+        assert isinstance(param, click.Argument) or param.help, f"{name} {param.name} has no help"
+
+
+def test_help_is_light_and_quick():
+    code = (
+        "import sys, featurepipe.cli as c; c.run(['--help']); print(*sys.modules, file=sys.stderr)"
+    )
+    best = float("inf")
+    for _ in range(5):
+        started = time.monotonic()
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        best = min(best, time.monotonic() - started)
+    assert "featurepipe report" in result.stdout
+    loaded = {name.split(".")[0] for name in result.stderr.split()}
+    assert not loaded & HEAVY
+    assert best < 0.3
+
+
+def test_the_command_is_installed():
+    (script,) = entry_points(group="console_scripts", name="featurepipe")
+    assert script.value == "featurepipe.cli:main"
+
+
+def test_the_main_job_from_images_to_predictions(folder, capsys):
+    out = succeed(capsys, *EXTRACT, "--backbone", "resnet50,MobileNetV2")
+    assert "96 images" in out
+    assert sorted(path.name for path in (folder / "features").glob("*.h5")) == [
+        "mobilenet_v2-random0-8-avg-rgb.h5",
+        "resnet50-random0-8-avg-rgb.h5",
+    ]
+    out = succeed(capsys, "fit", "--head", "logistic")
+    assert "selection_accuracy" in out
+    assert " accuracy" not in out.replace("selection_accuracy", "")
+    succeed(capsys, "fit", "--head", "logistic", "--task", "multi-label")
+    out = succeed(capsys, "report")
+    board = pd.read_csv(folder / "leaderboard.csv")
+    assert list(board.columns) == list(COLUMNS)
+    assert len(board) == 4 * 3
+    assert set(board["attribute"]) == {"all", "color", "kind"}
+    assert set(board["weights"]) == {"random"}
+    assert set(board["n_test"]) == {19}
+    assert set(board["n_train"]) == {77}
+    assert (board["accuracy"][board["attribute"] == "color"] >= 0.9).all()
+    assert board["run"][0] in out
+
+    draw(folder / "new" / "red.png", "red", bright_top=True, seed=99)
+    (folder / "new" / "broken.jpg").write_bytes(b"broken")
+    answers = succeed(capsys, "predict", "new", "--top", "2", "--annotate", "out")
+    lines = answers.splitlines()
+    assert lines[0] == "image,attribute,rank,class,probability,refused"
+    assert lines[1].startswith("new/broken.jpg,,,,,not an image")
+    assert lines[2].startswith("new/red.png,color,1,red,0.")
+    assert lines[4].startswith("new/red.png,kind,1,bright,0.")
+    assert len(lines) == 6
+    assert [path.name for path in (folder / "out").iterdir()] == ["0002-red.jpg"]
+
+
+def test_json_of_every_command_is_json(folder, capsys):
+    done = json.loads(succeed(capsys, *EXTRACT, "--backbone", "resnet50", "--json"))
+    assert done[0]["n_images"] == done[0]["n_embedded"] == 96
+    fitted = json.loads(succeed(capsys, "fit", "--head", "logistic", "--json"))
+    assert [row["attribute"] for row in fitted] == ["color", "kind", "all"]
+    board = json.loads(succeed(capsys, "report", "--json"))
+    assert list(board[0]) == list(COLUMNS)
+    lines = succeed(capsys, "predict", "dataset/red_plain", "--json").splitlines()
+    assert len(lines) == 12
+    answer = json.loads(lines[0])
+    assert answer["image"] == "dataset/red_plain/00.png"
+    assert answer["attributes"]["color"][0]["class"] == "red"
+    assert 0.5 < answer["attributes"]["color"][0]["probability"] <= 1
+    facts = json.loads(succeed(capsys, "info", ".", "--json"))
+    assert facts["images"] == 96
+    assert facts["runs"] == [fitted[0]["run"]]
+    backbones = json.loads(succeed(capsys, "extract", "--list-backbones", "--json"))
+    assert {"xception", "resnet50"} < {row["name"] for row in backbones}
+
+
+def test_a_second_extraction_needs_no_path_and_finds_new_images(folder, capsys, colour_mean):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    draw(folder / "dataset" / "red_plain" / "new.png", "red", bright_top=False, seed=5)
+    again = ["extract", "--backbone", "resnet50", "--weights", "random", "--size", "8", "--json"]
+    done = json.loads(succeed(capsys, *again))
+    assert (done[0]["n_images"], done[0]["n_embedded"]) == (97, 1)
+    assert colour_mean[-1].n_embedded == 1
+
+
+def test_the_current_folder_serves_where_no_source_is_given(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder / "dataset")
+    arguments = ["extract", "--backbone", "resnet50", "--weights", "random", "--size", "8"]
+    assert "96 images" in succeed(capsys, *arguments)
+    succeed(capsys, "fit", "--head", "logistic")
+    assert "96 images" in succeed(capsys, *arguments)
+
+
+def test_held_out_combinations_are_never_trained_on(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    succeed(capsys, "fit", "--head", "logistic", "--hold-out", "red_bright")
+    board = json.loads(succeed(capsys, "report", "--json"))
+    row = next(row for row in board if row["attribute"] == "all")
+    assert (row["n_unseen"], row["n_test"]) == (12, 17)
+    assert row["split"] == "test20-seed0-without-red_bright"
+    assert 0 <= row["unseen_accuracy_low"] <= row["unseen_accuracy"] <= row["unseen_accuracy_high"]
+
+
+def test_the_same_fit_gives_the_same_run_byte_for_byte(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+
+    def files():
+        succeed(capsys, "fit", "--head", "bagged-sgd")
+        (run_folder,) = (folder / "runs").iterdir()
+        return {
+            name: (run_folder / name).read_bytes() for name in ("heads.skops", "predictions.npz")
+        }
+
+    assert files() == files()
+
+
+def test_relabelling_extracts_nothing(folder, capsys, monkeypatch):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    monkeypatch.setattr("featurepipe.features.recipe.open_engine", pytest.fail)
+    ids = [str(path.relative_to(folder / "dataset")) for path in folder.glob("dataset/*/*.png")]
+    table = pd.DataFrame({"path": ids, "dark": ["black" in name or "blue" in name for name in ids]})
+    table.to_csv(folder / "labels.csv", index=False)
+    out = succeed(capsys, "fit", "--head", "logistic", "--labels", "labels.csv", "--json")
+    assert [row["attribute"] for row in json.loads(out)] == ["dark", "all"]
+    assert json.loads(out)[0]["selection_accuracy"] > 0.9
+
+
+def test_refused_images_are_listed_and_strict_fails(folder, capsys):
+    broken = folder / "dataset" / "red_plain" / "00.png"
+    broken.write_bytes(b"")
+    arguments = [*EXTRACT, "--backbone", "resnet50"]
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "1 refused" in out
+    assert "red_plain/00.png: empty file" in err
+    line = fail(capsys, *arguments, "--strict")
+    assert "1 of 96 images were refused (see above), and --strict allows none" in line
+
+
+def test_info_tells_what_a_store_is_and_verifies_it(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    (store,) = (folder / "features").glob("*.h5")
+    out = succeed(capsys, "info", str(store), "--verify")
+    assert "96 rows: checksums and image digests fit" in out
+    draw(folder / "dataset" / "red_plain" / "00.png", "blue", bright_top=False, seed=1)
+    assert "red_plain/00.png (image changed)" in fail(capsys, "info", str(store), "--verify")
+    assert "is nothing that featurepipe makes" in fail(capsys, "info", "nothing")
+
+
+def test_another_writer_is_refused(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    with only_writer(folder):
+        line = fail(capsys, "fit")
+    assert "Another featurepipe process is writing to" in line
+    assert "--workspace" in line
+
+
+def test_a_store_from_other_weights_is_refused(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    succeed(capsys, "fit", "--head", "logistic")
+    (folder / "other.h5").write_bytes(b"other")
+    line = fail(capsys, "predict", "dataset", "--weights", "other.h5")
+    assert "would not be the features that the run was trained on" in line
+    assert "weights.kind is 'random', not 'file'" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "absent"], "absent"),
+        (["extract", "empty"], "empty"),
+        (["extract", "dataset", "--backbone", "resnet5"], "Did you mean 'resnet50'?"),
+        (["extract", "dataset", "--weights", "absent.h5"], "There are no weights at 'absent.h5'"),
+        (["extract", "dataset", "--view", "gray"], "Did you mean 'grey'?"),
+        (["fit"], "holds no images yet"),
+        (["report"], "holds no run yet"),
+        (["predict", "dataset"], "holds no run yet"),
+        (["predict", "absent/*.jpg"], "absent/*.jpg"),
+    ],
+)
+def test_bad_input_is_one_clear_line(folder, capsys, arguments, message):
+    (folder / "empty").mkdir()
+    assert message in fail(capsys, *arguments)
+    assert not (folder / "manifest.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "--head", "bagged-sdg"], "Did you mean 'bagged-sgd'?"),
+        (["fit", "--backbone", "xception"], "featurepipe extract --backbone xception"),
+        (["fit", "--hold-out", "red_brigth"], "Did you mean 'red_bright'?"),
+        (["fit", "--variance-threshold", "7"], "--variance-threshold"),
+        (["predict", "dataset", "--run", "absent"], "Unknown run 'absent'"),
+    ],
+)
+def test_bad_input_to_fit_is_one_clear_line(folder, capsys, arguments, message):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    assert message in fail(capsys, *arguments)
+    assert not (folder / "runs").exists()
+
+
+def test_a_class_of_too_few_images_cannot_be_split(folder, capsys):
+    draw(folder / "dataset" / "pink_plain" / "a.png", "red", bright_top=False, seed=1)
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    line = fail(capsys, "fit")
+    assert "'pink'" in line and "3" in line
+
+
+def test_a_full_disk_is_one_clear_line(folder, capsys, monkeypatch):
+    class Usage:
+        free = 10
+
+    monkeypatch.setattr("featurepipe.features.store.shutil.disk_usage", lambda _: Usage)
+    assert "The disk is full" in fail(capsys, *EXTRACT)
+
+
+def test_usage_errors_exit_with_2(capsys):
+    assert run(["fit", "--task", "neither"]) == 2
+    assert run(["nothing"]) == 2
+
+
+def test_ctrl_c_exits_with_130_and_keeps_what_is_done(folder, capsys, monkeypatch):
+    embed_batches = iter(range(100))
+
+    def interrupted(self, images):
+        if next(embed_batches) == 2:
+            raise KeyboardInterrupt
+        return embed(self, images)
+
+    from pictures import ColourMean
+
+    embed = ColourMean.embed
+    monkeypatch.setattr(ColourMean, "embed", interrupted)
+    assert run([*EXTRACT, "--backbone", "resnet50"]) == 130
+    assert "What was done stays done" in capsys.readouterr().err
+    monkeypatch.setattr(ColourMean, "embed", embed)
+    (store,) = (folder / "features").glob("*.h5")
+    with FeatureStore.open(store) as half:
+        assert half.counts() == {"pending": 64, "done": 32, "refused": 0}
+    done = json.loads(succeed(capsys, *EXTRACT, "--backbone", "resnet50", "--json"))
+    assert done[0]["n_embedded"] == 64

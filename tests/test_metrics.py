@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from featurepipe import metrics
+
+TRUTH = np.array([0, 0, 1, 2])
+PROBABILITIES = np.array(
+    [
+        [0.7, 0.2, 0.1],
+        [0.1, 0.6, 0.3],
+        [0.2, 0.5, 0.3],
+        [0.1, 0.1, 0.8],
+    ]
+)
+PREDICTED = PROBABILITIES.argmax(axis=1)
+
+SETS = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 0]], bool)
+PREDICTED_SETS = np.array([[1, 0, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]], bool)
+
+
+@st.composite
+def exclusive_answers(draw):
+    n_classes = draw(st.integers(2, 8))
+    n_rows = draw(st.integers(1, 30))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    concentration = draw(st.sampled_from([0.05, 1.0, 20.0]))
+    probabilities = rng.dirichlet(np.full(n_classes, concentration), size=n_rows)
+    return rng.integers(n_classes, size=n_rows), probabilities, rng.permutation(n_rows)
+
+
+@st.composite
+def label_set_answers(draw):
+    shape = draw(st.tuples(st.integers(1, 20), st.integers(1, 6)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return rng.random(shape) < rng.random(shape[1]), rng.random(shape), rng.permutation(shape[0])
+
+
+def exclusive_figures(truth, probabilities):
+    predicted, n_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    figures = {
+        "accuracy": metrics.accuracy(truth, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy(truth, predicted),
+        "macro_f1": metrics.macro_f1(truth, predicted),
+        "log_loss": metrics.log_loss(truth, probabilities),
+        "brier": metrics.brier(truth, probabilities),
+        "ece": metrics.ece(predicted == truth, probabilities.max(axis=1)),
+    }
+    if n_classes > 5:
+        figures["top5_accuracy"] = metrics.top_k_accuracy(truth, probabilities)
+    return figures
+
+
+def label_set_figures(truth, probabilities):
+    predicted = probabilities > 0.5
+    return {
+        "subset_accuracy": metrics.subset_accuracy(truth, predicted),
+        "label_accuracy": metrics.label_accuracy(truth, predicted),
+        "micro_f1": metrics.micro_f1(truth, predicted),
+        "macro_f1": metrics.macro_f1(truth, predicted),
+        "map": metrics.mean_average_precision(truth, probabilities),
+    }
+
+
+def test_exclusive_figures_by_hand():
+    assert metrics.accuracy(TRUTH, PREDICTED) == 0.75
+    assert metrics.balanced_accuracy(TRUTH, PREDICTED) == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert metrics.macro_f1(TRUTH, PREDICTED) == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+    assert metrics.log_loss(TRUTH, PROBABILITIES) == pytest.approx(
+        -np.log([0.7, 0.1, 0.5, 0.8]).mean()
+    )
+    # Row by row: .09+.04+.01, .81+.36+.09, .04+.25+.09, .01+.01+.04.
+    assert metrics.brier(TRUTH, PROBABILITIES) == pytest.approx((0.14 + 1.26 + 0.38 + 0.06) / 4)
+
+
+def test_brier_of_two_classes_is_not_halved():
+    assert metrics.brier(np.array([0]), np.array([[0.0, 1.0]])) == 2
+
+
+def test_impossible_truth_costs_the_clip():
+    impossible = metrics.log_loss(np.array([0]), np.array([[0.0, 1.0]]))
+    assert impossible == pytest.approx(-np.log(np.finfo(float).eps))
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_rounded_to_float32_are_no_mistake():
+    rounded = np.array([[0.1, 0.9], [0.3, 0.7]], np.float32).astype(np.float64) * (1 + 1e-7)
+    truth = np.array([1, 0])
+    assert metrics.log_loss(truth, rounded) == pytest.approx(-np.log([0.9, 0.3]).mean())
+    assert metrics.brier(truth, rounded) == pytest.approx((0.02 + 0.98) / 2)
+
+
+def test_balanced_accuracy_leaves_out_classes_without_rows():
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    assert metrics.balanced_accuracy(truth, predicted) == 0.75
+
+
+def test_top_k_accuracy_counts_the_k_most_probable():
+    probabilities = np.tile([0.3, 0.25, 0.2, 0.1, 0.1, 0.05], (3, 1))
+    assert metrics.top_k_accuracy(np.array([0, 2, 5]), probabilities) == pytest.approx(2 / 3)
+    assert metrics.top_k_accuracy(np.array([0, 2, 5]), probabilities, k=1) == pytest.approx(1 / 3)
+
+
+def test_top_5_of_five_classes_says_nothing():
+    assert np.isnan(metrics.top_k_accuracy(np.array([4]), np.full((1, 5), 0.2)))
+
+
+def test_ece_by_hand():
+    # Two rows in the bin (0.6, 0.667], one right: |0.65 - 0.5| of 2 of 3 rows;
+    # one row at 1.0, right.
+    correct, confidence = np.array([True, False, True]), np.array([0.64, 0.66, 1.0])
+    assert metrics.ece(correct, confidence) == pytest.approx(0.15 * 2 / 3)
+
+
+def test_ece_bins_are_closed_above():
+    correct, confidence = np.array([True, False]), np.array([0.5, 0.6])
+    assert metrics.ece(correct, confidence, n_bins=2) == pytest.approx((0.5 + 0.6) / 2)
+
+
+def test_perfectly_calibrated_answers_have_hardly_any_ece():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(100_000)
+    assert metrics.ece(rng.random(100_000) < confidence, confidence) < 0.01
+
+
+def test_label_set_figures_by_hand():
+    assert metrics.subset_accuracy(SETS, PREDICTED_SETS) == 0.5
+    assert metrics.label_accuracy(SETS, PREDICTED_SETS) == pytest.approx(10 / 12)
+    assert metrics.micro_f1(SETS, PREDICTED_SETS) == pytest.approx(8 / (8 + 1 + 1))
+    assert metrics.macro_f1(SETS, PREDICTED_SETS) == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+
+
+def test_label_set_log_loss_sums_over_labels():
+    loss = metrics.label_set_log_loss(np.array([[True, False]]), np.array([[0.8, 0.4]]))
+    assert loss == pytest.approx(-np.log(0.8) - np.log(0.6))
+
+
+def test_macro_f1_leaves_out_labels_that_never_occur():
+    truth, predicted = np.array([[1, 0], [1, 0]], bool), np.array([[1, 0], [0, 0]], bool)
+    assert metrics.macro_f1(truth, predicted) == pytest.approx(2 / 3)
+
+
+def test_mean_average_precision_leaves_out_labels_without_rows():
+    truth = np.array([[1, 0], [0, 0], [1, 0]], bool)
+    probabilities = np.array([[0.9, 0.3], [0.8, 0.9], [0.1, 0.2]])
+    assert metrics.mean_average_precision(truth, probabilities) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_figures_of_no_rows_are_nan():
+    exclusive = exclusive_figures(np.empty(0, np.intp), np.empty((0, 7)))
+    label_sets = label_set_figures(np.empty((0, 3), bool), np.empty((0, 3)))
+    assert np.isnan([*exclusive.values(), *label_sets.values()]).all()
+
+
+def test_labels_that_no_row_has_leave_nothing_to_score():
+    nothing = np.zeros((4, 2), bool)
+    assert np.isnan(metrics.mean_average_precision(nothing, np.zeros((4, 2))))
+    assert np.isnan(metrics.micro_f1(nothing, nothing))
+    assert metrics.subset_accuracy(nothing, nothing) == 1
+
+
+@given(exclusive_answers())
+def test_exclusive_figures_agree_with_scikit_learn(answers):
+    truth, probabilities, _ = answers
+    predicted, labels = probabilities.argmax(axis=1), np.arange(probabilities.shape[1])
+    figures = exclusive_figures(truth, probabilities)
+    assert figures["accuracy"] == reference.accuracy_score(truth, predicted)
+    assert figures["log_loss"] == pytest.approx(
+        reference.log_loss(truth, probabilities, labels=labels)
+    )
+    assert figures["macro_f1"] == pytest.approx(
+        reference.f1_score(truth, predicted, average="macro", zero_division=0)
+    )
+
+
+@given(exclusive_answers())
+def test_exclusive_figures_lie_in_their_ranges_whatever_the_order(answers):
+    truth, probabilities, order = answers
+    figures = exclusive_figures(truth, probabilities)
+    shuffled = exclusive_figures(truth[order], probabilities[order])
+    assert shuffled == pytest.approx(figures)
+    greatest = {"log_loss": 36.05, "brier": 2}
+    for name, figure in figures.items():
+        assert 0 <= figure <= greatest.get(name, 1) + 1e-12, name
+
+
+@given(label_set_answers())
+def test_label_set_figures_lie_in_their_ranges_whatever_the_order(answers):
+    truth, probabilities, order = answers
+    figures = label_set_figures(truth, probabilities)
+    shuffled = label_set_figures(truth[order], probabilities[order])
+    assert shuffled == pytest.approx(figures, nan_ok=True)
+    assert all(np.isnan(figure) or 0 <= figure <= 1 for figure in figures.values())
+    assert figures["subset_accuracy"] <= figures["label_accuracy"] + 1e-12

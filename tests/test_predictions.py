@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from featurepipe.errors import RunError
+from featurepipe.manifest import Labels
+from featurepipe.predictions import Predictions
+
+
+def labels_of(attribute, classes, indicator, *, exclusive=True):
+    indicator = np.array(indicator, bool)
+    return Labels(attribute, tuple(classes), exclusive, indicator, indicator.any(axis=1))
+
+
+def make_predictions(task="per-attribute"):
+    return Predictions(
+        ids=np.array(["a/1.jpg", "b/2.jpg", "ü/3.jpg"]),
+        parts=np.array(["test", "test", "unseen"]),
+        task=task,
+        labels={
+            "color": labels_of("color", ["blue", "red"], [[1, 0], [0, 1], [0, 0]]),
+            "tags": labels_of("tags", ["new", "old"], [[1, 0], [1, 1], [1, 0]], exclusive=False),
+        },
+        scores={
+            "color": np.array([[0.6, 0.4], [0.9, 0.1], [0.0, 0.0]]),
+            "tags": np.array([[0.7, 0.4], [0.9, 0.5], [0.8, 0.1]]),
+        },
+    )
+
+
+def test_answers_are_right_where_the_most_probable_class_is_true():
+    assert make_predictions().correct("color").tolist() == [True, False, False]
+
+
+def test_sets_are_right_where_exactly_the_true_labels_exceed_one_half():
+    assert make_predictions().correct("tags").tolist() == [True, False, True]
+
+
+def test_missing_labels_are_never_right():
+    predictions = make_predictions()
+    predictions.labels["tags"].labelled[0] = False
+    assert not predictions.correct("tags")[0]
+
+
+def test_exclusive_labels_of_a_multi_label_run_are_normalised():
+    predictions = make_predictions("multi-label")
+    predictions.scores["color"][1] = [0.9, 0.3]
+    np.testing.assert_allclose(
+        predictions.probabilities("color"), [[0.6, 0.4], [0.75, 0.25], [0.5, 0.5]]
+    )
+    assert predictions.probabilities("tags") is predictions.scores["tags"]
+
+
+def test_probabilities_of_a_per_attribute_run_are_its_scores():
+    predictions = make_predictions()
+    assert predictions.probabilities("color") is predictions.scores["color"]
+
+
+def test_select_takes_one_part():
+    test = make_predictions().select("test")
+    assert test.ids.tolist() == ["a/1.jpg", "b/2.jpg"]
+    assert test.labels["color"].codes.tolist() == [0, 1]
+    assert test.scores["tags"].tolist() == [[0.7, 0.4], [0.9, 0.5]]
+
+
+def test_take_keeps_the_order_asked_for():
+    assert make_predictions().take(np.array([2, 0])).ids.tolist() == ["ü/3.jpg", "a/1.jpg"]
+
+
+def test_save_and_load_give_the_same_predictions(tmp_path):
+    saved = make_predictions("multi-label")
+    saved.save(tmp_path / "predictions.npz")
+    loaded = Predictions.load(tmp_path / "predictions.npz")
+    assert loaded.ids.tolist() == saved.ids.tolist()
+    assert loaded.parts.tolist() == saved.parts.tolist()
+    assert loaded.task == "multi-label"
+    assert list(loaded.labels) == ["color", "tags"]
+    for name, labels in saved.labels.items():
+        assert loaded.labels[name].classes == labels.classes
+        assert loaded.labels[name].exclusive is labels.exclusive
+        np.testing.assert_array_equal(loaded.labels[name].indicator, labels.indicator)
+        np.testing.assert_array_equal(loaded.labels[name].labelled, labels.labelled)
+        np.testing.assert_array_equal(loaded.scores[name], saved.scores[name])
+
+
+def test_ids_of_dtype_object_are_saved_as_text(tmp_path):
+    predictions = make_predictions()
+    with_objects = Predictions(
+        predictions.ids.astype(object),
+        predictions.parts,
+        predictions.task,
+        predictions.labels,
+        predictions.scores,
+    )
+    with_objects.save(tmp_path / "predictions.npz")
+    assert Predictions.load(tmp_path / "predictions.npz").ids.tolist() == [*predictions.ids]
+
+
+def test_no_predictions_survive_saving(tmp_path):
+    make_predictions().select("train").save(tmp_path / "predictions.npz")
+    assert len(Predictions.load(tmp_path / "predictions.npz")) == 0
+
+
+def test_same_predictions_give_the_same_bytes(tmp_path):
+    make_predictions().save(tmp_path / "a.npz")
+    make_predictions().save(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_missing_predictions_are_named(tmp_path):
+    with pytest.raises(RunError, match=r"none\.npz is missing"):
+        Predictions.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("n_bytes", [0, 10, 300, 900])
+def test_truncated_predictions_are_refused(tmp_path, n_bytes):
+    path = tmp_path / "predictions.npz"
+    make_predictions().save(path)
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(RunError, match=r"predictions\.npz cannot be read"):
+        Predictions.load(path)
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    path = tmp_path / "predictions.npz"
+    np.savez(path, attributes=np.array([{}], dtype=object))
+    with pytest.raises(RunError, match="cannot be read"):
+        Predictions.load(path)
+
+
+def test_arrays_that_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "predictions.npz"
+    make_predictions().save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"scores_0": arrays["scores_0"][:2]})
+    with pytest.raises(RunError, match="do not fit"):
+        Predictions.load(path)
+
+
+def test_unknown_parts_and_tasks_are_refused():
+    predictions = make_predictions()
+    with pytest.raises(ValueError, match="do not fit"):
+        Predictions(
+            predictions.ids, predictions.parts, "joint", predictions.labels, predictions.scores
+        )

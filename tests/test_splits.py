@@ -1,0 +1,670 @@
+"""Splits keep groups together and every class on both sides, and come out the same again."""
+
+import hashlib
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featurepipe.errors import SplitError, UnknownNameError
+from featurepipe.manifest import Manifest, read_manifest
+from featurepipe.splits import Split, SplitSettings, divisible_ids, inner_folds, make_splits
+
+N_FILES = 90
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Empty files 00.jpg, 01.jpg, …: labels come from tables."""
+    folder = tmp_path_factory.mktemp("images")
+    for row in range(N_FILES):
+        (folder / name(row)).touch()
+    return folder
+
+
+def name(row: int) -> str:
+    return f"{row:02}.jpg"
+
+
+def make_manifest(folder: Path, columns: Mapping[str, list[str]], **options) -> Manifest:
+    """A manifest of 00.jpg, 01.jpg, … with these columns."""
+    n_images = len(next(iter(columns.values())))
+    rows = zip(*columns.values(), strict=True)
+    lines = [",".join(["path", *columns])]
+    lines += [",".join([name(k), *row]) for k, row in zip(range(n_images), rows, strict=True)]
+    (folder / "table.csv").write_text("\n".join(lines))
+    return read_manifest(folder / "table.csv", **options)
+
+
+def distinct(manifest: Manifest) -> dict[str, bytes]:
+    return {image_id: image_id.encode() for image_id in manifest.ids}
+
+
+def part_of(split: Split) -> dict[str, str]:
+    return dict(zip(split.ids, split.parts, strict=True))
+
+
+def outline(split: Split) -> tuple[object, ...]:
+    """Everything about a split, to be compared."""
+    return (
+        split.name, split.settings, split.repeat, split.ids.tolist(), split.parts.tolist(),
+        split.groups.tolist(), split.left_out, split.findings, split.number,
+    )  # fmt: skip
+
+
+def assert_groups_never_part(split: Split, keys: Mapping[str, object]) -> None:
+    sides: dict[object, set[str]] = {}
+    for image_id, part in part_of(split).items():
+        sides.setdefault(keys[image_id], set()).add(part)
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+class TestDrawing:
+    def test_each_combination_gives_its_share(self, folder):
+        manifest = make_manifest(
+            folder,
+            {"color": ["red"] * 40 + ["blue"] * 40, "kind": (["hat"] * 20 + ["shoe"] * 20) * 2},
+        )
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.25))
+        test = Counter(manifest.combinations()[split.ids[split.rows("test")]])
+        assert test == {"red_hat": 5, "red_shoe": 5, "blue_hat": 5, "blue_shoe": 5}
+        assert split.counts() == {"train": 60, "test": 20, "unseen": 0}
+        assert split.ids.tolist() == manifest.ids.tolist()
+        assert split.groups.dtype == np.int64
+        assert split.findings == ()
+
+    def test_remainders_add_up_to_the_share(self, folder):
+        manifest = make_manifest(folder, {"label": ["a"] * 23 + ["b"] * 33 + ["c"] * 31})
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.2))
+        test = Counter(manifest.table["label"][split.ids[split.rows("test")]])
+        # Shares are 4.6, 6.6 and 6.2 of 17.4: the largest remainders come first.
+        assert test == {("a",): 5, ("b",): 6, ("c",): 6} or test == {
+            ("a",): 4,
+            ("b",): 7,
+            ("c",): 6,
+        }
+
+    def test_rare_sets_of_labels_are_pooled_not_lost(self, folder):
+        pairs = [("a", k) for k in "bcdefg"] * 3
+        cells = ["|".join(pair) for pair in pairs] + ["a"] * 30
+        manifest = make_manifest(folder, {"tags": cells})
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.2))
+        assert len(split.ids) == 48
+        test = manifest.labels(split.ids[split.rows("test")])["tags"]
+        assert dict(zip(test.classes, test.indicator.sum(axis=0).tolist(), strict=True)) == {
+            "a": 10, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1,
+        }  # fmt: skip
+
+    def test_rare_classes_go_before_the_share(self, folder):
+        manifest = make_manifest(folder, {"label": [k for k in "abcdefghij" for _ in range(3)]})
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.1))
+        assert split.counts() == {"train": 20, "test": 10, "unseen": 0}
+
+    def test_images_without_label_or_digest_take_no_part(self, folder):
+        manifest = make_manifest(
+            folder, {"label": ["a", "b", "", "a", "b"] * 6, "mood": ["x", "x", "", "", "x"] * 6}
+        )
+        digests = distinct(manifest)
+        del digests[name(0)], digests[name(2)]
+        expected = [name(row) for row in range(30) if row % 5 != 2 and row != 0]
+        (split,) = make_splits(manifest, digests, SplitSettings())
+        assert split.ids.tolist() == expected
+        assert divisible_ids(manifest, digests).tolist() == expected
+        assert split.covers(divisible_ids(manifest, digests))
+        assert not split.covers(manifest.ids)
+
+    def test_nothing_to_divide_is_an_error(self, folder, tmp_path):
+        manifest = make_manifest(folder, {"label": ["a", "b"]})
+        with pytest.raises(SplitError, match="None of the 2 images is both labelled and readable"):
+            make_splits(manifest, {}, SplitSettings())
+        (tmp_path / "a.jpg").touch()
+        with pytest.raises(SplitError, match=r"\(1 are readable\).*--labels"):
+            make_splits(read_manifest(tmp_path), {"a.jpg": b""}, SplitSettings())
+
+    def test_a_rare_class_is_named(self, folder):
+        manifest = make_manifest(
+            folder, {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
+        )
+        message = (
+            "Class 'blue' of 'color' has 2 readable distinct images to divide, expected at least "
+            "3. Add images of it, join it with another class, or leave its label empty."
+        )
+        with pytest.raises(SplitError, match=re.escape(message)):
+            make_splits(manifest, distinct(manifest), SplitSettings())
+
+    def test_copies_do_not_make_a_class_frequent(self, folder):
+        manifest = make_manifest(folder, {"label": ["a"] * 9 + ["b"] * 5 + ["c"]})
+        digests = {name(row): str(row if row < 9 else 9) for row in range(15)}
+        with pytest.raises(
+            SplitError, match=r"Class 'b' .* has 1 .*3 \(other classes that have too few: 1\)"
+        ):
+            make_splits(manifest, digests, SplitSettings())
+
+    def test_classes_that_cannot_all_be_on_both_sides_are_an_error(self, folder):
+        # The lines of the Fano plane: however its points are divided, one line is on one side.
+        lines = [(0, 1, 2), (0, 3, 4), (0, 5, 6), (1, 3, 5), (1, 4, 6), (2, 3, 6), (2, 4, 5)]
+        cells = ["|".join(str(k) for k, line in enumerate(lines) if p in line) for p in range(7)]
+        manifest = make_manifest(folder, {"tags": cells})
+        with pytest.raises(
+            SplitError, match="No division of 7 images was found that has every cla"
+        ):
+            make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.5))
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"test_size": 0.0}, "test size is 0.0, expected a share"),
+            ({"test_size": 1}, "test size is 1, expected a share"),
+            ({"test_size": float("nan")}, "test size is nan"),
+            ({"repeats": 0}, "repeats is 0, expected at least 1"),
+            ({"seed": -1}, "seed is -1, expected 0 or more"),
+        ],
+    )
+    def test_settings_out_of_range_are_errors(self, values, message):
+        with pytest.raises(SplitError, match=message):
+            SplitSettings(**values)
+
+
+class TestRepeats:
+    def test_repeats_differ_and_the_first_is_the_single_one(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        single = make_splits(manifest, distinct(manifest), SplitSettings(seed=7))[0]
+        repeats = make_splits(manifest, distinct(manifest), SplitSettings(seed=7, repeats=5))
+        assert [split.repeat for split in repeats] == [0, 1, 2, 3, 4]
+        assert len({tuple(split.parts) for split in repeats}) == 5
+        assert repeats[0].divides_like(single)
+        assert not repeats[1].divides_like(single)
+
+    def test_seeds_make_other_splits(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        splits = [
+            make_splits(manifest, distinct(manifest), SplitSettings(seed=seed))[0]
+            for seed in range(5)
+        ]
+        assert len({tuple(split.parts) for split in splits}) == 5
+
+    def test_the_draw_is_the_same_on_every_machine(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(seed=3))
+        assert split.ids[split.rows("test")].tolist() == ["03.jpg", "12.jpg", "13.jpg", "16.jpg"]
+
+
+@st.composite
+def problems(draw):
+    """Labels of two attributes, digests with copies among them, patients, and settings."""
+    n_images = draw(st.integers(6, N_FILES))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n_classes = draw(st.integers(1, 6))
+    colors = rng.integers(0, n_classes, n_images)
+    tags = rng.random((n_images, draw(st.integers(1, 3)))) < 0.5
+    tags[0, 0] = True
+    columns = {
+        "color": [f"c{color}" for color in colors],
+        "tags": ["|".join(f"t{k}" for k in np.flatnonzero(row)) for row in tags],
+        "patient": [f"p{p}" for p in rng.integers(0, draw(st.integers(5, 60)), n_images)],
+    }
+    copies = rng.integers(0, draw(st.integers(n_images // 2, 10 * n_images)), n_images)
+    digests = {name(row): bytes([copy % 256, copy // 256]) for row, copy in enumerate(copies)}
+    asked = SplitSettings(
+        test_size=draw(st.sampled_from([0.1, 0.2, 0.25, 0.5])),
+        seed=draw(st.integers(0, 2**40)),
+        group=draw(st.sampled_from([None, "patient"])),
+        repeats=draw(st.integers(1, 2)),
+    )
+    return columns, digests, asked
+
+
+def class_groups(
+    manifest: Manifest, split_groups: Mapping[str, object]
+) -> dict[object, set[object]]:
+    """Groups of each class, worked out the slow way."""
+    found: dict[object, set[object]] = {}
+    for attribute in ("color", "tags"):
+        for image_id, cell in manifest.table[attribute].items():
+            for label in cell or ():
+                found.setdefault((attribute, label), set()).add(split_groups[image_id])
+    return found
+
+
+def slow_groups(digests: Mapping[str, bytes], patients: Mapping[str, str] | None) -> dict[str, str]:
+    """The smallest id of those that belong together, by spreading it until nothing changes."""
+    group = {image_id: image_id for image_id in digests}
+    changed = True
+    while changed:
+        changed = False
+        for keys in (digests, patients or {}):
+            least: dict[object, str] = {}
+            for image_id, key in keys.items():
+                least[key] = min(group[image_id], least.get(key, group[image_id]))
+            for image_id, key in keys.items():
+                if group[image_id] != least[key]:
+                    group[image_id], changed = least[key], True
+    return group
+
+
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(problem=problems())
+def test_what_holds_for_every_split(folder, problem):
+    columns, digests, asked = problem
+    manifest = make_manifest(folder, columns, attributes=("color", "tags"))
+    patients = dict(zip(manifest.ids, columns["patient"], strict=True)) if asked.group else None
+    groups = slow_groups(digests, patients)
+    of_class = class_groups(manifest, groups)
+    try:
+        splits = make_splits(manifest, digests, asked)
+    except SplitError:
+        assert min(len(members) for members in of_class.values()) < 3
+        return
+    assert min(len(members) for members in of_class.values()) >= 3
+    assert len(splits) == asked.repeats
+    for split in splits:
+        parts = part_of(split)
+        assert list(parts) == manifest.ids.tolist()
+        assert set(parts.values()) == {"train", "test"}
+        assert_groups_never_part(split, digests)
+        assert_groups_never_part(split, groups)
+        assert_groups_never_part(split, dict(zip(split.ids, split.groups, strict=True)))
+        assert len(set(zip(split.groups, groups.values(), strict=True))) == len(set(split.groups))
+        test_groups = {groups[image_id] for image_id, part in parts.items() if part == "test"}
+        for members in of_class.values():
+            assert 0 < len(members & test_groups) < len(members)
+        largest = max(Counter(groups.values()).values())
+        # At most one group for each class may be there against the share.
+        slack = largest * (1 + len(of_class))
+        assert abs(split.counts()["test"] - asked.test_size * len(parts)) <= slack
+    again = make_splits(manifest, digests, asked)
+    assert [outline(split) for split in again] == [outline(split) for split in splits]
+
+
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    counts=st.lists(st.integers(10, 25), min_size=1, max_size=3),
+    test_size=st.floats(0.1, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_without_copies_the_share_is_right_to_half_an_image(folder, counts, test_size, seed):
+    labels = [f"c{k}" for k, count in enumerate(counts) for _ in range(count)]
+    manifest = make_manifest(folder, {"label": labels})
+    asked = SplitSettings(test_size=test_size, seed=seed)
+    (split,) = make_splits(manifest, distinct(manifest), asked)
+    assert abs(split.counts()["test"] - test_size * len(labels)) <= 0.5 + 1e-6
+    test = Counter(manifest.table["label"][split.ids[split.rows("test")]])
+    for k, count in enumerate(counts):
+        assert abs(test[(f"c{k}",)] - test_size * count) < 1 + 1e-6
+
+
+class TestGroups:
+    def test_images_that_belong_together_through_others_stay_together(self, folder):
+        # 0 and 1 are of one patient, 1 and 2 of the same bytes, 2 and 3 of another patient.
+        patients = ["p", "p", "q", "q", *(f"r{k}" for k in range(36)), "", "", "", ""]
+        manifest = make_manifest(
+            folder, {"label": ["a", "b"] * 22, "patient": patients}, attributes=("label",)
+        )
+        digests = distinct(manifest) | {name(1): b"same", name(2): b"same"}
+        for seed in range(5):
+            asked = SplitSettings(group="patient", seed=seed)
+            (split,) = make_splits(manifest, digests, asked)
+            assert len(set(split.groups[:4])) == 1
+            assert len(set(split.parts[:4])) == 1
+            # A missing patient is nobody's.
+            assert len(set(split.groups[-4:])) == 4
+
+    def test_the_manifest_s_own_group_is_kept_without_asking(self, folder):
+        columns = {"label": ["a", "b"] * 20, "patient": [f"p{k // 4}" for k in range(40)]}
+        manifest = make_manifest(folder, columns, group="patient")
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        assert_groups_never_part(split, dict(zip(manifest.ids, columns["patient"], strict=True)))
+        assert split.settings.group == "patient"
+        assert split.name == "test20-seed0-by-patient"
+
+    def test_a_class_of_few_patients_is_an_error(self, folder):
+        columns = {"label": ["a"] * 10 + ["b"] * 10, "patient": [f"p{k // 5}" for k in range(20)]}
+        manifest = make_manifest(folder, columns, attributes=("label",))
+        with pytest.raises(SplitError, match="has 2 readable distinct values of 'patient'"):
+            make_splits(manifest, distinct(manifest), SplitSettings(group="patient"))
+
+    def test_an_unknown_group_is_named(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"], "patient": ["p", "q"]})
+        with pytest.raises(UnknownNameError, match=r"'patent'. Did you mean 'patient'\?"):
+            make_splits(manifest, distinct(manifest), SplitSettings(group="patent"))
+
+
+class TestGivenSplits:
+    def make(self, folder, n_each=5, **options) -> Manifest:
+        columns = {
+            "label": ["a", "b"] * 2 * n_each,
+            "split": ["train"] * 3 * n_each + ["test"] * n_each,
+        }
+        return make_manifest(folder, columns, **options)
+
+    def test_it_serves_whatever_size_and_seed(self, folder):
+        manifest = self.make(folder)
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        assert split.name == "given"
+        assert split.parts.tolist() == manifest.table["split"].tolist()
+        assert split.findings == ()
+        (other,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.5, seed=3))
+        assert other.divides_like(split)
+        assert other.settings == split.settings == SplitSettings()
+        assert other.findings == ("The images come with a split: the test size 0.5 is unused",)
+
+    def test_training_copies_of_test_images_are_left_out_and_said(self, folder):
+        manifest = self.make(folder)
+        digests = distinct(manifest) | {name(0): b"same", name(1): b"same", name(19): b"same"}
+        (split,) = make_splits(manifest, digests, SplitSettings())
+        assert split.left_out == (name(0), name(1))
+        assert split.counts() == {"train": 13, "test": 5, "unseen": 0}
+        assert split.findings == (
+            "2 images of the given training part left out, belonging together with test images: "
+            "00.jpg, 01.jpg",
+        )
+        assert split.covers(manifest.ids)
+
+    @pytest.mark.parametrize("asked", [{"repeats": 2}, {"hold_out": ("a_x",)}, {"group": "who"}])
+    def test_another_one_may_be_asked_for(self, folder, asked):
+        columns = {
+            "label": ["a", "b"] * 20,
+            "kind": ["x", "x", "y", "y"] * 10,
+            "who": [str(k) for k in range(40)],
+            "split": ["train", "test"] * 20,
+        }
+        manifest = make_manifest(folder, columns, attributes=("label", "kind"))
+        for split in make_splits(manifest, distinct(manifest), SplitSettings(**asked)):
+            assert split.name.startswith("test20-seed0-")
+            assert split.parts.tolist() != manifest.table["split"].tolist()
+
+    def test_a_class_without_training_images_is_an_error(self, folder):
+        columns = {"label": ["a", "a", "b"], "split": ["train", "test", "test"]}
+        manifest = make_manifest(folder, columns)
+        with pytest.raises(
+            SplitError, match="Class 'b' of 'label' has no training image in the give"
+        ):
+            make_splits(manifest, distinct(manifest), SplitSettings())
+
+    def test_a_class_without_test_images_is_said(self, folder):
+        columns = {"label": ["a", "a", "b"], "split": ["train", "test", "train"]}
+        manifest = make_manifest(folder, columns)
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        assert split.findings == ("Classes without a test image in the given split: b (label)",)
+
+    def test_no_readable_test_image_is_an_error(self, folder):
+        columns = {"label": ["a", "a", "b"], "split": ["train", "test", "train"]}
+        manifest = make_manifest(folder, columns)
+        digests = {name(0): b"0", name(2): b"2"}
+        with pytest.raises(SplitError, match="no test image that is labelled and readable"):
+            make_splits(manifest, digests, SplitSettings())
+
+
+class TestHoldingOut:
+    def make(self, folder) -> Manifest:
+        """40 images: red hats, red shoes, blue hats, blue shoes by turns."""
+        columns = {"color": ["red", "red", "blue", "blue"] * 10, "kind": ["hat", "shoe"] * 20}
+        return make_manifest(folder, columns)
+
+    def test_a_combination_is_unseen_and_its_classes_are_not(self, folder):
+        manifest = self.make(folder)
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(hold_out=("red_hat",)))
+        combinations = manifest.combinations()
+        assert set(combinations[split.ids[split.rows("unseen")]]) == {"red_hat"}
+        for part in ("train", "test"):
+            assert set(combinations[split.ids[split.rows(part)]]) == {
+                "red_shoe",
+                "blue_hat",
+                "blue_shoe",
+            }
+        assert split.counts() == {"train": 24, "test": 6, "unseen": 10}
+        assert split.name == "test20-seed0-without-red_hat"
+
+    def test_an_image_that_lacks_a_label_is_of_no_combination(self, folder):
+        columns = {"label": ["None", "b", "c"] * 8, "kind": ["x", "x", "y"] * 7 + ["", "x", "y"]}
+        manifest = make_manifest(folder, columns)
+        with pytest.raises(UnknownNameError, match="combination 'None'"):
+            make_splits(manifest, distinct(manifest), SplitSettings(hold_out=("None",)))
+
+    def test_what_belongs_together_with_them_is_left_out_and_said(self, folder):
+        manifest = self.make(folder)
+        digests = distinct(manifest) | dict.fromkeys([name(0), name(1), name(4)], b"same")
+        (split,) = make_splits(manifest, digests, SplitSettings(hold_out=("red_hat",)))
+        assert split.left_out == (name(1),)
+        assert split.findings == (
+            "1 image left out, belonging together with held-out images: 01.jpg",
+        )
+        assert split.counts()["unseen"] == 10
+        assert split.covers(manifest.ids)
+
+    def test_an_unknown_combination_is_named(self, folder):
+        manifest = self.make(folder)
+        with pytest.raises(
+            UnknownNameError, match=r"combination 'red_hut'. Did you mean 'red_hat'\?"
+        ):
+            make_splits(manifest, distinct(manifest), SplitSettings(hold_out=("red_hut",)))
+
+    def test_a_class_that_would_vanish_is_named(self, folder):
+        manifest = self.make(folder)
+        asked = SplitSettings(hold_out=("red_hat", "blue_hat"))
+        message = (
+            "Holding out blue_hat, red_hat leaves no image of the class 'hat' of 'kind' to train"
+        )
+        with pytest.raises(SplitError, match=message):
+            make_splits(manifest, distinct(manifest), asked)
+
+    def test_the_order_of_names_plays_no_role(self, folder):
+        columns = {"color": ["red", "blue", "green"] * 15, "kind": ["hat"] * 20 + ["shoe"] * 25}
+        manifest = make_manifest(folder, columns)
+        one = SplitSettings(hold_out=("red_hat", "blue_shoe"))
+        other = SplitSettings(hold_out=["blue_shoe", "red_hat", "red_hat"])
+        assert one == other
+        (split,) = make_splits(manifest, distinct(manifest), one)
+        assert split.name == "test20-seed0-without-blue_shoe+red_hat"
+
+
+class TestNames:
+    def name(self, folder, group: str | None = None, **asked) -> str:
+        columns = {"label": ["a", "b"] * 10, "who?": [str(k) for k in range(20)]}
+        columns |= {"x-by-y": columns["who?"], "y" * 200: columns["who?"]}
+        manifest = make_manifest(folder, columns, attributes=("label",))
+        return make_splits(manifest, distinct(manifest), SplitSettings(group=group, **asked))[
+            -1
+        ].name
+
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            ({}, "test20-seed0"),
+            ({"test_size": 0.25, "seed": 12}, "test25-seed12"),
+            ({"test_size": 0.125}, "test12.5-seed0"),
+            ({"repeats": 5}, "test20-seed0-repeat5of5"),
+        ],
+    )
+    def test_they_can_be_read(self, folder, asked, expected):
+        assert self.name(folder, **asked) == expected
+
+    @pytest.mark.parametrize(
+        ("asked", "start"),
+        [
+            ({"group": "who?"}, "test20-seed0-by-who_-"),
+            ({"group": "x-by-y"}, "test20-seed0-by-x-by-y-"),
+            ({"group": "y" * 200}, "test20-seed0-by-yyyyyyyyyy"),
+            ({"test_size": 1 / 3}, "test33.3333-seed0-"),
+        ],
+    )
+    def test_what_cannot_be_a_name_is_told_apart_by_a_hash(self, folder, asked, start):
+        found = self.name(folder, **asked)
+        assert found.startswith(start)
+        assert re.fullmatch(r"[A-Za-z0-9._+-]{1,100}-[0-9a-f]{8}", found)
+        repeated = self.name(folder, **asked, repeats=2)
+        assert repeated == f"{found}-repeat2of2"
+
+    def test_nearly_equal_sizes_have_other_names(self, folder):
+        names = {self.name(folder, test_size=0.3 + k * 1e-9) for k in range(4)}
+        assert len(names) == 4
+
+
+class TestRegistering:
+    def make(self, folder) -> Split:
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        return make_splits(manifest, distinct(manifest), SplitSettings())[0]
+
+    def test_it_has_a_number_and_keeps_a_free_name(self, folder):
+        split = self.make(folder).registered(3, {"given"})
+        assert (split.number, split.name) == (3, "test20-seed0")
+
+    def test_a_taken_name_is_numbered(self, folder):
+        split = self.make(folder).registered(3, {"Test20-Seed0", "test20-seed0-2"})
+        assert split.name == "test20-seed0-3"
+        assert split.divides_like(self.make(folder))
+
+
+class TestSaving:
+    @settings(
+        max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    )
+    @given(problem=problems(), number=st.integers(0, 99))
+    def test_a_saved_split_comes_back(self, folder, tmp_path, problem, number):
+        columns, digests, asked = problem
+        manifest = make_manifest(folder, columns, attributes=("color",))
+        try:
+            split = make_splits(manifest, digests, asked)[-1].registered(number, ())
+        except SplitError:
+            return
+        split = replace(split, findings=('käme\nein "Zitat"',), left_out=("ä.jpg",))
+        split.save(tmp_path / "splits" / "one.json")
+        loaded = Split.load(tmp_path / "splits" / "one.json")
+        assert outline(loaded) == outline(split)
+        assert (loaded.groups.dtype, loaded.parts.dtype, loaded.ids.dtype) == (
+            np.int64,
+            object,
+            object,
+        )
+        loaded.save(tmp_path / "two.json")
+        once = (tmp_path / "splits" / "one.json").read_bytes()
+        assert (tmp_path / "two.json").read_bytes() == once
+        assert [path.name for path in (tmp_path / "splits").iterdir()] == ["one.json"]
+
+    def test_the_file_can_be_read_by_a_person(self, folder, tmp_path):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        split.save(tmp_path / "split.json")
+        about = json.loads((tmp_path / "split.json").read_text())
+        assert about["settings"] == asdict(SplitSettings()) | {"hold_out": []}
+        assert list(about["group_of_image"]["test"]) == split.ids[split.rows("test")].tolist()
+        assert f'   "{name(0)}": 0' in (tmp_path / "split.json").read_text()
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda text: text[: len(text) // 2],
+            lambda text: "",
+            lambda text: "[]",
+            lambda text: "{}",
+            lambda text: text.replace('"format": 1', '"format": 9'),
+            lambda text: text.replace('"test_size": 0.2', '"test_size": 2'),
+            lambda text: text.replace('"unseen": {}', '"unseen": {"00.jpg": 0}'),
+            lambda text: text.replace('"00.jpg": 0', '"00.jpg": "x"'),
+        ],
+    )
+    def test_a_damaged_file_is_an_error(self, folder, tmp_path, damage):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        make_splits(manifest, distinct(manifest), SplitSettings())[0].save(tmp_path / "split.json")
+        text = (tmp_path / "split.json").read_text()
+        assert damage(text) != text
+        (tmp_path / "split.json").write_text(damage(text))
+        with pytest.raises(SplitError):
+            Split.load(tmp_path / "split.json")
+
+    def test_a_missing_or_foreign_file_is_an_error(self, tmp_path):
+        (tmp_path / "foreign.json").write_bytes(b"\xff\x00")
+        for path in ("missing.json", "foreign.json"):
+            with pytest.raises(SplitError, match=rf"{path} is not a sound split .*featurepipe fit"):
+                Split.load(tmp_path / path)
+
+
+class TestInnerFolds:
+    @settings(max_examples=100, deadline=None)
+    @given(
+        rows=st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 9)), min_size=2, max_size=40),
+        n_folds=st.integers(2, 6),
+        seed=st.integers(0, 2**40),
+    )
+    def test_every_row_is_validated_once_and_groups_stay(self, rows, n_folds, seed):
+        strata, groups = np.array(rows).T
+        if len(set(groups)) < 2:
+            with pytest.raises(SplitError, match="expected at least 2 groups"):
+                inner_folds(strata, groups, n_folds, seed)
+            return
+        folds = inner_folds(strata, groups, n_folds, seed)
+        assert 2 <= len(folds) <= min(n_folds, len(set(groups)))
+        validated = np.concatenate([validation for _, validation in folds])
+        assert sorted(validated) == list(range(len(rows)))
+        for training, validation in folds:
+            assert sorted([*training, *validation]) == list(range(len(rows)))
+            assert not set(groups[training]) & set(groups[validation])
+        again = inner_folds(strata, groups, n_folds, seed)
+        for one, other in zip(folds, again, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+
+    def test_strata_keep_their_share(self):
+        strata = np.array(["a"] * 20 + ["b"] * 10)
+        folds = inner_folds(strata, np.arange(30), 5, seed=0)
+        assert [Counter(strata[validation]) for _, validation in folds] == [{"a": 4, "b": 2}] * 5
+
+    def test_seeds_make_other_folds(self):
+        strata = np.repeat([0, 1], 20)
+        one, other = (inner_folds(strata, np.arange(40), 5, seed) for seed in (0, 1))
+        assert one[0][1].tolist() != other[0][1].tolist()
+
+    @pytest.mark.parametrize(("n_groups", "n_expected"), [(3, 3), (2, 2)])
+    def test_few_groups_make_fewer_folds(self, n_groups, n_expected):
+        groups = np.arange(24) % n_groups
+        folds = inner_folds(np.repeat([0, 1], 12), groups, 5, seed=0)
+        assert len(folds) == n_expected
+
+    def test_rare_strata_are_no_trouble(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(inner_folds([0] * 20 + [1, 2, 2], np.arange(23), 5, seed=0)) == 5
+            assert len(inner_folds(np.arange(8), np.arange(8), 2, seed=0)) == 2
+
+
+@pytest.mark.shared
+class TestRealFolders:
+    def digests(self, manifest: Manifest) -> dict[str, bytes]:
+        return {
+            image_id: hashlib.sha256(manifest.path(image_id).read_bytes()).digest()
+            for image_id in manifest.ids
+        }
+
+    def test_garments(self, shared):
+        manifest = read_manifest(shared / "data" / "garments", attributes=("color", "category"))
+        digests = self.digests(manifest)
+        splits = make_splits(manifest, digests, SplitSettings(repeats=3))
+        for split in splits:
+            assert split.counts() == {"train": 1728, "test": 432, "unseen": 0}
+            assert_groups_never_part(split, digests)
+            test = manifest.combinations()[split.ids[split.rows("test")]].value_counts()
+            shares = test / manifest.combinations().value_counts()
+            assert shares.between(0.195, 0.205).all()
+
+    def test_products(self, shared):
+        manifest = read_manifest(shared / "data" / "products", attributes=("color", "category"))
+        digests = self.digests(manifest)
+        (split,) = make_splits(manifest, digests, SplitSettings(hold_out=("black_shirt",)))
+        combinations = manifest.combinations()
+        assert set(combinations[split.ids[split.rows("unseen")]]) == {"black_shirt"}
+        assert combinations[split.ids[split.rows("test")]].nunique() == 45
+        assert_groups_never_part(split, digests)
+        n_divided = len(split.rows("train")) + len(split.rows("test"))
+        assert abs(len(split.rows("test")) - 0.2 * n_divided) <= 1
