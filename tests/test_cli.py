@@ -101,7 +101,7 @@ def test_the_main_job_from_images_to_predictions(folder, capsys):
     answers = succeed(capsys, "predict", "new", "--top", "2", "--annotate", "out")
     lines = answers.splitlines()
     assert lines[0] == "image,attribute,rank,class,probability,refused"
-    assert lines[1].startswith("new/broken.jpg,,,,,not an image")
+    assert lines[1].startswith('new/broken.jpg,,,,,"not an image')
     assert lines[2].startswith("new/red.png,color,1,red,0.")
     assert lines[4].startswith("new/red.png,kind,1,bright,0.")
     assert len(lines) == 6
@@ -259,6 +259,40 @@ def test_a_class_of_too_few_images_cannot_be_split(folder, capsys):
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
     line = fail(capsys, "fit")
     assert "'pink'" in line and "3" in line
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda store: store.write_bytes(store.read_bytes()[:-100]), "is truncated"),
+        (lambda store: store.write_bytes(b"something else"), "is not an HDF5 file"),
+    ],
+)
+def test_a_damaged_store_is_one_clear_line(folder, capsys, damage, message):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    (store,) = (folder / "features").glob("*.h5")
+    damage(store)
+    damaged = store.read_bytes()
+    for command in ("fit", "info"):
+        line = fail(capsys, command, *([str(store)] if command == "info" else []))
+        assert message in line and "Delete it and extract again" in line
+    assert message in fail(capsys, *EXTRACT, "--backbone", "resnet50")
+    assert store.read_bytes() == damaged
+
+
+def test_no_readable_image_is_one_clear_line(folder, capsys):
+    for image in folder.glob("dataset/*/*.png"):
+        image.write_bytes(b"broken")
+    line = fail(capsys, *EXTRACT)
+    assert "None of the 96 images can be read" in line
+
+
+def test_no_readable_image_to_predict_is_one_clear_line(folder, capsys):
+    succeed(capsys, *EXTRACT)
+    succeed(capsys, "fit", "--head", "logistic")
+    for image in folder.glob("dataset/red_plain/*.png"):
+        image.write_bytes(b"broken")
+    assert "None of the 12 images can be read" in fail(capsys, "predict", "dataset/red_plain")
 
 
 def test_a_full_disk_is_one_clear_line(folder, capsys, monkeypatch):

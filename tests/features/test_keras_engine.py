@@ -330,7 +330,7 @@ def test_weights_of_another_backbone(shared):
     )
 
 
-@pytest.mark.parametrize("name", ["mine.h5", "mine.weights.h5", "mine.keras"])
+@pytest.mark.parametrize("name", ["mine.h5", "mine.weights.h5"])
 def test_weights_of_another_backbone_in_any_layout(tmp_path, networks, name):
     path = save(networks["headless"], tmp_path / name)
     with pytest.raises(WeightsError) as error:
@@ -357,7 +357,7 @@ def test_fewer_layers_than_needed(tmp_path, networks, name):
 
 
 @pytest.mark.parametrize("name", ["cut.h5", "cut.weights.h5", "cut.keras"])
-@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
 def test_cut_off_files(tmp_path, networks, name, part):
     path = save(networks["headless"], tmp_path / name)
     data = path.read_bytes()

@@ -1,0 +1,41 @@
+import errno
+
+import pytest
+
+from featurepipe.errors import DiskFullError, LockedError
+from featurepipe.files import only_writer, replacing
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "folder" / "a.txt"
+    with replacing(path) as beside:
+        beside.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_after_an_error_the_old_file_stands(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as beside:
+        beside.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(DiskFullError, match=r"The disk is full: .*a\.txt"), replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), replacing(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_there_is_one_writer(tmp_path):
+    with only_writer(tmp_path), pytest.raises(LockedError), only_writer(tmp_path):
+        pass
+    with only_writer(tmp_path):
+        pass

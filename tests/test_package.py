@@ -1,0 +1,34 @@
+import subprocess
+import sys
+
+import pytest
+
+import featurepipe
+
+
+def test_the_public_names_are_these():
+    assert sorted(featurepipe.__all__) == [
+        "FeatureStore",
+        "__version__",
+        "extract",
+        "fit",
+        "predict",
+        "report",
+    ]
+    for name in featurepipe.__all__:
+        assert getattr(featurepipe, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'extrakt'"):
+        _ = featurepipe.extrakt
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, featurepipe; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in result.stdout.split()}
+    assert not loaded & {"numpy", "pandas", "sklearn", "tensorflow", "keras", "h5py"}
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "featurepipe", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout == f"featurepipe, version {featurepipe.__version__}\n"

@@ -1,0 +1,26 @@
+import pytest
+
+from featurepipe.errors import NotWritableError, WorkspaceError
+from featurepipe.workspace import Workspace
+
+
+def test_it_knows_where_things_lie_and_lists_what_is_complete(tmp_path):
+    place = Workspace(tmp_path)
+    assert (place.stores(), place.splits(), place.runs()) == ([], [], [])
+    for path in (place.store("b"), place.store("a"), place.split("s"), place.run("r") / "run.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    place.run("half").mkdir()
+    place.store(".part").touch()
+    assert place.stores() == [tmp_path / "features" / "a.h5", tmp_path / "features" / "b.h5"]
+    assert place.splits() == [tmp_path / "splits" / "s.json"]
+    assert place.runs() == [tmp_path / "runs" / "r"]
+
+
+def test_a_file_is_no_workspace(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkspaceError, match="is a file; give a folder"):
+        Workspace(tmp_path / "file")
+    below = Workspace(tmp_path / "file" / "below")
+    with pytest.raises(NotWritableError, match="cannot be made"), below.writing():
+        pass
