@@ -397,15 +397,21 @@ def test_a_misnamed_file(tmp_path, networks):
         file_engine(path)
 
 
-def test_weights_that_lie_in_another_file_are_not_fetched(tmp_path, networks):
-    path = save(networks["headless"], tmp_path / "saved.h5")
-    (tmp_path / "secret").write_bytes(bytes(3 * 3 * 3 * 32 * 4))
+@pytest.mark.parametrize("saved", ["saved.h5", "saved.weights.h5"])
+@pytest.mark.parametrize("how", ["external storage", "external link"])
+def test_weights_that_lie_in_another_file_are_not_fetched(tmp_path, networks, saved, how):
+    path = save(networks["headless"], tmp_path / saved)
+    with h5py.File(tmp_path / "secret", "w") as other:
+        other["secret"] = np.zeros((3, 3, 3, 32), np.float32)
     with h5py.File(path, "r+") as file:
-        group = file["model_weights/Conv1"]
-        name = group.attrs["weight_names"][0]
+        group = file["model_weights/Conv1" if saved == "saved.h5" else "layers/conv2d/vars"]
+        name = group.attrs["weight_names"][0] if saved == "saved.h5" else "0"
         del group[name]
-        elsewhere = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
-        group.create_dataset(name, (3, 3, 3, 32), np.float32, external=elsewhere)
+        if how == "external link":
+            group[name] = h5py.ExternalLink(str(tmp_path / "secret"), "secret")
+        else:
+            elsewhere = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
+            group.create_dataset(name, (3, 3, 3, 32), np.float32, external=elsewhere)
     with pytest.raises(WeightsError, match="lies in another file"):
         file_engine(path)
 

@@ -1,5 +1,6 @@
 """Keras as the engine: TensorFlow by default, JAX or PyTorch by `KERAS_BACKEND`."""
 
+import logging
 import os
 import random
 import sys
@@ -33,6 +34,9 @@ def _native_stderr_silenced() -> Iterator[None]:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _native_stderr_silenced():
     import keras
+
+# Each engine compiles one graph; TensorFlow takes several engines for a mistake.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
 """Modules of `keras.applications` that build another graph for ImageNet weights."""

@@ -1,7 +1,7 @@
 """Weights of a file into a Keras network, if every layer of it fits.
 
 Only arrays are read. A `.keras` file's configuration is never looked at, and
-nothing in any file is executed. Two layouts exist, whatever the suffix:
+nothing in any file is executed. Keras has written two layouts:
 
 * by order (`.h5` of `keras.applications` and of whole models): the k-th layer
   of the file that has weights is the k-th of the network;
@@ -98,7 +98,7 @@ def _load_by_order(network: Any, file: h5py.Group, path: Path, backbone: str) ->
     for wanted, given in zip_longest(expected, found[: len(expected)]):
         _require_fit(wanted, given, path, backbone)
     for wanted, given in zip(expected, found, strict=False):
-        wanted.value.assign(_values(given.value))
+        wanted.value.assign(np.asarray(given.value, dtype=np.float32))
     for layer in network.layers:
         # Normalization keeps what it computed from its weights.
         if hasattr(layer, "finalize_state"):
@@ -114,7 +114,7 @@ def _network_arrays(network: Any) -> Iterator[_Array]:
 def _file_arrays(file: h5py.Group) -> Iterator[_Array]:
     for layer in _names(file, "layer_names"):
         for name in _names(file[layer], "weight_names"):
-            dataset = file[layer][name]
+            dataset = _own_dataset(file[layer], name)
             yield _Array(layer, name, dataset.shape, dataset)
 
 
@@ -129,10 +129,13 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name} lies in another file")
-    return np.asarray(dataset, dtype=np.float32)
+def _own_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    # HDF5 would follow a file to any other that this process may read.
+    dataset = group[name]
+    linked = dataset.file.filename != group.file.filename
+    if linked or dataset.external or dataset.is_virtual:
+        raise ValueError(f"{name} lies in another file")
+    return dataset
 
 
 def _require_name_of_layout(path: Path) -> None:
@@ -153,8 +156,8 @@ def _require_same_paths(network: Any, file: h5py.File, path: Path, backbone: str
             order = {layer.name: k for k, layer in enumerate(network.layers)}
             arrays = sorted(_arrays_by_path(expected), key=lambda array: order.get(array.layer, 0))
     for wanted in arrays:
-        given = file.get(wanted.value)
-        found = given and _Array(wanted.value, "", given.shape, given)
+        given = _own_dataset(file, wanted.value) if wanted.value in file else None
+        found = None if given is None else _Array(wanted.value, "", given.shape, given)
         _require_fit(wanted, found, path, backbone)
 
 

@@ -1,0 +1,98 @@
+"""Which calibration has the lowest log-loss? Measured on training rows, out of fold.
+
+    python benchmarks/calibration.py WORKSPACE [WORKSPACE …] [--head bagged-sgd]
+
+For every store of each workspace and its first split: five inner folds of the
+training rows give out-of-fold scores; each calibration is fitted on the scores
+of four folds and judged on the fifth. Test rows are never read.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featurepipe.features.store import FeatureStore
+from featurepipe.manifest import Manifest
+from featurepipe.metrics import ece, label_set_log_loss, log_loss
+from featurepipe.models.calibration import CALIBRATIONS, fit_calibrator
+from featurepipe.models.registry import build_head
+from featurepipe.splits import Split, inner_folds
+from featurepipe.workspace import Workspace
+
+
+def main() -> None:
+    """Print one row per workspace, store and question."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workspaces", nargs="+", type=Path)
+    parser.add_argument("--head", default="bagged-sgd")
+    arguments = parser.parse_args()
+    rows = [
+        row
+        for workspace in arguments.workspaces
+        for store in Workspace(workspace).stores()
+        for row in measure(Workspace(workspace), store, arguments.head)
+    ]
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.4f}".format))
+
+
+def measure(place: Workspace, store_path: Path, head: str) -> list[dict[str, object]]:
+    """Log-loss and ECE of each calibration, for each attribute and for all labels."""
+    split = Split.load(min(place.splits(), key=lambda path: Split.load(path).number))
+    train = split.rows("train")
+    with FeatureStore.open(store_path) as store:
+        row_of = {image_id: row for row, image_id in enumerate(store.ids)}
+        X = store.features(np.array([row_of[image_id] for image_id in split.ids[train]]))
+    labels = Manifest.load(place.manifest).labels(split.ids[train])
+    questions = {name: (each.indicator, True) for name, each in labels.items()}
+    if len(labels) > 1:
+        questions["all labels"] = (np.hstack([each.indicator for each in labels.values()]), False)
+    return [
+        {"data": place.root.name, "store": store_path.stem, "head": head, "question": name}
+        | compare(X, truth, exclusive, split.groups[train], head)
+        for name, (truth, exclusive) in questions.items()
+    ]
+
+
+def compare(X, truth, exclusive, groups, head) -> dict[str, float]:
+    """Figures of each calibration, each row judged by what was fitted without it."""
+    strata = np.unique(truth, axis=0, return_inverse=True)[1]
+    folds = inner_folds(strata, groups, 5, 0)
+    scores, own = np.empty(truth.shape), np.empty(truth.shape)
+    for train, validation in folds:
+        estimator = build_head(
+            head,
+            n_train_rows=len(train),
+            variance_threshold="1%",
+            seed=0,
+            one_vs_rest=not exclusive,
+        )
+        estimator.fit(X[train], truth[train].argmax(axis=1) if exclusive else truth[train])
+        scores[validation] = estimator.decision_function(X[validation])
+        own[validation] = estimator.predict_proba(X[validation])
+    figures: dict[str, float] = {}
+    for method in CALIBRATIONS:
+        probabilities = own.copy()
+        for _, validation in folds if method != "none" else ():
+            others = np.setdiff1d(np.arange(len(X)), validation)
+            curve = fit_calibrator(method, scores[others], truth[others], exclusive=exclusive)
+            probabilities[validation] = curve.predict_proba(scores[validation])
+        figures |= judge(method, truth, probabilities, exclusive)
+    return figures
+
+
+def judge(method, truth, probabilities, exclusive) -> dict[str, float]:
+    """Log-loss and ECE of one calibration."""
+    if not exclusive:
+        return {f"log-loss {method}": label_set_log_loss(truth, probabilities)}
+    codes = truth.argmax(axis=1)
+    correct = probabilities.argmax(axis=1) == codes
+    return {
+        f"log-loss {method}": log_loss(codes, probabilities),
+        f"ece {method}": ece(correct, probabilities.max(axis=1)),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Labels in the names of folders."""
+
+from featurepipe.errors import ManifestError
+from featurepipe.manifest.tables import Columns
+
+Folders = tuple[str, ...]
+
+DEFAULT_ATTRIBUTE = "label"
+_NAME_SEPARATORS = ("_", "-", " ")
+
+
+def step_over(folders: list[Folders]) -> list[Folders]:
+    """Each image's folders from the first level on at which the images differ.
+
+    Parameters
+    ----------
+    folders : list of tuple of str
+        Names of the folders that each image lies in, from the top down.
+    """
+    while len({path[0] for path in folders if path}) == 1:
+        folders = [path[1:] for path in folders]
+    return folders
+
+
+def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Columns:
+    """Labels of each attribute out of folder names.
+
+    Parameters
+    ----------
+    folders : list of tuple of str
+        Names of the class folders that each image lies in, from the top down.
+    attributes : tuple of str
+        Names of the attributes; empty for one called ``label``.
+
+    Returns
+    -------
+    dict of str to list of (tuple of str or None)
+        Empty if all images lie in one folder and no attributes are named.
+
+    Raises
+    ------
+    ManifestError
+        If the folders do not give the attributes.
+    """
+    paths = {path for path in folders if path}
+    if not paths and attributes:
+        raise ManifestError(
+            f"Attributes {', '.join(attributes)} cannot be read from folder names: all images lie "
+            "in one folder. Put them in class folders, or give the labels as --labels TABLE."
+        )
+    if not paths:
+        return {}
+    if len(attributes) <= 1:
+        attributes, cuts = attributes or (DEFAULT_ATTRIBUTE,), {path: path[:1] for path in paths}
+    else:
+        cuts = _cut(paths, attributes)
+    return {
+        attribute: [(cuts[path][k].strip(),) if path else None for path in folders]
+        for k, attribute in enumerate(attributes)
+    }
+
+
+def _cut(paths: set[Folders], attributes: tuple[str, ...]) -> dict[Folders, tuple[str, ...]]:
+    """One name per attribute out of each class folder's levels, or of its last level's name."""
+    n_attributes = len(attributes)
+    if all(len(path) == n_attributes for path in paths):
+        return {path: path for path in paths}
+    fitting = []
+    for separator in _NAME_SEPARATORS:
+        cuts = {path: tuple(path[-1].split(separator)) for path in paths}
+        fitting.append(
+            {
+                path: cut
+                for path, cut in cuts.items()
+                if len(cut) == n_attributes and all(part.strip() for part in cut)
+            }
+        )
+    best = max(fitting, key=len)
+    if len(best) < len(paths):
+        misfit = "/".join(min(paths - set(best)))
+        raise ManifestError(
+            f"Folder {misfit!r} does not give the {n_attributes} attributes "
+            f"{', '.join(attributes)}: expected {n_attributes} folder levels, or a name of "
+            f"{n_attributes} parts parted by '_', '-' or ' '. Name another number of --attributes, "
+            "or give the labels as --labels TABLE."
+        )
+    return best

@@ -1,0 +1,139 @@
+"""Images on disk: which files are images, and what a folder or a pattern holds."""
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+
+from featurepipe.errors import ManifestError
+from featurepipe.manifest.words import counted, examples
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
+)  # fmt: skip
+
+
+def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
+    """Images to predict, in the order given and each once.
+
+    Parameters
+    ----------
+    paths : iterable of Path or str
+        Files, folders and glob patterns (``new/*.jpg``). A file that is named itself
+        is taken whatever its suffix.
+
+    Returns
+    -------
+    list of (str, Path)
+        Image id (the POSIX path as given, in a folder with the relative path behind
+        it) and where the image lies.
+
+    Raises
+    ------
+    ManifestError
+        If one of the paths leads to no image.
+    """
+    found: dict[Path, str] = {}
+    for given in paths:
+        images = _images_at(str(given))
+        if not images:
+            raise ManifestError(
+                f"{str(given)!r} leads to no image: expected a file, a folder or a pattern such "
+                f"as 'new/*.jpg' with files that end in {' '.join(IMAGE_SUFFIXES)}. "
+                "Check the path."
+            )
+        for path in images:
+            found.setdefault(path.resolve(), path.as_posix())
+    return [(image_id, Path(image_id)) for image_id in found.values()]
+
+
+def list_images(root: Path) -> tuple[list[str], list[str]]:
+    """Images below a folder, except in hidden folders and in runs of a workspace.
+
+    Parameters
+    ----------
+    root : Path
+
+    Returns
+    -------
+    ids : list of str, sorted
+        POSIX paths relative to `root`.
+    findings : list of str
+
+    Raises
+    ------
+    ManifestError
+        If a folder cannot be listed.
+    """
+    found = sorted(
+        (folder / name).relative_to(root).as_posix()
+        for folder, names in _folders(root)
+        for name in names
+        if is_image(name) and not name.startswith(".")
+    )
+    ids = [image_id for image_id in found if _is_utf8(image_id)]
+    if len(ids) == len(found):
+        return ids, []
+    # Neither Parquet, HDF5 nor JSON can hold such a name.
+    refused = [ascii(image_id) for image_id in found if not _is_utf8(image_id)]
+    return ids, [
+        f"{counted(refused, 'image')} left out, the name not being UTF-8: {examples(refused)}"
+    ]
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name ends as an image's does.
+
+    Parameters
+    ----------
+    name : str
+    """
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder from `root` down, each once, with the names of its files."""
+    # Links wait until the folders themselves are seen, so that a folder keeps its own name;
+    # one that leads back up ends at once.
+    seen = set(root.resolve().parents)
+    waiting = deque([root])
+    while waiting:
+        for name, folders, files in os.walk(waiting.popleft(), onerror=_refuse_folder):
+            folder = Path(name)
+            is_run = "run.json" in files and folder != root
+            if is_run or folder.resolve() in seen:
+                folders.clear()
+                continue
+            seen.add(folder.resolve())
+            folders[:] = sorted(below for below in folders if not below.startswith("."))
+            waiting.extend(folder / below for below in folders if (folder / below).is_symlink())
+            yield folder, files
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise ManifestError(
+        f"Folder {error.filename} cannot be listed ({error.strerror}). Allow it to be read, or "
+        "move it away."
+    ) from error
+
+
+def _images_at(given: str) -> list[Path]:
+    path = Path(given)
+    if path.is_dir():
+        return [path / image_id for image_id in list_images(path)[0]]
+    if path.exists():
+        return [path]
+    # Path.glob takes no absolute pattern and finds hidden files.
+    matches = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207
+    return [
+        image
+        for match in matches
+        for image in (_images_at(str(match)) if match.is_dir() else [match])
+        if is_image(image.name)
+    ]
+
+
+def _is_utf8(name: str) -> bool:
+    # Python holds bytes that are not UTF-8 as lone surrogates.
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,0 +1,300 @@
+"""The ordered table of images and their labels, and its file."""
+
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from featurepipe.errors import ManifestError
+from featurepipe.files import replacing
+from featurepipe.manifest.labelling import Labelling, labelled_table
+from featurepipe.manifest.labels import Labels, labels_of
+from featurepipe.manifest.rows import read_columns
+from featurepipe.manifest.tables import Columns
+from featurepipe.manifest.words import one_line
+
+_METADATA_KEY = b"featurepipe.manifest"
+_STORED_COLUMN = "table."
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """The ordered table of images and their labels.
+
+    Attributes
+    ----------
+    root : Path
+        Absolute folder that image ids are relative to.
+    source : str
+        Absolute path of the folder or table that the images came from.
+    labels_source : str or None
+        Absolute path of the table that the labels came from, if it is another.
+    table : DataFrame, indexed by sorted unique image id
+        One object column per attribute, each cell a sorted tuple of class names,
+        or None where the label is missing (an empty tuple is a label: none of the
+        classes); the group column, str or None; where the images came with a
+        split, a column ``split`` of ``"train"`` or ``"test"``.
+    attribute_names : tuple of str
+    labelling : Labelling
+        How `table` was made of `columns`.
+    columns : dict of str to list of (tuple of str or None)
+        The columns of the labels' table as they were read, in the order of the ids;
+        empty where labels come from folder names.
+    findings : tuple of str
+        What a person must be told about this reading.
+    """
+
+    root: Path
+    source: str
+    labels_source: str | None
+    table: pd.DataFrame
+    attribute_names: tuple[str, ...]
+    labelling: Labelling
+    columns: Columns
+    findings: tuple[str, ...]
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Image ids, sorted.
+
+        Returns
+        -------
+        ndarray of shape (n_images,), str objects
+        """
+        return self.table.index.to_numpy(dtype=object)
+
+    @property
+    def group_column(self) -> str | None:
+        """Name of the column whose values name images that belong together."""
+        return self.labelling.group
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def path(self, image_id: str) -> Path:
+        """Where an image lies.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest has no such image.
+        """
+        if image_id not in self.table.index:
+            raise self._no_such_image(image_id)
+        return self.root / image_id
+
+    def labels(self, ids: Iterable[str] | None = None) -> dict[str, Labels]:
+        """Labels of some images, or of all.
+
+        Parameters
+        ----------
+        ids : iterable of str, optional
+            Image ids; the rows of the result are in their order.
+
+        Returns
+        -------
+        dict of str to Labels
+            One per attribute. `classes` and `exclusive` are those of the whole
+            manifest, whatever `ids` are.
+
+        Raises
+        ------
+        ManifestError
+            If the manifest has no image of one of the ids.
+        """
+        rows = np.arange(len(self)) if ids is None else self._rows(ids)
+        return {
+            name: labels_of(name, self.table[name].tolist()).take(rows)
+            for name in self.attribute_names
+        }
+
+    def combinations(self) -> "pd.Series[Any]":
+        """Classes of each image over all exclusive attributes, such as ``"black_dress"``.
+
+        Returns
+        -------
+        Series of object, indexed by image id
+            None where one of the labels is missing, or if no attribute is exclusive.
+        """
+        exclusive = [name for name, labels in self.labels().items() if labels.exclusive]
+        cells = zip(*(self.table[name] for name in exclusive), strict=True)
+        names = [None if None in row else "_".join(cell[0] for cell in row) for row in cells]
+        return pd.Series(names or [None] * len(self), index=self.table.index, dtype=object)
+
+    def relabelled(
+        self,
+        *,
+        attributes: Sequence[str] | None = None,
+        labels: Path | str | None = None,
+        group: str | None = None,
+        label_separator: str | None = None,
+    ) -> "Manifest":
+        """The same images with other labels; nothing but `labels` need be on disk.
+
+        Parameters
+        ----------
+        attributes, group, label_separator : optional
+            As in `read_manifest`. None (or no attributes) keeps what is; with `labels`
+            it is the default.
+        labels : Path or str, optional
+            Another table of labels; None keeps the present table or folder names.
+
+        Returns
+        -------
+        Manifest
+            Its `findings` are about the new labels alone.
+
+        Raises
+        ------
+        ManifestError, UnknownNameError, UsageError
+            As `read_manifest`.
+        """
+        options = {
+            "attributes": tuple(attributes or ()) or None,
+            "group": group,
+            "label_separator": label_separator,
+        }
+        asked: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
+        ids: list[str] = self.ids.tolist()
+        findings: list[str] = []
+        if labels is None:
+            labelling = replace(self.labelling, **asked)
+            labels_source, columns = self.labels_source, self.columns
+        else:
+            labelling, labels_source = Labelling(**asked), str(Path(labels).absolute())
+            columns, findings = read_columns(Path(labels_source), ids, self.root, labelling)
+        return new_manifest(
+            ids, self.root, self.source, labels_source, labelling, columns, findings
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the manifest as one Parquet file, whole or not at all.
+
+        The same manifest gives the same bytes. The file holds the ids and the
+        columns as they were read; labels are made of them anew on loading.
+        """
+        about: dict[str, Any] = {
+            "format": _FORMAT,
+            "root": str(self.root),
+            "source": self.source,
+            "labels_source": self.labels_source,
+            "labelling": asdict(self.labelling),
+            "findings": self.findings,
+        }
+        names = ["id", *(f"{_STORED_COLUMN}{name}" for name in self.columns)]
+        arrays = [pa.array(self.ids, pa.string())]
+        arrays += [pa.array(cells, pa.list_(pa.string())) for cells in self.columns.values()]
+        about["checksum"] = _checksum(about, self.ids.tolist(), self.columns)
+        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True)}
+        with replacing(Path(path)) as beside:
+            pq.write_table(pa.table(arrays, names=names, metadata=metadata), beside)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Manifest":
+        """Read a saved manifest; its images need not be there any more.
+
+        Raises
+        ------
+        ManifestError
+            If the file is missing, damaged or something else.
+        """
+        try:
+            with pq.ParquetFile(path) as file:
+                stored = file.read()
+            about = json.loads((stored.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+            if about.get("format") != _FORMAT:
+                raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
+            return _stored_manifest(stored, about)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise ManifestError(
+                f"{path} is not a sound manifest ({one_line(error)}): expected a file that "
+                "featurepipe wrote. Make it again: featurepipe extract SOURCE."
+            ) from error
+
+    def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
+        wanted = pd.Index(list(ids), dtype=object)
+        rows = self.table.index.get_indexer(wanted)
+        if (rows < 0).any():
+            raise self._no_such_image(wanted[rows < 0][0])
+        return rows
+
+    def _no_such_image(self, image_id: str) -> ManifestError:
+        return ManifestError(
+            f"Image {image_id!r} is not among the {len(self)} images of {self.source}: expected "
+            f"a path relative to {self.root}. If it is new, read the images anew."
+        )
+
+
+def new_manifest(
+    ids: list[str],
+    root: Path,
+    source: str,
+    labels_source: str | None,
+    labelling: Labelling,
+    columns: Columns,
+    findings: Sequence[str],
+) -> Manifest:
+    """The manifest that a labelling makes of images and the columns about them.
+
+    Parameters
+    ----------
+    ids : list of str
+        Image ids, sorted.
+    root, source, labels_source, labelling, columns
+        As in `Manifest`.
+    findings : sequence of str
+        What reading `ids` and `columns` found; those of the labelling come behind.
+
+    Raises
+    ------
+    ManifestError, UnknownNameError, UsageError
+        As `read_manifest`.
+    """
+    table, attribute_names, found = labelled_table(ids, columns, labelling)
+    return Manifest(
+        root=root,
+        source=source,
+        labels_source=labels_source,
+        table=table,
+        attribute_names=attribute_names,
+        labelling=labelling,
+        columns=columns,
+        findings=(*findings, *found),
+    )
+
+
+def _checksum(about: dict[str, Any], ids: list[str], columns: Columns) -> int:
+    # Parquet's own checksums leave out the headers of its pages.
+    return zlib.crc32(json.dumps([about, ids, columns], sort_keys=True).encode())
+
+
+def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
+    checksum, labelling = about.pop("checksum"), about["labelling"]
+    ids: list[str] = stored["id"].to_pylist()
+    columns: Columns = {
+        name.removeprefix(_STORED_COLUMN): [
+            None if cell is None else tuple(cell) for cell in stored[name].to_pylist()
+        ]
+        for name in stored.column_names[1:]
+    }
+    if checksum != _checksum(about, ids, columns):
+        raise ValueError("its checksum does not fit")
+    manifest = new_manifest(
+        ids,
+        Path(about["root"]),
+        about["source"],
+        about["labels_source"],
+        Labelling(**{**labelling, "attributes": tuple(labelling["attributes"])}),
+        columns,
+        [],
+    )
+    return replace(manifest, findings=tuple(about["findings"]))

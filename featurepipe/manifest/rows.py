@@ -1,0 +1,169 @@
+"""Rows of a table and the images that they name."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
+
+from featurepipe.errors import ManifestError
+from featurepipe.manifest.labelling import Labelling, used_columns
+from featurepipe.manifest.tables import Columns, read_table
+from featurepipe.manifest.words import counted, examples
+
+
+def read_listed(table: Path, labelling: Labelling) -> tuple[list[str], Columns, list[str]]:
+    """Images that a table lists, with its columns.
+
+    Parameters
+    ----------
+    table : Path
+        Its paths are relative to its folder.
+    labelling : Labelling
+        What the columns are wanted for.
+
+    Returns
+    -------
+    ids : list of str, sorted
+        POSIX paths of the images that exist, relative to the table's folder.
+    columns : dict of str to list of (tuple of str or None)
+        In the order of `ids`.
+    findings : list of str
+
+    Raises
+    ------
+    ManifestError
+        If the table cannot be used, or none of its images exists.
+    """
+    root = table.parent
+    paths, columns = read_table(table)
+    rows, lost = _rows_by_image(
+        paths, lambda path: _find_below(root, path, [root], lambda found: (root / found).is_file())
+    )
+    if not rows:
+        raise ManifestError(
+            f"None of the {len(paths)} images of {table} exists, such as {examples(lost)}: "
+            f"expected paths of files below {root}. Move the table there, or give the images' "
+            "folder as source and the table as its labels."
+        )
+    ids = sorted(rows)
+    columns, findings = _one_row_each(ids, rows, columns, table, labelling)
+    if lost:
+        findings.append(
+            f"{counted(lost, 'row')} of {table.name} left out, naming no file below {root}: "
+            f"{examples(lost)}"
+        )
+    return ids, columns, findings
+
+
+def read_columns(
+    table: Path, ids: list[str], root: Path, labelling: Labelling
+) -> tuple[Columns, list[str]]:
+    """Columns of a table about images that are known already.
+
+    Parameters
+    ----------
+    table : Path
+        Its paths are relative to `root` or to its folder, absolute, or file names
+        that occur once.
+    ids : list of str
+        Ids of the images.
+    root : Path
+        Folder that the ids are relative to.
+    labelling : Labelling
+        What the columns are wanted for.
+
+    Returns
+    -------
+    columns : dict of str to list of (tuple of str or None)
+        In the order of `ids`.
+    findings : list of str
+
+    Raises
+    ------
+    ManifestError
+        If the table cannot be used, or names none of the images.
+    """
+    paths, columns = read_table(table)
+    known, names = set(ids), [image_id.rpartition("/")[2] for image_id in ids]
+    name_counts = Counter(names)
+    by_name = {
+        name: image_id for name, image_id in zip(names, ids, strict=True) if name_counts[name] == 1
+    }
+    rows, lost = _rows_by_image(
+        paths,
+        lambda path: (
+            _find_below(root, path, [root, table.parent], known.__contains__) or by_name.get(path)
+        ),
+    )
+    if not rows:
+        raise ManifestError(
+            f"None of the {len(paths)} rows of {table} names an image below {root}, such as "
+            f"{examples(lost)}: expected paths relative to that folder, or file names that occur "
+            "once."
+        )
+    columns, findings = _one_row_each(ids, rows, columns, table, labelling)
+    if lost:
+        findings.append(
+            f"{counted(lost, 'row')} of {table.name} without an image below {root}: "
+            f"{examples(lost)}"
+        )
+    return columns, findings
+
+
+def _rows_by_image(
+    paths: list[str], find: Callable[[str], str | None]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """Rows of a table that name each image, and the paths that name none."""
+    rows: dict[str, list[int]] = {}
+    lost = []
+    for row, path in enumerate(paths):
+        image_id = find(path)
+        if image_id is None:
+            lost.append(path or "(empty)")
+        else:
+            rows.setdefault(image_id, []).append(row)
+    return rows, lost
+
+
+def _find_below(
+    root: Path, path: str, folders: Iterable[Path], known: Callable[[str], bool]
+) -> str | None:
+    """Id of the known image below `root` that a path relative to one of `folders` means."""
+    top = os.path.normpath(root)
+    for folder in folders:
+        place = PurePath(os.path.normpath(folder / path))
+        if place.is_relative_to(top):
+            image_id = place.relative_to(top).as_posix()
+            if known(image_id):
+                return image_id
+    return None
+
+
+def _one_row_each(
+    ids: list[str], rows: dict[str, list[int]], columns: Columns, table: Path, labelling: Labelling
+) -> tuple[Columns, list[str]]:
+    """Columns with one cell per image, and findings.
+
+    Where an image's rows differ in a column that plays no role now, its cell is None:
+    neither value may serve when that column does play one.
+    """
+    repeated = [image_id for image_id in ids if len(rows.get(image_id, ())) > 1]
+    used = used_columns(columns, labelling)
+    merged: Columns = {}
+    for name, cells in columns.items():
+        merged[name] = []
+        for image_id in ids:
+            found = {cells[row] for row in rows.get(image_id, ())}
+            if len(found) > 1 and name in used:
+                raise ManifestError(
+                    f"{table} names image {image_id!r} in several rows that differ in {name!r}. "
+                    "Keep one row per image; several labels go in one cell, parted by "
+                    f"{labelling.label_separator!r}."
+                )
+            merged[name].append(found.pop() if len(found) == 1 else None)
+    if not repeated:
+        return merged, []
+    return merged, [
+        f"{counted(repeated, 'image')} of {table.name} in several rows, with the same labels: "
+        f"{examples(repeated)}"
+    ]

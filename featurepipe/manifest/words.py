@@ -1,0 +1,36 @@
+"""Words that findings and errors share."""
+
+from collections.abc import Sequence, Sized
+
+
+def counted(things: Sized, what: str) -> str:
+    """How many there are, such as ``"2 images"``.
+
+    Parameters
+    ----------
+    things : sized
+        What is counted.
+    what : str
+        What one of them is called.
+    """
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
+def examples(names: Sequence[str]) -> str:
+    """The first few names, such as ``"a.jpg, b.jpg, c.jpg, …"``.
+
+    Parameters
+    ----------
+    names : sequence of str
+    """
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, or its kind if it says nothing.
+
+    Parameters
+    ----------
+    error : BaseException
+    """
+    return " ".join(str(error).split()) or type(error).__name__
