@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from featurepipe.errors import ImageError
-from featurepipe.features.images import MAX_PIXELS, decode_image
+from featurepipe.features.images import MAX_PIXELS, decode_image, open_rgb
 
 # Pytest replaces the filters that the import sets; a process of its own tests those.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -72,6 +72,15 @@ def test_stands_as_exif_says(orientation, file_format):
     assert upright.size == ((30, 40) if orientation > 4 else (40, 30))
     decoded = decode_image(data, upright.size[::-1])
     np.testing.assert_array_equal(decoded, np.asarray(upright))
+
+
+def test_open_rgb_keeps_the_size():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = open_rgb(encode(picture(mode="RGBA"), "PNG", exif=exif))
+    assert (image.mode, image.size) == ("RGB", (30, 40))
+    with pytest.raises(ImageError, match="empty file"):
+        open_rgb(b"")
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
