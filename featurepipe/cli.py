@@ -21,6 +21,7 @@ from featurepipe.errors import FeaturepipeError
 if TYPE_CHECKING:
     import pandas as pd
 
+_LOGGER = logging.getLogger("featurepipe")
 _INTERRUPTED = (
     "Interrupted. What was done stays done; run the same command again to go on from there."
 )
@@ -378,6 +379,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         where = f": {error.filename}" if error.filename else ""
         click.echo(f"featurepipe: {error.strerror or error}{where}", err=True)
         return 1
+    finally:
+        _LOGGER.handlers.clear()
     return 0
 
 
@@ -387,12 +390,10 @@ def main() -> NoReturn:
 
 
 def _talk_to_stderr(level: int) -> None:
-    logger = logging.getLogger("featurepipe")
-    logger.setLevel(level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
-    logger.propagate = False
+    _LOGGER.handlers = [handler]
+    _LOGGER.setLevel(level)
 
 
 def _list_backbones(as_json: bool) -> None:

@@ -45,9 +45,12 @@ def differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
 
     Examples
     --------
-    >>> differences({"size_px": 299, "weights": {"kind": "random"}},
-    ...             {"size_px": 224, "weights": {"kind": "imagenet"}})
-    ["size_px is 299, not 224", "weights.kind is 'random', not 'imagenet'"]
+    >>> made = {"size_px": 299, "weights": {"kind": "random"}}
+    >>> asked = {"size_px": 224, "weights": {"kind": "imagenet"}}
+    >>> for difference in differences(made, asked):
+    ...     print(difference)
+    size_px is 299, not 224
+    weights.kind is 'random', not 'imagenet'
     """
     flat_made, flat_asked = dict(_flatten(made)), dict(_flatten(asked))
     names = list(flat_made) + [name for name in flat_asked if name not in flat_made]

@@ -62,8 +62,11 @@ class FeatureStore:
 
     Examples
     --------
-    >>> with FeatureStore.open("features/xception-imagenet-299-avg-rgb.h5") as store:
-    ...     X = store.features(store.rows("done"))  # doctest: +SKIP
+    ::
+
+        with FeatureStore.open("features/xception-imagenet-299-avg-rgb.h5") as store:
+            X = store.features()
+            ids = store.ids[store.rows("done")]
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
