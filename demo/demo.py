@@ -28,10 +28,10 @@ WORKSPACE = Path("demo-workspace")
 def main() -> None:
     """Draw, extract, fit, report, predict."""
     shutil.rmtree(WORKSPACE, ignore_errors=True)
-    draw_folder(WORKSPACE / "dataset", TRAINED, n_each=24, seed=0)
+    draw_folder(WORKSPACE / "dataset", TRAINED, n_each=20, seed=0)
     draw_folder(WORKSPACE / "new", [("blue", "shirt"), ("red", "dress"), *LEFT_OUT], 1, seed=1)
     print(
-        f"Drew {24 * len(TRAINED)} pictures of {len(TRAINED)} combinations; never drawn for "
+        f"Drew {20 * len(TRAINED)} pictures of {len(TRAINED)} combinations; never drawn for "
         f"training: {', '.join(map('_'.join, LEFT_OUT))}."
     )
     weights = _weights_at_hand()
