@@ -328,3 +328,50 @@ def test_ctrl_c_exits_with_130_and_keeps_what_is_done(folder, capsys, monkeypatc
         assert half.counts() == {"pending": 64, "done": 32, "refused": 0}
     done = json.loads(succeed(capsys, *EXTRACT, "--backbone", "resnet50", "--json"))
     assert done[0]["n_embedded"] == 64
+
+
+def test_prediction_takes_the_run_that_training_rows_favour(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    succeed(capsys, "fit", "--head", "logistic")
+    succeed(capsys, "fit", "--head", "bagged-sgd")
+    # A split of its own, whose figures are of other rows.
+    succeed(capsys, "fit", "--head", "logistic", "--hold-out", "red_bright")
+    board = json.loads(succeed(capsys, "report", "--json"))
+    rows = [row for row in board if row["attribute"] == "all" and row["split"] == "test20-seed0"]
+    best = min(rows, key=lambda row: (-row["selection_accuracy"], row["predict_ms_per_image"]))
+    assert len(rows) == 2
+    assert run(["predict", "dataset/red_plain"]) == 0
+    assert f"Predicting with {best['run']}." in capsys.readouterr().err
+    other = next(row["run"] for row in rows if row is not best)
+    assert run(["predict", "dataset/red_plain", "--run", other]) == 0
+    assert f"Predicting with {other}." in capsys.readouterr().err
+
+
+def test_a_workspace_is_about_one_set_of_images(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    for name in ("red_cat", "blue_dog"):
+        draw(folder / "others" / name / "a.png", "red", bright_top=False, seed=0)
+    line = fail(capsys, "extract", "others", "--weights", "random", "--size", "8")
+    assert "none of the 2" in line and "is among the 96" in line
+
+
+def test_labels_of_a_table_with_groups(folder, capsys):
+    ids = sorted(str(path.relative_to(folder / "dataset")) for path in folder.glob("dataset/*/*"))
+    table = pd.DataFrame(
+        {
+            "image": [*ids, "absent.png"],
+            "color": [*(name.split("_")[0] for name in ids), "red"],
+            "owner": [*(f"owner {index % 30}" for index in range(len(ids))), "nobody"],
+        }
+    )
+    table.to_csv(folder / "labels.csv", index=False)
+    arguments = ["extract", "dataset", "--labels", "labels.csv", "--group", "owner"]
+    assert run([*arguments, "--backbone", "resnet50", "--weights", "random", "--size", "8"]) == 0
+    assert "1 row of labels.csv without an image" in capsys.readouterr().err
+    fitted = json.loads(succeed(capsys, "fit", "--head", "logistic", "--json"))
+    assert {row["attribute"] for row in fitted} == {"color", "all"}
+    assert fitted[0]["split"] == "test20-seed0-by-owner"
+    parts = json.loads((folder / "splits" / "test20-seed0-by-owner.json").read_text())
+    owners = table.set_index("image")["owner"]
+    sides = [set(owners[list(parts["group_of_image"][part])]) for part in ("train", "test")]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
