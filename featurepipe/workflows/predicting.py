@@ -124,6 +124,8 @@ def _embed(
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Features of the readable images, and why the others (by position) are none."""
     recipe = repeat_recipe(run.info["recipe"], weights or run.info["weights_source"])
+    # The engine pads a batch to its full size.
+    batch_size = min(batch_size, len(paths))
     engine = recipe.open_engine(batch_size)
     features, refused = [], {}
     results = embed_images(paths, engine, find_view(recipe.view), batch_size=batch_size)
