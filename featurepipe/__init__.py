@@ -6,15 +6,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
-    from featurepipe.workflows import extract, fit, predict, report
+    from featurepipe.workflows import export, extract, fit, predict, repair, report
 
-__all__ = ["FeatureStore", "__version__", "extract", "fit", "predict", "report"]
+__all__ = [
+    "FeatureStore",
+    "__version__",
+    "export",
+    "extract",
+    "fit",
+    "predict",
+    "repair",
+    "report",
+]
 
 _HOMES = {
     "FeatureStore": "featurepipe.features.store",
+    "export": "featurepipe.workflows",
     "extract": "featurepipe.workflows",
     "fit": "featurepipe.workflows",
     "predict": "featurepipe.workflows",
+    "repair": "featurepipe.workflows",
     "report": "featurepipe.workflows",
 }
 

@@ -109,7 +109,8 @@ def cli() -> None:
     type=_Names(),
     default="xception",
     show_default=True,
-    help="One or more backbones; see --list-backbones.",
+    help="One or more backbones; see --list-backbones. hsv_histogram sees colours only and "
+    "needs no network.",
 )
 @click.option("--list-backbones", is_flag=True, help="List every backbone and stop.")
 @click.option(
@@ -130,8 +131,9 @@ def cli() -> None:
     "--view",
     default="rgb",
     show_default=True,
-    metavar="rgb|grey",
-    help="What of the image the backbone is shown.",
+    metavar="rgb|grey|shuffle|flip",
+    help="What of the image the backbone is shown: as it is, without colour, without shape, or "
+    "with its mirror image.",
 )
 @click.option(
     "--size",
@@ -141,9 +143,23 @@ def cli() -> None:
     help="Side of the picture shown to the backbone  [default: the backbone's own]",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "openvino", "keras"]),
+    default="auto",
+    show_default=True,
+    help="What runs the backbone: Keras on a GPU, else OpenVINO.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="auto: what the hardware runs natively, where it keeps the features.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
-    default=32,
+    default=16,
     show_default=True,
     help="Images embedded, and committed, at once.",
 )
@@ -345,6 +361,58 @@ def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) ->
         return
     for name, value in facts.items():
         click.echo(f"{name + ':':<18} {value}")
+
+
+@cli.command()
+@click.argument("store")
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--labels", is_flag=True, help="Write the labels of the images too.")
+@_common
+def export(as_json: bool, seed: int, **options: Any) -> None:
+    r"""Write the features of STORE to TARGET: .npz, .parquet or .csv.
+
+    STORE is a path, or the name of one of the workspace's stores. Only images
+    with features are written. Parquet and CSV have the columns id, one for each
+    attribute with --labels, and f0000, f0001, …; several classes of one image
+    are joined by |.
+
+    \b
+    Examples:
+      featurepipe export xception-imagenet-299-avg-rgb features.npz
+      featurepipe export features/xception-imagenet-299-avg-rgb.h5 features.parquet --labels
+    """
+    from featurepipe import workflows
+
+    exported = workflows.export(**options)
+    if as_json:
+        _print_json(exported.as_dict())
+    else:
+        click.echo(exported.in_words())
+
+
+@cli.command()
+@click.argument("store")
+@_common
+def repair(as_json: bool, seed: int, **options: Any) -> None:
+    r"""Keep the sound rows of STORE and mark the rest pending.
+
+    STORE is a path, or the name of one of the workspace's stores. Rows that do
+    not fit their checksum or their image any more are pending afterwards: the
+    same `featurepipe extract` again embeds them. If rows were given up, the file
+    as it was is kept beside as STORE.damaged.
+
+    \b
+    Examples:
+      featurepipe repair xception-imagenet-299-avg-rgb
+      featurepipe repair features/xception-imagenet-299-avg-rgb.h5
+    """
+    from featurepipe import workflows
+
+    repaired = workflows.repair(**options)
+    if as_json:
+        _print_json(repaired.as_dict())
+    else:
+        click.echo(repaired.in_words())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,13 @@
 """What a store, split, run, manifest or workspace is, in words."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featurepipe.errors import StoreError, WorkspaceError
+from featurepipe.features.catalogue import changed_rows, manifest_about, paths_of
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import load_run
@@ -25,7 +27,7 @@ def describe(
     verify : bool
         Whether to check a store's rows: checksums, and images that changed.
     workspace : Path or str
-        Whose images a store is checked against.
+        Whose images a store is checked against that lies in no workspace of its own.
 
     Returns
     -------
@@ -81,27 +83,19 @@ def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any
 
 def _verify(store: FeatureStore, place: Workspace) -> str:
     ids = store.ids
-    damaged = [f"{ids[row]} (checksum)" for row in store.damaged_rows()]
-    manifest = Manifest.load(place.manifest) if place.manifest.is_file() else None
-    known = set(manifest.ids) if manifest else set()
-    changed, missing = [], 0
-    for row in store.rows("done"):
-        if manifest is None or ids[row] not in known:
-            missing += 1
-            continue
-        image = manifest.path(ids[row])
-        data = image.read_bytes() if image.is_file() else b""
-        if hashlib.sha256(data).digest() != store.digests[row].tobytes():
-            changed.append(f"{ids[row]} (image changed)")
-    found = damaged + changed
+    damaged = store.damaged_rows()
+    changed, unseen = changed_rows(store, paths_of(manifest_about(store.path, place)))
+    found = [f"{ids[row]} (checksum)" for row in damaged]
+    found += [f"{ids[row]} (image changed)" for row in np.setdiff1d(changed, damaged)]
     if found:
         raise StoreError(
             f"{store.path}: {len(found)} rows are not sound: {', '.join(found[:5])}"
-            f"{', …' if len(found) > 5 else ''}. Changed images are mended by running the same "
-            "featurepipe extract again; for damaged rows delete the file first."
+            f"{', …' if len(found) > 5 else ''}. Mark them pending: featurepipe repair "
+            f"{store.path}; then run the same featurepipe extract again."
         )
-    beside = f"; {missing} images are not at hand" if missing else ""
-    return f"{store.counts()['done']} rows: checksums and image digests fit{beside}"
+    beside = f"; {len(unseen)} images are not at hand" if len(unseen) else ""
+    n_settled = len(store) - store.counts()["pending"]
+    return f"{n_settled} rows: checksums and image digests fit{beside}"
 
 
 def _describe_run(path: Path) -> dict[str, Any]:

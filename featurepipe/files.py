@@ -105,6 +105,14 @@ def disk_full_named(path: Path) -> Iterator[None]:
         ) from error
 
 
+def user_cache() -> Path:
+    """The user's folder for what can be made again: ``$FEATUREPIPE_CACHE`` or the system's."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("FEATUREPIPE_CACHE")
+    return Path(given) if given else user_cache_path("featurepipe", appauthor=False)
+
+
 def _sync_folder(folder: Path) -> None:
     # A rename is durable only once the folder is; Windows cannot open folders.
     if os.name == "posix":

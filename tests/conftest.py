@@ -28,14 +28,21 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Converted graphs go where no user keeps any."""
+    os.environ["FEATUREPIPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def colour_mean(monkeypatch):
     """Every recipe's engine is a `ColourMean`: the whole of featurepipe without Keras."""
     engines = []
 
-    def open_engine(backbone, weights, *, size, pooling, batch_size):
+    def open_engine(backbone, weights, *, size, **_):
         engines.append(ColourMean((size, size)))
         return engines[-1]
 
     monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)
+    monkeypatch.setattr("featurepipe.features.recipe.choose_precision", lambda *_, **__: "float32")
     return engines

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from featurepipe.features.engines import Engine
 
-class ColourMean:
+
+class ColourMean(Engine):
     """An engine whose features are the mean red, green and blue, and those of the upper half."""
 
     name = "colour-mean"

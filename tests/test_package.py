@@ -10,9 +10,11 @@ def test_the_public_names_are_these():
     assert sorted(featurepipe.__all__) == [
         "FeatureStore",
         "__version__",
+        "export",
         "extract",
         "fit",
         "predict",
+        "repair",
         "report",
     ]
     for name in featurepipe.__all__:

@@ -1,17 +1,21 @@
-"""Backbones: what Keras' classification networks are called, need and give.
+"""Backbones: what they are called, need and give.
 
-Data only, so that they can be listed without NumPy or Keras. The rows are what
-`keras.applications` itself says; a test holds them against it.
+Data only, so that they can be listed without NumPy or Keras. The rows of the
+networks are what `keras.applications` itself says; a test holds them against it.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from featurepipe.errors import UnknownNameError
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One headless network of `keras.applications`.
+    """One headless network of `keras.applications`, or a descriptor.
+
+    A descriptor is computed by featurepipe itself and has no weights: what is
+    about weights and `keras.applications` is empty.
 
     Attributes
     ----------
@@ -29,14 +33,17 @@ class BackboneSpec:
         What `preprocess_input` does with pixels in [0, 255]: ``"tf"`` (to
         [-1, 1]), ``"caffe"`` (BGR, channel means subtracted), ``"torch"``
         (channel means and deviations of [0, 1]), or ``"none"`` (the network
-        does it itself).
+        does it itself). Of a descriptor, what it makes of them: ``"hsv"``.
     licence : str
         Licence of the ImageNet weights; ``"see source"`` where none is stated.
+        Of a descriptor, featurepipe's own.
     weights_url, weights_file : str
         Where the headless ImageNet weights come from, and their name in Keras'
         cache.
     weights_hash : str or None
         MD5 (32 digits) or SHA-256 (64 digits) of that file, if Keras knows it.
+    kind : str
+        ``"network"`` or ``"descriptor"``.
     """
 
     name: str
@@ -50,6 +57,7 @@ class BackboneSpec:
     weights_url: str
     weights_file: str
     weights_hash: str | None
+    kind: Literal["network", "descriptor"] = "network"
 
 
 def find_backbone(name: str) -> BackboneSpec:
@@ -193,6 +201,23 @@ def _read_row(row: str) -> BackboneSpec:
     )
 
 
+_DESCRIPTORS = (
+    BackboneSpec(
+        name="hsv_histogram",
+        constructor="",
+        module="",
+        size_px=128,
+        min_size_px=1,
+        n_features=576,
+        preprocessing="hsv",
+        licence="MIT",
+        weights_url="",
+        weights_file="",
+        weights_hash=None,
+        kind="descriptor",
+    ),
+)
+
 BACKBONES: dict[str, BackboneSpec] = {
-    spec.name: spec for spec in map(_read_row, _ROWS.strip().splitlines())
+    spec.name: spec for spec in (*map(_read_row, _ROWS.strip().splitlines()), *_DESCRIPTORS)
 }

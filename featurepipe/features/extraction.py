@@ -1,13 +1,13 @@
 """Extraction: pending rows -> decode -> embed -> write; and where it left off."""
 
 import hashlib
+import itertools
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, ImageError, StoreMismatchError
+from featurepipe.features import probes
 from featurepipe.features.engines import Engine
 from featurepipe.features.images import decode_image
 from featurepipe.features.recipe import Recipe
@@ -26,9 +27,7 @@ from featurepipe.provenance import differences, library_versions, machine
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 32
-# Parity of two engines, or versions, on one picture: ||a - b|| / ||b||.
-PROBE_TOLERANCE = 1e-4
+BATCH_SIZE = 16
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -115,6 +114,9 @@ class _Batch:
         mtimes = np.array([image.mtime for image in self.images], dtype=np.int64)
         return np.array(self.rows, dtype=np.intp), digests.reshape(-1, 32), sizes, mtimes
 
+    def pixels(self) -> NDArray[np.uint8]:
+        return np.stack([image.pixels for image in self.images if image.pixels is not None])
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -147,8 +149,8 @@ def load_image(path: Path, size: tuple[int, int], known_digest: bytes | None = N
 
 def embed_images(
     paths: Sequence[Path], engine: Engine, view: View, *, batch_size: int = BATCH_SIZE
-) -> Iterator[tuple[int, LoadedImage, NDArray[np.float32] | None]]:
-    """Embed images without a store, in their order.
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Embed images without a store.
 
     Parameters
     ----------
@@ -156,20 +158,37 @@ def embed_images(
     engine : Engine
     view : View
     batch_size : int
+        Images embedded at once, as the engine was opened for.
 
-    Yields
-    ------
-    (int, LoadedImage, ndarray of shape (n_features,), float32, or None)
-        Position, image (its pixels still there), and features; None if the
-        image was refused.
+    Returns
+    -------
+    features : ndarray of shape (n_readable, n_features), float32
+        Of the images that can be read, in their order.
+    refused : dict of int to str
+        Positions of the others, and why they cannot be read.
     """
+    refused: dict[int, str] = {}
     loaded = _in_background(lambda path: load_image(path, engine.input_size), paths, 2 * batch_size)
-    for start in range(0, len(paths), batch_size):
-        images = [image for _, image in zip(range(batch_size), loaded, strict=False)]
-        readable = [image.pixels for image in images if image.pixels is not None]
-        features = iter(engine.embed(view.apply(np.stack(readable))) if readable else ())
-        for offset, image in enumerate(images):
-            yield start + offset, image, None if image.pixels is None else next(features)
+
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        batch: list[NDArray[np.uint8]] = []
+        for position, image in enumerate(loaded):
+            if image.pixels is None:
+                refused[position] = image.reason
+            else:
+                batch.append(image.pixels)
+            if len(batch) == batch_size:
+                yield view.apply(np.stack(batch))
+                batch.clear()
+        if batch:
+            yield view.apply(np.stack(batch))
+
+    batches = [np.empty((0, engine.n_features), dtype=np.float32)]
+    with Progress(len(paths), "embedding", "image") as progress:
+        for features in engine.embed_batches(pictures()):
+            batches.append(view.merge(features))
+            progress.advance(len(batches[-1]))
+    return np.concatenate(batches), refused
 
 
 def extract_features(
@@ -244,25 +263,8 @@ class _EngineSource:
         return engine
 
 
-def probe_image(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A generated picture: equal everywhere, and with something of every frequency.
-
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width.
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3), uint8
-    """
-    y, x, channel = np.ogrid[: size[0], : size[1], :3]
-    waves = (x * x // (11 + channel) + y * (3 + channel) + (x * y) // 17) % 511
-    return np.abs(waves - 255).astype(np.uint8)
-
-
 def _create_store(path: Path, recipe: Recipe, ids: Sequence[str], engine: Engine) -> None:
-    probe = engine.embed(probe_image(engine.input_size)[None])[0]
+    probe = engine.embed(probes.probe_images(engine.input_size))
     made_by = _software(engine) | {
         "weights_label": recipe.weights.label,
         "weights_source": recipe.weights.source,
@@ -280,13 +282,14 @@ def _require_same_probe(store: FeatureStore, engine: Engine) -> None:
     changed = differences({name: store.made_by.get(name) for name in software}, software)
     if not changed:
         return
-    now = engine.embed(probe_image(engine.input_size)[None])[0]
-    distance = float(np.linalg.norm(now - store.probe) / np.linalg.norm(store.probe))
-    if not distance <= PROBE_TOLERANCE:
+    precision = store.key["precision"]
+    now = engine.embed(probes.probe_images(engine.input_size))
+    distance, allowed = probes.distance(now, store.probe, precision), probes.tolerance(precision)
+    if not distance <= allowed:
         raise StoreMismatchError(
             f"{store.path} was made by other software, which computes other features "
-            f"(relative distance {distance:.1e} on a test picture, at most {PROBE_TOLERANCE:.0e} "
-            f"is allowed): {'; '.join(changed)}. Install the same versions, or start anew in "
+            f"(distance {distance:.1e} on generated pictures, at most {allowed:.0e} is "
+            f"allowed): {'; '.join(changed)}. Install the same versions, or start anew in "
             "another --workspace."
         )
     logger.info(
@@ -327,64 +330,59 @@ def _embed_rows(
     view: View,
     batch_size: int,
 ) -> int:
-    def load(item: tuple[int, tuple[Path, bytes | None]]) -> tuple[int, LoadedImage]:
-        row, (path, known_digest) = item
-        return row, load_image(path, engine_source.input_size, known_digest)
-
-    readable, n_embedded = _Batch(), 0
+    n_embedded = 0
     title = f"{store.key['backbone']} {store.key['view']}"
-    stopwatch = _Stopwatch()
     with Progress(len(stale), title, "image") as progress:
-        for row, image in _in_background(load, stale.items(), 2 * batch_size):
-            if image.pixels is not None:
-                readable.add(row, image)
-            else:
-                _write_without_pixels(store, row, image)
-                progress.advance()
-            if len(readable) == batch_size:
-                n_embedded += _embed_batch(store, readable, engine_source, view, stopwatch)
-                progress.advance(batch_size)
-                readable = _Batch()
-        if len(readable):
-            n_embedded += _embed_batch(store, readable, engine_source, view, stopwatch)
-            progress.advance(len(readable))
+        batches = _readable_batches(store, stale, engine_source.input_size, batch_size, progress)
+        first = next(batches, None)
+        if first is None:
+            return 0
+        engine = engine_source.open_for(store)
+        waiting: deque[_Batch] = deque()
+
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            for batch in itertools.chain([first], batches):
+                waiting.append(batch)
+                yield view.apply(batch.pixels())
+
+        started = time.monotonic()
+        for features in engine.embed_batches(pictures()):
+            batch, now = waiting.popleft(), time.monotonic()
+            rows, digests, sizes, mtimes = batch.columns()
+            # Noted first: a store that holds features always knows what they cost.
+            store.add_timing(len(batch), now - started)
+            store.write_done(rows, view.merge(features), digests, sizes, mtimes)
+            started = now
+            n_embedded += len(batch)
+            progress.advance(len(batch))
     return n_embedded
 
 
-def _embed_batch(
+def _readable_batches(
     store: FeatureStore,
-    batch: _Batch,
-    engine_source: _EngineSource,
-    view: View,
-    stopwatch: "_Stopwatch",
-) -> int:
-    with stopwatch.paused():
-        engine = engine_source.open_for(store)
-    pixels = np.stack([image.pixels for image in batch.images if image.pixels is not None])
-    features = engine.embed(view.apply(pixels))
-    rows, digests, sizes, mtimes = batch.columns()
-    # Noted first: a store that holds features always knows what they cost.
-    store.add_timing(len(batch), stopwatch.lap_s())
-    store.write_done(rows, features, digests, sizes, mtimes)
-    return len(batch)
+    stale: Mapping[int, tuple[Path, bytes | None]],
+    size: tuple[int, int],
+    batch_size: int,
+    progress: Progress,
+) -> Iterator[_Batch]:
+    """Images to embed, batch by batch; what is to be known of the others is written."""
 
+    def load(item: tuple[int, tuple[Path, bytes | None]]) -> tuple[int, LoadedImage]:
+        row, (path, known_digest) = item
+        return row, load_image(path, size, known_digest)
 
-class _Stopwatch:
-    """Seconds of work from batch to batch, loading the backbone left out."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        paused = time.monotonic()
-        yield
-        self._started += time.monotonic() - paused
-
-    def lap_s(self) -> float:
-        now = time.monotonic()
-        lap_s, self._started = now - self._started, now
-        return lap_s
+    batch = _Batch()
+    for row, image in _in_background(load, stale.items(), 2 * batch_size):
+        if image.pixels is None:
+            _write_without_pixels(store, row, image)
+            progress.advance()
+            continue
+        batch.add(row, image)
+        if len(batch) == batch_size:
+            yield batch
+            batch = _Batch()
+    if len(batch):
+        yield batch
 
 
 def _write_without_pixels(store: FeatureStore, row: int, image: LoadedImage) -> None:

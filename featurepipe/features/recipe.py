@@ -1,11 +1,16 @@
 """Recipe: everything that decides the features of an image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featurepipe.errors import StoreMismatchError
 from featurepipe.features.backbones import BackboneSpec, find_backbone
-from featurepipe.features.engines import Engine, open_engine
+from featurepipe.features.engines import (
+    Engine,
+    choose_engine,
+    choose_precision,
+    open_engine,
+)
 from featurepipe.features.views import find_view
 from featurepipe.features.weights import Weights, resolve_weights
 from featurepipe.provenance import differences
@@ -25,6 +30,10 @@ class Recipe:
         ``avg``, ``max`` or the name of a layer.
     view : str
         What of the image the backbone is shown.
+    precision : str
+        ``float32``, ``bfloat16`` or ``float16``.
+    engine : str
+        What runs the backbone; decides no feature and is no part of the key.
     """
 
     backbone: BackboneSpec
@@ -32,6 +41,8 @@ class Recipe:
     size_px: int
     pooling: str
     view: str
+    precision: str = "float32"
+    engine: str = "keras"
 
     @property
     def key(self) -> dict[str, Any]:
@@ -44,7 +55,7 @@ class Recipe:
             "preprocessing": self.backbone.preprocessing,
             "pooling": self.pooling,
             "view": self.view,
-            "precision": "float32",
+            "precision": self.precision,
         }
 
     @property
@@ -60,8 +71,31 @@ class Recipe:
             self.weights,
             size=self.size_px,
             pooling=self.pooling,
-            batch_size=batch_size,
+            batch_size=batch_size * find_view(self.view).n_pictures,
+            precision=self.precision,
+            engine=self.engine,
         )
+
+    def settled(self, precision: str, kept: str | None = None) -> "Recipe":
+        """The same recipe in the precision that is asked for.
+
+        Parameters
+        ----------
+        precision : {"auto", "float32", "bfloat16", "float16"}
+        kept : str, optional
+            Precision of the store that there is; ``"auto"`` goes on in it.
+        """
+        if precision == "auto" and kept is not None:
+            return replace(self, precision=kept)
+        chosen = choose_precision(
+            precision,
+            self.engine,
+            self.backbone,
+            self.weights,
+            size=self.size_px,
+            pooling=self.pooling,
+        )
+        return replace(self, precision=chosen)
 
 
 def make_recipe(
@@ -71,6 +105,7 @@ def make_recipe(
     size_px: int | None = None,
     pooling: str = "avg",
     view: str = "rgb",
+    engine: str = "auto",
     seed: int = 0,
 ) -> Recipe:
     """Find what the names of a recipe stand for; ImageNet weights are downloaded.
@@ -81,20 +116,26 @@ def make_recipe(
         As on the command line.
     size_px : int, optional
         Default: the backbone's own.
+    engine : {"auto", "openvino", "keras"}
     seed : int
         Of random weights.
 
     Raises
     ------
     UnknownNameError
-        If there is no such backbone or view.
+        If there is no such backbone, view or engine.
     WeightsError
         If the weights are missing or cannot be downloaded.
     """
     spec = find_backbone(backbone)
     find_view(view)
     return Recipe(
-        spec, resolve_weights(weights, spec, seed), size_px or spec.size_px, pooling, view
+        backbone=spec,
+        weights=resolve_weights(weights, spec, seed),
+        size_px=size_px or spec.size_px,
+        pooling=pooling,
+        view=view,
+        engine=choose_engine(engine),
     )
 
 
@@ -120,7 +161,7 @@ def repeat_recipe(key: dict[str, Any], weights: str) -> Recipe:
         pooling=key["pooling"],
         view=key["view"],
         seed=key["weights"].get("seed", 0),
-    )
+    ).settled(key["precision"])
     found = differences(key, recipe.key)
     if found:
         raise StoreMismatchError(

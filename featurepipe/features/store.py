@@ -4,28 +4,33 @@ Datasets, all of one row an image, contiguous, and of a size that never changes:
 
 ========  =================  ====================================================
 ids       utf-8 bytes        image ids, sorted
-features  float32 (n, d)     pooled features; zero unless the status is ``done``
 status    uint8              0 ``pending``, 1 ``done``, 2 ``refused``
 digests   uint8 (n, 32)      SHA-256 of the image's bytes
-crc32     uint32             CRC-32 of the row of features
+crc32     uint32             CRC-32 of id, digest, and features or else reason
 size      int64              of the image's file, bytes
 mtime     int64              modification time of the image's file, ns since 1970
 reasons   utf-8 bytes        why an image was refused
+features  float32 (n, d)     pooled features; zero unless the status is ``done``
 ========  =================  ====================================================
 
-besides ``probe`` (float32 (d,), features of a generated picture) and ``timing``
+besides ``probe`` (float32 (k, d), features of generated pictures) and ``timing``
 (float64 (2,): images embedded, seconds that took). What made the store lies in
 the attributes ``key`` and ``made_by`` (JSON).
 
 Under SIGKILL this layout keeps every row whose status was flushed: after
 creation nothing is written but raw data in place, features first, then status.
+The features lie behind everything else in the file: one that lost its end still
+has all that tells which of its rows are whole.
 """
 
 import json
+import os
 import shutil
+import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -41,9 +46,14 @@ from featurepipe.provenance import differences
 PENDING, DONE, REFUSED = 0, 1, 2
 STATUS_NAMES = ("pending", "done", "refused")
 
-_FORMAT = "featurepipe-store-1"
+_FORMAT = "featurepipe-store-2"
 _REASON_BYTES = 160
-_ROW_DATASETS = ("features", "status", "digests", "crc32", "size", "mtime", "reasons")
+_CHUNK = 4096
+_ROW_DATASETS = ("status", "digests", "crc32", "size", "mtime", "reasons", "features")
+# What h5py raises of a file whose inner structure is damaged.
+_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+# Where a superblock of each version holds the size that the file should have.
+_SIZE_OFFSETS = {0: 40, 1: 44, 2: 28, 3: 28}
 
 Rows = NDArray[np.intp]
 
@@ -96,20 +106,22 @@ class FeatureStore:
             What decides the features: backbone, weights, size, pooling, view, …
         made_by : mapping
             Versions, engine and machine: recorded, not compared.
-        probe : ndarray of shape (n_features,), float32
-            Features of the generated picture.
+        probe : ndarray of shape (n_probes, n_features), float32
+            Features of the generated pictures.
 
         Raises
         ------
         DiskFullError
             If the disk has not the room that the whole store will need.
         """
-        _require_room(path, len(ids), len(probe))
+        _require_room(path, len(ids), probe.shape[1])
+        about = {
+            "format": _FORMAT,
+            "key": json.dumps(key, sort_keys=True),
+            "made_by": json.dumps(made_by, sort_keys=True),
+        }
         with replacing(path) as beside, h5py.File(beside, "w") as file:
-            _lay_out(file, sorted(ids), len(probe))
-            file.attrs["format"] = _FORMAT
-            file.attrs["key"] = json.dumps(key, sort_keys=True)
-            file.attrs["made_by"] = json.dumps(made_by, sort_keys=True)
+            _lay_out(file, sorted(ids), probe.shape, about)
             file["probe"][:] = probe
 
     @classmethod
@@ -137,11 +149,11 @@ class FeatureStore:
                 opened.enter_context(only_writer(path))
             try:
                 file = h5py.File(path, "r+" if writable else "r", locking=False)
-            except OSError as error:
+                opened.callback(file.close)
+                store = cls(file, path)
+                store._check_layout()
+            except _H5PY_ERRORS as error:
                 raise StoreError(_unreadable(path, error)) from error
-            opened.callback(file.close)
-            store = cls(file, path)
-            store._check_layout()
             store._opened = opened.pop_all()
         return store
 
@@ -166,7 +178,8 @@ class FeatureStore:
     @property
     def ids(self) -> NDArray[np.object_]:
         """Image ids, sorted: ndarray of shape (n_images,), str."""
-        return np.array([raw.decode() for raw in self._file["ids"][:]], dtype=object)
+        # A damaged id may be no text at all; its checksum tells.
+        return np.array([raw.decode(errors="replace") for raw in self._raw_ids], dtype=object)
 
     @property
     def n_features(self) -> int:
@@ -185,13 +198,15 @@ class FeatureStore:
 
     @property
     def probe(self) -> NDArray[np.float32]:
-        """Features of the generated picture: ndarray of shape (n_features,), float32."""
+        """Features of the generated pictures: ndarray of shape (n_probes, n_features), float32."""
         return self._file["probe"][:]
 
     @property
     def status(self) -> NDArray[np.uint8]:
         """Status of every row: ndarray of shape (n_images,), 0 pending, 1 done, 2 refused."""
-        return self._file["status"][:]
+        status = self._file["status"][:]
+        # Whatever a damaged status was: to embed the image again puts it right.
+        return np.where(status < len(STATUS_NAMES), status, PENDING).astype(np.uint8)
 
     @property
     def digests(self) -> NDArray[np.uint8]:
@@ -250,15 +265,15 @@ class FeatureStore:
             If a row is not done or its checksum does not fit.
         """
         rows = self.rows("done") if rows is None else np.asarray(rows, dtype=np.intp)
-        if (self.status[rows] != DONE).any():
-            n_open = int((self.status[rows] != DONE).sum())
+        n_open = int((_read_rows(self._file["status"], rows) != DONE).sum())
+        if n_open:
             raise StoreError(f"{self.path}: {n_open} of the rows asked for are not done.")
         features = _read_rows(self._file["features"], rows)
-        damaged = rows[_checksums(features) != self._file["crc32"][:][rows]]
+        damaged = rows[~self._sound(rows, features)]
         if len(damaged):
             raise StoreError(
                 f"{self.path}: {len(damaged)} rows are damaged (checksum), first "
-                f"{self.ids[damaged[0]]!r}. Delete the file and extract again."
+                f"{self.ids[damaged[0]]!r}. Mark them pending: featurepipe repair {self.path}"
             )
         return features
 
@@ -280,12 +295,12 @@ class FeatureStore:
         digests : ndarray of shape (n, 32), uint8
         sizes, mtimes : ndarray of shape (n,), int64
         """
-        checksums = _checksums(np.ascontiguousarray(features, dtype=np.float32))
+        features = np.ascontiguousarray(features, dtype=np.float32)
         self._commit(
             rows,
             DONE,
             features=features,
-            crc32=checksums,
+            crc32=_checksums(self._raw_ids[rows], digests, features),
             digests=digests,
             size=sizes,
             mtime=mtimes,
@@ -301,7 +316,15 @@ class FeatureStore:
     ) -> None:
         """Commit why some images were refused; parameters as in `write_done`."""
         raw = np.array([_cut(reason) for reason in reasons], dtype=self._file["reasons"].dtype)
-        self._commit(rows, REFUSED, reasons=raw, digests=digests, size=sizes, mtime=mtimes)
+        self._commit(
+            rows,
+            REFUSED,
+            reasons=raw,
+            crc32=_checksums(self._raw_ids[rows], digests, raw),
+            digests=digests,
+            size=sizes,
+            mtime=mtimes,
+        )
 
     def write_seen(self, rows: Rows, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> None:
         """Note the new size and time of files whose bytes are still the same."""
@@ -332,10 +355,27 @@ class FeatureStore:
             )
 
     def damaged_rows(self) -> Rows:
-        """Positions of the done rows whose features do not fit their checksum."""
-        rows = self.rows("done")
-        bad = _checksums(_read_rows(self._file["features"], rows)) != self._file["crc32"][:][rows]
-        return rows[bad]
+        """Positions of the rows of no known status, or that do not fit their checksum.
+
+        The checksum is over id, digest, and features or reason: over all that was
+        committed. A pending row claims nothing, and so is never damaged.
+        """
+        status = self._file["status"][:]
+        damaged = [np.flatnonzero(status >= len(STATUS_NAMES))]
+        for settled, name in ((DONE, "features"), (REFUSED, "reasons")):
+            for rows in _chunks(np.flatnonzero(status == settled)):
+                contents = _read_rows(self._file[name], rows)
+                damaged.append(rows[~self._sound(rows, contents)])
+        return np.sort(np.concatenate(damaged))
+
+    @cached_property
+    def _raw_ids(self) -> NDArray[np.bytes_]:
+        return self._file["ids"][:]
+
+    def _sound(self, rows: Rows, contents: NDArray[Any]) -> NDArray[np.bool_]:
+        digests = _read_rows(self._file["digests"], rows)
+        found = _checksums(self._raw_ids[rows], digests, contents)
+        return found == _read_rows(self._file["crc32"], rows)
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
         with disk_full_named(self.path):
@@ -355,6 +395,7 @@ class FeatureStore:
                 f"{self.path} is HDF5 but no feature store of this version of featurepipe "
                 f"(expected the format {_FORMAT!r}). Name another file, or extract again."
             )
+        json.loads(self._file.attrs["key"]), json.loads(self._file.attrs["made_by"])
         lengths = {
             name: self._file[name].shape[0] if name in self._file else None
             for name in ("ids", *_ROW_DATASETS)
@@ -362,7 +403,7 @@ class FeatureStore:
         if len(set(lengths.values())) != 1:
             raise StoreError(
                 f"{self.path} is damaged: its datasets have unequal lengths {lengths}. "
-                "Delete it and extract again."
+                f"Save what is sound: featurepipe repair {self.path}"
             )
 
 
@@ -380,41 +421,146 @@ def grow(path: Path, ids: Sequence[str]) -> None:
         Image ids; those that it holds already keep their rows, and rows of
         other images stay too.
     """
-    with FeatureStore.open(path) as old:
+    with only_writer(path), FeatureStore.open(path) as old:
         united = sorted({*old.ids, *ids})
-        if len(united) == len(old):
-            return
-        _require_room(path, len(united), old.n_features)
-        with replacing(path) as beside, h5py.File(beside, "w") as file:
-            _lay_out(file, united, old.n_features)
-            file.attrs.update(old._file.attrs)
-            file["probe"][:] = old.probe
-            file["timing"][:] = old._file["timing"][:]
-            _copy_rows(old._file, file, np.searchsorted(united, old.ids.astype(str)))
+        if len(united) > len(old):
+            rewrite(old, path, united, np.arange(len(old)))
 
 
-def _copy_rows(old: h5py.File, new: h5py.File, targets: Rows, chunk: int = 4096) -> None:
-    for start in range(0, len(targets), chunk):
-        rows = slice(start, start + chunk)
+def rewrite(old: FeatureStore, path: Path, ids: Sequence[str], rows: Rows) -> None:
+    """Write a store anew with some of its rows; those of all other ids are pending.
+
+    Parameters
+    ----------
+    old : FeatureStore
+        Where the rows are; it may be the file that is replaced.
+    path : Path
+        What is replaced once the new file is complete.
+    ids : sequence of str
+        Image ids of the new file, sorted, each once.
+    rows : ndarray of int
+        Positions in `old` of the rows to keep; their ids are among `ids`.
+    """
+    _require_room(path, len(ids), old.n_features)
+    targets = np.searchsorted(ids, old.ids[rows].astype(str))
+    # HDF5 writes rows in their order only, and damaged ids are in none.
+    order = np.argsort(targets)
+    with replacing(path) as beside, h5py.File(beside, "w") as file:
+        _lay_out_alike(old._file, file, ids)
+        _copy_rows(old._file, file, rows[order], targets[order])
+
+
+@contextmanager
+def open_damaged(path: Path) -> Iterator[FeatureStore]:
+    """Open what is left of a store that `FeatureStore.open` may refuse.
+
+    In a truncated file zeros stand for the lost end, and datasets of unequal
+    lengths are read as far as the shortest; `FeatureStore.damaged_rows` tells
+    which rows are still sound.
+
+    Parameters
+    ----------
+    path : Path
+        The store; it is not changed.
+
+    Yields
+    ------
+    FeatureStore
+        For reading. If the file's structure is damaged it is a mended copy, with
+        a `path` of its own, that is gone afterwards.
+
+    Raises
+    ------
+    StoreError
+        If too little is left to read.
+    """
+    try:
+        with (
+            disk_full_named(path),
+            tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+            _open_left(path, folder) as store,
+        ):
+            yield store
+    except _H5PY_ERRORS as error:
+        raise _beyond_repair(path) from error
+
+
+def _open_left(path: Path, folder: str) -> FeatureStore:
+    try:
+        return FeatureStore.open(_of_equal_lengths(_of_full_size(path, folder), folder))
+    except StoreError as error:
+        raise _beyond_repair(path) from error
+
+
+def _beyond_repair(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} cannot be repaired: too little of it is left, or it is no feature store of this "
+        "version of featurepipe. If it was one, delete it and extract again."
+    )
+
+
+def _of_full_size(path: Path, folder: str) -> Path:
+    """A copy with zeros for the lost end; the file itself if it is as long as it says."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if len(start) < 64 or not h5py.is_hdf5(path):
+        return path
+    offset = _SIZE_OFFSETS[start[8]]
+    recorded = int.from_bytes(start[offset : offset + 8], "little")
+    if path.stat().st_size >= recorded:
+        return path
+    whole = Path(folder) / f"whole-{path.name}"
+    shutil.copyfile(path, whole)
+    os.truncate(whole, recorded)
+    return whole
+
+
+def _of_equal_lengths(path: Path, folder: str) -> Path:
+    """A copy of as many rows as every dataset has; the file itself if all have as many."""
+    with h5py.File(path, "r", locking=False) as old:
+        lengths = [len(old[name]) for name in ("ids", *_ROW_DATASETS)]
+        n_images = min(lengths)
+        if n_images == max(lengths):
+            return path
+        ids = [raw.decode(errors="replace") for raw in old["ids"][:n_images]]
+        even, rows = Path(folder) / f"even-{path.name}", np.arange(n_images)
+        with h5py.File(even, "w") as new:
+            _lay_out_alike(old, new, ids)
+            _copy_rows(old, new, rows, rows)
+    return even
+
+
+def _lay_out_alike(old: h5py.File, new: h5py.File, ids: Sequence[str]) -> None:
+    _lay_out(new, ids, old["probe"].shape, dict(old.attrs))
+    new["probe"][:] = old["probe"][:]
+    new["timing"][:] = old["timing"][:]
+
+
+def _copy_rows(old: h5py.File, new: h5py.File, sources: Rows, targets: Rows) -> None:
+    for places in _chunks(np.arange(len(sources))):
         for name in _ROW_DATASETS:
-            new[name][targets[rows]] = old[name][rows]
+            new[name][targets[places]] = _read_rows(old[name], sources[places])
 
 
-def _lay_out(file: h5py.File, ids: Sequence[str], n_features: int) -> None:
+def _lay_out(
+    file: h5py.File, ids: Sequence[str], probe_shape: tuple[int, int], about: Mapping[str, str]
+) -> None:
+    # First the attributes, last the features: what comes late is lost when a file is cut.
+    file.attrs.update(about)
     raw_ids = [image_id.encode() for image_id in ids]
     id_bytes = max(map(len, raw_ids), default=1)
     n_images = len(raw_ids)
     shapes: dict[str, tuple[tuple[int, ...], Any]] = {
         "ids": ((n_images,), h5py.string_dtype("utf-8", id_bytes)),
-        "features": ((n_images, n_features), np.float32),
         "status": ((n_images,), np.uint8),
         "digests": ((n_images, 32), np.uint8),
         "crc32": ((n_images,), np.uint32),
         "size": ((n_images,), np.int64),
         "mtime": ((n_images,), np.int64),
         "reasons": ((n_images,), h5py.string_dtype("utf-8", _REASON_BYTES)),
-        "probe": ((n_features,), np.float32),
+        "probe": (probe_shape, np.float32),
         "timing": ((2,), np.float64),
+        "features": ((n_images, probe_shape[1]), np.float32),
     }
     # All room is taken now, so that a full disk shows before the work, not amid it.
     allocate_early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -425,20 +571,32 @@ def _lay_out(file: h5py.File, ids: Sequence[str], n_features: int) -> None:
     file["ids"][:] = np.array(raw_ids, dtype=file["ids"].dtype)
 
 
-def _read_rows(dataset: h5py.Dataset, rows: Rows, chunk: int = 4096) -> NDArray[np.float32]:
+def _read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
     # A slice read and then picked from is far faster than h5py's own row lists.
-    values = np.empty((len(rows), dataset.shape[1]), dtype=np.float32)
+    values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
     order = np.argsort(rows, kind="stable")
-    for start in range(0, dataset.shape[0], chunk):
-        first, last = np.searchsorted(rows[order], (start, start + chunk))
+    for start in range(0, dataset.shape[0], _CHUNK):
+        first, last = np.searchsorted(rows[order], (start, start + _CHUNK))
         if last > first:
             picked = order[first:last]
-            values[picked] = dataset[start : start + chunk][rows[picked] - start]
+            lowest, highest = rows[picked[0]], rows[picked[-1]]
+            values[picked] = dataset[lowest : highest + 1][rows[picked] - lowest]
     return values
 
 
-def _checksums(features: NDArray[np.float32]) -> NDArray[np.uint32]:
-    return np.fromiter((zlib.crc32(row) for row in features), np.uint32, count=len(features))
+def _chunks(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+
+
+def _checksums(
+    ids: NDArray[np.bytes_], digests: NDArray[np.uint8], contents: NDArray[Any]
+) -> NDArray[np.uint32]:
+    rows = zip(ids, digests, contents, strict=True)
+    checksums = (
+        zlib.crc32(content, zlib.crc32(digest, zlib.crc32(raw_id)))
+        for raw_id, digest, content in rows
+    )
+    return np.fromiter(checksums, np.uint32, count=len(ids))
 
 
 def _cut(reason: str) -> bytes:
@@ -456,11 +614,11 @@ def _require_room(path: Path, n_images: int, n_features: int) -> None:
         )
 
 
-def _unreadable(path: Path, error: OSError) -> str:
+def _unreadable(path: Path, error: Exception) -> str:
     if not h5py.is_hdf5(path):
-        what = "is not an HDF5 file (or its beginning is lost)"
+        what = "is not an HDF5 file (or its beginning is lost). Delete it and extract again."
     elif "truncated" in str(error):
-        what = "is truncated: its end is missing"
+        what = f"is truncated: its end is missing. Save what is sound: featurepipe repair {path}"
     else:
-        what = f"cannot be read ({error})"
-    return f"The feature store {path} {what}. Delete it and extract again."
+        what = f"cannot be read ({error}). Delete it and extract again."
+    return f"The feature store {path} {what}"

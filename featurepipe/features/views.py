@@ -1,12 +1,21 @@
 """Views: what of the image a backbone is shown."""
 
-from collections.abc import Callable
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import UnknownNameError
+
+_GRID = 28
+_SHUFFLE_SEED = 28
+
+_Patch = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -20,13 +29,34 @@ class View:
     summary : str
         One line for a person.
     apply : callable
-        uint8 RGB of shape (n_images, height, width, 3) to the same shape and
-        type.
+        uint8 RGB of shape (n_images, height, width, 3) to pictures of the same
+        type and shape (n_pictures * n_images, height, width, 3): the first
+        picture of every image, then the second of every image, and so on.
+    n_pictures : int
+        Pictures that the backbone is shown of each image.
     """
 
     name: str
     summary: str
     apply: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    n_pictures: int = 1
+
+    def merge(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of the images: the mean over the pictures of each.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_pictures * n_images, n_features), float32
+            Of the pictures, in the order of `apply`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_features), float32
+        """
+        if self.n_pictures == 1:
+            return features
+        of_pictures = features.reshape(self.n_pictures, -1, features.shape[-1])
+        return of_pictures.mean(axis=0, dtype=np.float32)
 
 
 def find_view(name: str) -> View:
@@ -54,10 +84,63 @@ def _show_luminance(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(luminance[..., None].astype(np.uint8), 3, axis=-1)
 
 
+def _shuffle_patches(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    n_images, height, width, _ = images.shape
+    pixels = images.reshape(n_images, height * width, 3)
+    return np.take(pixels, _shuffled_pixels(height, width), axis=1).reshape(images.shape)
+
+
+@lru_cache(maxsize=8)
+def _shuffled_pixels(height: int, width: int) -> NDArray[np.intp]:
+    """Which pixel, by its number from the top left, is shown at each place.
+
+    The borders of the 28 x 28 patches are rounded to whole pixels, so that
+    their sides differ by at most one; patches of the same height and width
+    change places with each other. An image of fewer pixels along a side has
+    patches of one pixel there.
+
+    Returns
+    -------
+    ndarray of shape (height * width,), intp
+    """
+    numbers = np.arange(height * width).reshape(height, width)
+    shuffled = np.empty_like(numbers)
+    draw = random.Random(_SHUFFLE_SEED)
+    for patches in _patches_of_one_shape(height, width):
+        # By sorting: `random()` is all that Python promises to draw alike in
+        # every version, and features of the same name must be of the same view.
+        order = sorted(patches, key=lambda _: draw.random())
+        # Each shows the next: none stays where it was, unless it is alone of its shape.
+        for place, source in zip(order, order[1:] + order[:1], strict=True):
+            shuffled[place] = numbers[source]
+    shuffled.flags.writeable = False
+    return shuffled.ravel()
+
+
+def _patches_of_one_shape(height: int, width: int) -> Iterable[list[_Patch]]:
+    by_shape: defaultdict[tuple[int, int], list[_Patch]] = defaultdict(list)
+    for rows in _cut(height):
+        for columns in _cut(width):
+            by_shape[rows.stop - rows.start, columns.stop - columns.start].append((rows, columns))
+    return by_shape.values()
+
+
+def _cut(length: int) -> list[slice]:
+    n_parts = min(_GRID, length)
+    borders = [(2 * k * length + n_parts) // (2 * n_parts) for k in range(n_parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(borders)]
+
+
+def _show_both_ways(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([images, images[:, :, ::-1]])
+
+
 VIEWS: dict[str, View] = {
     view.name: view
     for view in (
         View("rgb", "the image as it is", _show_as_is),
         View("grey", "its luminance only, so that colours cannot tell", _show_luminance),
+        View("shuffle", "its 28 x 28 patches mixed, so that shapes cannot tell", _shuffle_patches),
+        View("flip", "it and its mirror image, features averaged", _show_both_ways, n_pictures=2),
     )
 }

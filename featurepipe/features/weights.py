@@ -1,4 +1,4 @@
-"""Weights: `imagenet`, `random` or a path; what is loaded and how it is named."""
+"""Weights: `imagenet`, `random`, a path or none; what is loaded and how it is named."""
 
 import hashlib
 import logging
@@ -29,20 +29,20 @@ class Weights:
     Attributes
     ----------
     kind : str
-        ``"imagenet"``, ``"random"`` or ``"file"``.
+        ``"imagenet"``, ``"random"``, ``"file"``, or ``"none"`` of a descriptor.
     label : str
-        What boards show: ``imagenet``, ``random`` or the file's name.
+        What boards show: ``imagenet``, ``random``, ``none`` or the file's name.
     backbone : str
         Name of the backbone they are for.
     sha256 : str
-        SHA-256 of the file in hexadecimal; empty for random weights.
+        SHA-256 of the file in hexadecimal; empty where there is none.
     seed : int or None
         Of random weights; None otherwise.
     path : Path or None
-        The file; None for random weights.
+        The file; None where there is none.
     """
 
-    kind: Literal["imagenet", "random", "file"]
+    kind: Literal["imagenet", "random", "file", "none"]
     label: str
     backbone: str
     sha256: str = ""
@@ -62,16 +62,18 @@ class Weights:
                 "seed": self.seed,
                 "keras": version("keras"),
             }
+        if self.kind == "none":
+            return {"kind": self.kind}
         return {"kind": self.kind, "sha256": self.sha256}
 
     @property
     def source(self) -> str:
-        """What to resolve to find them again: ``imagenet``, ``random`` or an absolute path."""
+        """What to resolve to find them again: an absolute path, or the `kind`."""
         return str(self.path.absolute()) if self.kind == "file" and self.path else self.kind
 
     @property
     def file_label(self) -> str:
-        """The label as part of a file's name: ``imagenet``, ``random0``, ``my_weights``."""
+        """The label in a file's name: ``imagenet``, ``random0``, ``none``, ``my_weights``."""
         if self.kind == "random":
             return f"random{self.seed}"
         return re.sub(r"[^A-Za-z0-9._]+", "_", _without_suffix(self.label))
@@ -87,7 +89,8 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
     ----------
     spec_text : str
         ``"imagenet"``, ``"random"``, or the path of a `.h5`, `.weights.h5` or
-        `.keras` file.
+        `.keras` file. Of a descriptor: ``"none"``, which the default
+        ``"imagenet"`` stands for too.
     backbone : BackboneSpec
     seed : int
         Of random weights.
@@ -95,9 +98,12 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
     Raises
     ------
     WeightsError
-        If the file is missing or of another kind, or the ImageNet weights
-        cannot be downloaded.
+        If the file is missing or of another kind, the ImageNet weights cannot
+        be downloaded, or weights are named for a descriptor.
     """
+    if backbone.kind == "descriptor":
+        _require_none(spec_text, backbone)
+        return Weights("none", "none", backbone.name)
     if spec_text == "random":
         return Weights("random", "random", backbone.name, seed=seed)
     if spec_text == "imagenet":
@@ -105,6 +111,14 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
         return Weights("imagenet", "imagenet", backbone.name, _sha256(path), path=path)
     path = _require_weights_file(Path(spec_text))
     return Weights("file", path.name, backbone.name, _sha256(path), path=path)
+
+
+def _require_none(spec_text: str, backbone: BackboneSpec) -> None:
+    if spec_text not in ("none", "imagenet"):
+        raise WeightsError(
+            f"{backbone.name} has no weights, and cannot be given {spec_text!r}. Leave --weights "
+            "away, and name backbones that have weights in a command of their own."
+        )
 
 
 def _require_weights_file(path: Path) -> Path:

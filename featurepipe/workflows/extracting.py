@@ -7,7 +7,8 @@ from pathlib import Path
 from featurepipe.errors import ExtractionError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction import BATCH_SIZE, Extraction, extract_features
-from featurepipe.features.recipe import make_recipe
+from featurepipe.features.recipe import Recipe, make_recipe
+from featurepipe.features.store import FeatureStore
 from featurepipe.features.views import find_view
 from featurepipe.manifest import Manifest, read_manifest
 from featurepipe.progress import tell
@@ -29,6 +30,8 @@ def extract(
     group: str | None = None,
     label_separator: str | None = None,
     workspace: Path | str = ".",
+    engine: str = "auto",
+    precision: str = "auto",
     batch_size: int = BATCH_SIZE,
     retry_refused: bool = False,
     strict: bool = False,
@@ -56,6 +59,11 @@ def extract(
     attributes, labels, group, label_separator
         What the labels are; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
+    engine : {"auto", "openvino", "keras"}
+        What runs the backbone; ``"auto"``: Keras on a GPU, else OpenVINO.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: that of the store there is; else what the hardware runs
+        natively, where it keeps the features.
     batch_size : int
         Images embedded, and committed, at once.
     retry_refused : bool
@@ -89,7 +97,19 @@ def extract(
         label_separator=label_separator,
     )
     recipes = [
-        make_recipe(name, weights, size_px=size_px, pooling=pooling, view=view, seed=seed)
+        _settled(
+            place,
+            make_recipe(
+                name,
+                weights,
+                size_px=size_px,
+                pooling=pooling,
+                view=view,
+                engine=engine,
+                seed=seed,
+            ),
+            precision,
+        )
         for name in names
     ]
     images = {image_id: manifest.path(image_id) for image_id in manifest.ids}
@@ -107,6 +127,14 @@ def extract(
         ]
     _tell_refused(done[-1], strict)
     return done
+
+
+def _settled(place: Workspace, recipe: Recipe, precision: str) -> Recipe:
+    path, kept = place.store(recipe.store_name), None
+    if path.exists():
+        with FeatureStore.open(path) as store:
+            kept = store.key["precision"]
+    return recipe.settled(precision, kept)
 
 
 def _read_source(

@@ -15,7 +15,6 @@ from featurepipe.features.views import find_view
 from featurepipe.manifest import Manifest, find_images
 from featurepipe.models.bundle import Run, load_run
 from featurepipe.predictions import ALL
-from featurepipe.progress import Progress
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.workspace import Workspace
 
@@ -127,22 +126,14 @@ def _embed(
     # The engine pads a batch to its full size.
     batch_size = min(batch_size, len(paths))
     engine = recipe.open_engine(batch_size)
-    features, refused = [], {}
-    results = embed_images(paths, engine, find_view(recipe.view), batch_size=batch_size)
-    with Progress(len(paths), recipe.backbone.name, "image") as progress:
-        for position, image, row in results:
-            if row is None:
-                refused[position] = image.reason
-            else:
-                features.append(row)
-            progress.advance()
-    if not features:
+    features, refused = embed_images(paths, engine, find_view(recipe.view), batch_size=batch_size)
+    if not len(features):
         first = next(iter(refused.items()))
         raise ExtractionError(
             f"None of the {len(paths)} images can be read ({paths[first[0]]}: {first[1]}). "
             "Expected JPEG, PNG, WebP, BMP, GIF or TIFF files; look at the first of them."
         )
-    return np.stack(features), refused
+    return features, refused
 
 
 def _best_classes(run: Run, X: NDArray[np.float32], top: int) -> list[list[dict[str, object]]]:

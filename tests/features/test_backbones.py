@@ -8,6 +8,8 @@ import pytest
 from featurepipe.errors import UnknownNameError
 from featurepipe.features.backbones import BACKBONES, find_backbone
 
+NETWORKS = {name: spec for name, spec in BACKBONES.items() if spec.kind == "network"}
+
 
 @pytest.mark.parametrize(
     ("written", "name"),
@@ -18,6 +20,8 @@ from featurepipe.features.backbones import BACKBONES, find_backbone
         ("RESNET_50", "resnet50"),
         ("EfficientNetB0", "efficientnet_b0"),
         ("EfficientNetV2S", "efficientnet_v2_s"),
+        ("hsv-histogram", "hsv_histogram"),
+        ("HSVHistogram", "hsv_histogram"),
     ],
 )
 def test_names_are_found_as_people_write_them(written, name):
@@ -34,9 +38,16 @@ def test_unknown_backbone():
 
 
 def test_every_constructor_is_found_by_its_own_name():
-    for name, spec in BACKBONES.items():
-        assert spec.name == name
+    assert all(spec.name == name for name, spec in BACKBONES.items())
+    for spec in NETWORKS.values():
         assert find_backbone(spec.constructor) is spec
+
+
+def test_what_is_no_network_has_nothing_of_keras():
+    descriptors = [spec for name, spec in BACKBONES.items() if name not in NETWORKS]
+    assert [(spec.name, spec.kind) for spec in descriptors] == [("hsv_histogram", "descriptor")]
+    for spec in descriptors:
+        assert not (spec.constructor or spec.module or spec.weights_url or spec.weights_file)
 
 
 def test_the_table_needs_no_heavy_import():
@@ -127,12 +138,12 @@ def test_every_classification_model_is_there_once():
         for name, member in inspect.getmembers(keras.applications, inspect.isfunction)
         if "weights" in inspect.signature(member).parameters
     ]
-    assert sorted(spec.constructor for spec in BACKBONES.values()) == sorted(constructors)
+    assert sorted(spec.constructor for spec in NETWORKS.values()) == sorted(constructors)
 
 
 @pytest.mark.keras
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-@pytest.mark.parametrize("spec", BACKBONES.values(), ids=BACKBONES)
+@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
 def test_sizes_and_downloads_are_what_keras_says(sketch, spec):
     asked, _ = sketch(spec.constructor, weights="imagenet")
     assert asked["file"] == (spec.weights_file, spec.weights_url, spec.weights_hash)
@@ -142,7 +153,7 @@ def test_sizes_and_downloads_are_what_keras_says(sketch, spec):
 
 @pytest.mark.keras
 @pytest.mark.filterwarnings("ignore:`input_shape` is undefined")
-@pytest.mark.parametrize("spec", BACKBONES.values(), ids=BACKBONES)
+@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
 def test_which_graphs_depend_on_the_weights(sketch, spec):
     from featurepipe.features.engines.keras_engine import GRAPH_FOLLOWS_WEIGHTS
 
@@ -153,10 +164,10 @@ def test_which_graphs_depend_on_the_weights(sketch, spec):
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("module", sorted({spec.module for spec in BACKBONES.values()}))
+@pytest.mark.parametrize("module", sorted({spec.module for spec in NETWORKS.values()}))
 def test_preprocessing_is_what_keras_does(module):
     applications = pytest.importorskip("keras").applications
-    mode = next(spec.preprocessing for spec in BACKBONES.values() if spec.module == module)
+    mode = next(spec.preprocessing for spec in NETWORKS.values() if spec.module == module)
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3)).astype(np.float32)
     preprocessed = getattr(applications, module).preprocess_input(images.copy())
     expected = images

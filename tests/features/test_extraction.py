@@ -13,7 +13,7 @@ import pytest
 from featurepipe import FeatureStore
 from featurepipe.errors import ExtractionError, StoreMismatchError
 from featurepipe.features import extraction
-from featurepipe.features.extraction import embed_images, extract_features, probe_image
+from featurepipe.features.extraction import embed_images, extract_features
 from featurepipe.features.recipe import make_recipe
 from featurepipe.features.views import find_view
 from pictures import ColourMean, draw_data_set
@@ -156,27 +156,23 @@ def test_other_software_may_go_on_only_if_it_computes_the_same(
     assert contents(path)[1] == [1] * 8 + [0] * 16
 
 
-def test_the_probe_never_changes():
-    probe = probe_image((6, 5))
-    assert probe.dtype == np.uint8
-    assert probe.shape == (6, 5, 3)
-    assert probe[:2, 3, :].tolist() == [[255, 255, 255], [252, 251, 250]]
-
-
-def test_images_without_a_store_keep_their_order(images):
+@pytest.mark.parametrize("batch_size", [1, 2, 10])
+def test_images_without_a_store_keep_their_order(images, batch_size):
     paths = list(images.values())[:7]
+    engine, view = ColourMean((SIZE, SIZE)), find_view("rgb")
+    whole, _ = embed_images(paths, engine, view, batch_size=batch_size)
     paths[3].write_bytes(b"broken")
-    results = list(embed_images(paths, ColourMean((SIZE, SIZE)), find_view("rgb"), batch_size=2))
-    assert [position for position, _, _ in results] == list(range(7))
-    assert [features is None for _, _, features in results] == [i == 3 for i in range(7)]
-    assert results[3][1].reason
+    features, refused = embed_images(paths, engine, view, batch_size=batch_size)
+    assert features.tolist() == np.delete(whole, 3, axis=0).tolist()
+    assert list(refused) == [3]
+    assert refused[3].startswith("not an image")
 
 
 def test_an_interrupt_keeps_what_was_committed(engine, recipe, images, path, monkeypatch):
     embed = engine.embed
 
     def interrupted(batch):
-        if engine.n_embedded > 10:
+        if engine.n_embedded > 8 + 10:  # the probes, and two batches
             raise KeyboardInterrupt
         return embed(batch)
 

@@ -20,7 +20,11 @@ def path(tmp_path):
 
 def make(path, ids, n_features=4):
     FeatureStore.create(
-        path, ids=ids, key=KEY, made_by={"engine": "x"}, probe=np.arange(n_features, dtype="f4")
+        path,
+        ids=ids,
+        key=KEY,
+        made_by={"engine": "x"},
+        probe=np.arange(2 * n_features, dtype="f4").reshape(2, -1),
     )
 
 
@@ -41,7 +45,7 @@ def test_a_new_store_is_pending_and_sorted(path):
         assert store.ids.tolist() == ["a.jpg", "c.jpg", "ü/b.jpg"]
         assert store.counts() == {"pending": 3, "done": 0, "refused": 0}
         assert store.key == KEY
-        assert store.probe.tolist() == [0, 1, 2, 3]
+        assert store.probe.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
         assert np.isnan(store.images_per_s)
         assert len(store.features()) == 0
 
@@ -115,14 +119,40 @@ def test_another_key_is_refused_with_every_difference(path):
             store.require_key({**KEY, "size_px": 224, "weights": {"kind": "random", "seed": 1}})
 
 
-def test_a_flipped_bit_is_found(path):
+@pytest.mark.parametrize(
+    ("name", "damaged", "first"),
+    [
+        ("features", np.float32([2.5, 2.5, 2.75, 2.5]), "c.jpg"),
+        ("digests", np.uint8([7] * 31 + [6]), "c.jpg"),
+        ("ids", b"b.jpg", "b.jpg"),
+        ("ids", b"\xe3.jpg", "\ufffd.jpg"),
+    ],
+)
+def test_a_flipped_bit_is_found(path, name, damaged, first):
     write(path, [0, 1])
     with h5py.File(path, "r+") as file:
-        file["features"][1, 2] += 1
+        file[name][1] = damaged
     with FeatureStore.open(path) as store:
         assert store.damaged_rows().tolist() == [1]
-        with pytest.raises(StoreError, match=r"1 rows are damaged \(checksum\), first 'c.jpg'"):
+        assert store.features(np.array([0])).tolist() == [[1.5] * 4]
+        with pytest.raises(StoreError, match=rf"1 rows are damaged \(checksum\), first '{first}'"):
             store.features()
+    grow(path, ["c.jpg", "d.jpg"])
+    with FeatureStore.open(path) as store:
+        assert store.features(store.rows("done")[:1]).tolist() == [[1.5] * 4]
+        assert len(store.damaged_rows()) == 1
+
+
+def test_a_flipped_bit_of_a_status_or_a_reason_is_found(path):
+    with FeatureStore.open(path, writable=True) as store:
+        store.write_refused(np.array([0, 1]), ["empty file", "größe"], *columns(2))
+        assert store.damaged_rows().tolist() == []
+    with h5py.File(path, "r+") as file:
+        file["reasons"][0] = b"empty fild"
+        file["status"][1:] = (3, 1)
+    with FeatureStore.open(path) as store:
+        assert store.damaged_rows().tolist() == [0, 1, 2]
+        assert store.counts() == {"pending": 1, "done": 1, "refused": 1}
 
 
 @pytest.mark.parametrize(

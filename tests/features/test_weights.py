@@ -19,6 +19,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 XCEPTION = find_backbone("xception")
+HSV_HISTOGRAM = find_backbone("hsv_histogram")
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,33 @@ def test_file(tmp_path, name, file_label):
     assert weights == Weights("file", name, "xception", SHA256, path=path)
     assert weights.file_label == file_label
     assert weights.identity() == {"kind": "file", "sha256": SHA256}
+
+
+@pytest.mark.parametrize("default_or_what_a_run_remembers", ["imagenet", "none"])
+def test_a_descriptor_has_none(keras_home, default_or_what_a_run_remembers):
+    weights = resolve_weights(default_or_what_a_run_remembers, HSV_HISTOGRAM)
+    assert weights == Weights("none", "none", "hsv_histogram")
+    assert weights.file_label == weights.source == "none"
+    assert weights.identity() == {"kind": "none"}
+    assert not keras_home.exists()
+
+
+def test_a_descriptor_cannot_be_given_any(tmp_path):
+    path = tmp_path / "best.h5"
+    path.write_bytes(CONTENT)
+    with pytest.raises(WeightsError, match=r"hsv_histogram has no weights, .*best\.h5"):
+        resolve_weights(str(path), HSV_HISTOGRAM)
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("random", HSV_HISTOGRAM)
+    assert str(error.value) == (
+        "hsv_histogram has no weights, and cannot be given 'random'. Leave --weights away, and "
+        "name backbones that have weights in a command of their own."
+    )
+
+
+def test_a_network_needs_some():
+    with pytest.raises(WeightsError, match="There are no weights at 'none'"):
+        resolve_weights("none", XCEPTION)
 
 
 def test_missing_file():

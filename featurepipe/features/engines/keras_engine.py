@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.keras_weights import load_weights
+from featurepipe.features.engines.protocol import Engine, pad_batch
 from featurepipe.features.weights import Weights
 
 
@@ -42,7 +43,7 @@ GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
 """Modules of `keras.applications` that build another graph for ImageNet weights."""
 
 
-class KerasEngine:
+class KerasEngine(Engine):
     """A backbone of `keras.applications` as one compiled Keras graph.
 
     uint8 pixels go in; the module's own `preprocess_input`, the backbone and
@@ -64,6 +65,8 @@ class KerasEngine:
         places, a vector is taken as it is.
     batch_size : int
         Images computed at once.
+    precision : {"float32", "bfloat16", "float16"}
+        In which layers compute; weights and features are float32.
 
     Attributes
     ----------
@@ -95,11 +98,11 @@ class KerasEngine:
         size: int | None = None,
         pooling: str = "avg",
         batch_size: int = 32,
+        precision: str = "float32",
     ) -> None:
         size = backbone.size_px if size is None else size
-        _require_size(backbone, size)
-        network = _build_network(backbone, weights, size, pooling)
-        self._model = _prepend_preprocessing(backbone, network, batch_size)
+        with _computing_in(precision):
+            self._model = build_graph(backbone, weights, size, pooling, batch_size)
         self._batch_size = batch_size
         self.name = f"keras-{keras.backend.backend()}"
         self.versions = _versions()
@@ -121,9 +124,46 @@ class KerasEngine:
         features = np.empty((len(images), self.n_features), dtype=np.float32)
         for start in range(0, len(images), self._batch_size):
             batch = images[start : start + self._batch_size]
-            full = _pad_batch(batch, self._batch_size)
+            full = pad_batch(batch, self._batch_size)
             features[start : start + len(batch)] = self._model.predict_on_batch(full)[: len(batch)]
         return features
+
+
+def build_graph(
+    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, batch_size: int | None
+) -> "keras.Model":
+    """The whole graph: uint8 pixels, preprocessing, backbone, pooling, float32 features.
+
+    Parameters
+    ----------
+    backbone : BackboneSpec
+    weights : Weights
+    size : int
+        Side of the square input, in pixels.
+    pooling : str
+        ``"avg"``, ``"max"``, or the name of a layer.
+    batch_size : int or None
+        None leaves it open.
+
+    Raises
+    ------
+    UsageError, UnknownNameError, WeightsError
+        As `KerasEngine`.
+    """
+    _require_size(backbone, size)
+    network = _build_network(backbone, weights, size, pooling)
+    return _prepend_preprocessing(backbone, network, batch_size)
+
+
+@contextmanager
+def _computing_in(precision: str) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    if precision != "float32":
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _require_size(backbone: BackboneSpec, size: int) -> None:
@@ -185,16 +225,12 @@ def _cut_at(network: "keras.Model", layer_name: str) -> "keras.Model":
 
 
 def _prepend_preprocessing(
-    backbone: BackboneSpec, network: "keras.Model", batch_size: int
+    backbone: BackboneSpec, network: "keras.Model", batch_size: int | None
 ) -> "keras.Model":
     preprocess_input = getattr(keras.applications, backbone.module).preprocess_input
     pixels = keras.Input(network.input_shape[1:], batch_size=batch_size, dtype="uint8")
-    return keras.Model(pixels, network(preprocess_input(keras.ops.cast(pixels, "float32"))))
-
-
-def _pad_batch(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    n_missing = batch_size - len(batch)
-    return np.concatenate([batch, np.repeat(batch[-1:], n_missing, axis=0)]) if n_missing else batch
+    features = network(preprocess_input(keras.ops.cast(pixels, "float32")))
+    return keras.Model(pixels, keras.ops.cast(features, "float32"))
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,149 @@
+"""Descriptors as the engine: features that NumPy computes, without any network."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import UsageError
+from featurepipe.features.backbones import BackboneSpec
+from featurepipe.features.engines.protocol import Engine
+
+_N_HUES, _N_SATURATIONS, _N_VALUES = 16, 6, 6
+_N_BINS = _N_HUES * _N_SATURATIONS * _N_VALUES
+# Of the distance from the centre; 1 is the middle of an edge.
+_CENTRE_DEVIATION = 0.5
+
+
+class HsvHistogram(Engine):
+    """How much there is of each colour, above all in the middle of the image.
+
+    A pixel's colour, after A. R. Smith, "Color Gamut Transform Pairs"
+    (SIGGRAPH 1978), of its red, green and blue in [0, 255], with `max` and
+    `min` the largest and the least of them, and `delta` their difference:
+
+    ==========  ====================================================  =======
+    hue         in turns: ((green - blue) / delta mod 6) / 6 where    16 bins
+                red is `max`, ((blue - red) / delta + 2) / 6 where
+                green is, ((red - green) / delta + 4) / 6 where blue
+                is; 0 of greys
+    saturation  delta / max; 0 of black                               6 bins
+    value       max / 255                                             6 bins
+    ==========  ====================================================  =======
+
+    Each is cut into equal bins of [0, 1], and 1 itself is in the last. Feature
+    ``(hue * 6 + saturation) * 6 + value`` is the square root of that bin's
+    share of the weight of all pixels. A pixel weighs
+    ``exp(-(x² + y²) / (2 * 0.5²))``, where x and y go from -1 to 1 across the
+    image: things that are pictured are in the middle.
+
+    Parameters
+    ----------
+    backbone : BackboneSpec
+    size : int, optional
+        Side of the square input, in pixels; default: the descriptor's own.
+    pooling : str
+        ``"avg"``: it has no feature map that could be pooled otherwise.
+
+    Attributes
+    ----------
+    name : str
+        ``"descriptors"``.
+    versions : dict of str to str
+        Of NumPy.
+    input_size : (int, int)
+        Height and width of the images.
+    n_features : int
+        576.
+
+    Raises
+    ------
+    UsageError
+        If the size is impossible, or the pooling is another.
+    """
+
+    name = "descriptors"
+    n_features = _N_BINS
+
+    def __init__(
+        self, backbone: BackboneSpec, *, size: int | None = None, pooling: str = "avg"
+    ) -> None:
+        size = backbone.size_px if size is None else size
+        _require_size(backbone, size)
+        _require_average(backbone, pooling)
+        self._pixel_weights = _weigh_pixels(size)
+        self.versions = {"numpy": np.__version__}
+        self.input_size = (size, size)
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features of some images.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, 3), uint8
+            RGB in [0, 255]; of `input_size`.
+
+        Returns
+        -------
+        ndarray of shape (n_images, 576), float32
+            In [0, 1]; the squares of a row add up to 1.
+        """
+        shares = np.empty((len(images), self.n_features))
+        # One by one: what is computed in between then stays in the processor's cache.
+        for image, row in zip(images, shares, strict=True):
+            row[:] = np.bincount(_bin_colours(image), self._pixel_weights, self.n_features)
+        return np.sqrt(shares).astype(np.float32)
+
+
+def _require_size(backbone: BackboneSpec, size: int) -> None:
+    if size < backbone.min_size_px:
+        raise UsageError(
+            f"{backbone.name} cannot be given images of {size} px: expected at least "
+            f"{backbone.min_size_px} px. Its own size is {backbone.size_px} px."
+        )
+
+
+def _require_average(backbone: BackboneSpec, pooling: str) -> None:
+    if pooling != "avg":
+        raise UsageError(
+            f"{backbone.name} cannot be pooled by {pooling!r}: it is no network and has no "
+            "layers. Expected avg; leave --pooling away."
+        )
+
+
+def _weigh_pixels(size: int) -> NDArray[np.float64]:
+    place = (2 * np.arange(size) + 1) / size - 1
+    along = np.exp(-(place**2) / (2 * _CENTRE_DEVIATION**2))
+    weights = np.outer(along, along).ravel()
+    return weights / weights.sum()
+
+
+def _bin_colours(image: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Number of the bin of each pixel.
+
+    Exact: a quotient of these integers that is no integer is at least 1 / 765
+    off the next one, which is far more than single precision rounds by.
+    """
+    red, green, blue = image.reshape(-1, 3).T.astype(np.int16)
+    high = np.maximum(np.maximum(red, green), blue)
+    delta = high - np.minimum(np.minimum(red, green), blue)
+    hue = _divide(8 * _sixth_turns(red, green, blue, high, delta), 3 * np.maximum(delta, 1))
+    saturation = np.minimum(_divide(6 * delta, np.maximum(high, 1)), _N_SATURATIONS - 1)
+    value = np.minimum(6 * high // 255, _N_VALUES - 1)
+    return (hue * _N_SATURATIONS + saturation) * _N_VALUES + value
+
+
+def _sixth_turns(
+    red: NDArray[np.int16],
+    green: NDArray[np.int16],
+    blue: NDArray[np.int16],
+    high: NDArray[np.int16],
+    delta: NDArray[np.int16],
+) -> NDArray[np.int16]:
+    """Hue in sixths of a turn, times `delta`: an integer in [0, 6 * delta)."""
+    from_red = green - blue
+    from_red += 6 * delta * (from_red < 0)
+    others = np.where(high == green, 2 * delta + blue - red, 4 * delta + red - green)
+    return np.where(high == red, from_red, others)
+
+
+def _divide(dividend: NDArray[np.int16], divisor: NDArray[np.int16]) -> NDArray[np.int16]:
+    return np.divide(dividend, divisor, dtype=np.float32).astype(np.int16)

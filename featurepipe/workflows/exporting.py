@@ -1,0 +1,247 @@
+"""export(): cached features -> .npz, .parquet or .csv, for other programs."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from featurepipe.errors import StoreError, UsageError, WorkspaceError
+from featurepipe.features.catalogue import find_store, manifest_about
+from featurepipe.features.store import FeatureStore, Rows
+from featurepipe.files import replacing
+from featurepipe.manifest import Manifest
+from featurepipe.progress import Progress
+from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+# Features held at once, in bytes; their text in CSV takes some three times as much.
+_CHUNK_BYTES = 2**25
+
+_Cells = list[str | None]
+_Columns = dict[str, _Cells]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What one export wrote, and what it left out.
+
+    Attributes
+    ----------
+    store, target : Path
+    n_rows : int
+        Images written.
+    n_features : int
+        Features of each.
+    labels : tuple of str
+        Attributes written.
+    n_pending, n_refused : int
+        Images of the store left out: without features yet, and refused.
+    """
+
+    store: Path
+    target: Path
+    n_rows: int
+    n_features: int
+    labels: tuple[str, ...]
+    n_pending: int
+    n_refused: int
+
+    def in_words(self) -> str:
+        """One line for a person."""
+        labels = f", labels {', '.join(self.labels)}" if self.labels else ""
+        return (
+            f"{self.target}: {self.n_rows} images of {self.n_features} features{labels}; left "
+            f"out: {self.n_pending} pending, {self.n_refused} refused"
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as JSON values."""
+        return {**asdict(self), "store": str(self.store), "target": str(self.target)}
+
+
+def export(
+    store: Path | str,
+    target: Path | str,
+    *,
+    labels: bool = False,
+    workspace: Path | str = ".",
+) -> Export:
+    """Write the features of a store for other programs.
+
+    Parameters
+    ----------
+    store : Path or str
+        A store's path, or its name in the workspace.
+    target : Path or str
+        What to write, whole or not at all; its suffix says how:
+
+        * ``.npz``: arrays ``ids`` (str), ``features`` (float32, (n_images,
+          n_features)) and ``label_<attribute>`` (str); no pickle. Holds all
+          features in memory, as its readers do.
+        * ``.parquet``, ``.csv``: columns ``id``, one an attribute, and ``f0000``,
+          ``f0001``, … (float32): a table that scikit-learn takes as it is. In CSV
+          the shortest digits that give the same float32 again.
+    labels : bool
+        Whether to write the attributes of the manifest too: several classes of
+        one image joined by ``|``, a missing label empty (null in Parquet).
+    workspace : Path or str
+        Where a name is looked up; and whose labels a store gets that lies in no
+        workspace of its own.
+
+    Returns
+    -------
+    Export
+        What was written and left out.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is another, or a label's column would have the name of another.
+    StoreError
+        If the store is damaged, or holds no features.
+    WorkspaceError
+        If labels are asked for and there are none.
+    """
+    target = Path(target)
+    write = _writer_for(target)
+    place = Workspace(workspace)
+    path = find_store(store, place)
+    with FeatureStore.open(path) as opened:
+        rows = opened.rows("done")
+        if not len(rows):
+            raise StoreError(f"{path} holds no features yet. Finish it: featurepipe extract")
+        ids = opened.ids[rows]
+        cells = _labels(manifest_about(path, place), ids, path) if labels else {}
+        with replacing(target) as beside:
+            write(beside, opened, rows, ids, cells)
+        counts = opened.counts()
+        n_features = opened.n_features
+    _warn_of_missing(path, counts["pending"], len(rows))
+    return Export(
+        store=path,
+        target=target,
+        n_rows=len(rows),
+        n_features=n_features,
+        labels=tuple(cells),
+        n_pending=counts["pending"],
+        n_refused=counts["refused"],
+    )
+
+
+def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
+    if n_pending:
+        logger.warning(
+            "%d of %d images of %s have no features yet and are missing from the export. Finish "
+            "the store first: featurepipe extract",
+            n_pending,
+            n_pending + n_rows,
+            path,
+        )
+
+
+_Writer = Callable[[Path, FeatureStore, Rows, NDArray[np.object_], _Columns], None]
+
+
+def _writer_for(target: Path) -> _Writer:
+    writers: dict[str, _Writer] = {
+        ".npz": _write_npz,
+        ".parquet": _write_parquet,
+        ".csv": _write_csv,
+    }
+    if target.suffix.lower() not in writers:
+        raise UsageError(
+            f"Cannot export to {target}: its suffix is {target.suffix!r}. Expected .npz, .parquet "
+            "or .csv"
+        )
+    return writers[target.suffix.lower()]
+
+
+def _labels(manifest: Manifest | None, ids: NDArray[np.object_], path: Path) -> _Columns:
+    if manifest is None or not manifest.attribute_names:
+        raise WorkspaceError(
+            f"There are no labels for {path}. Give them to featurepipe extract or fit "
+            "(--attributes or --labels), or export without --labels."
+        )
+    if not set(ids) & set(manifest.ids):
+        raise WorkspaceError(
+            f"The labels of {manifest.source} are of other images than {path}. Give the "
+            "--workspace of the store."
+        )
+    table = manifest.table.reindex(ids)
+    return {
+        name: ["|".join(cell) if isinstance(cell, tuple) else None for cell in table[name]]
+        for name in manifest.attribute_names
+    }
+
+
+def _write_npz(
+    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
+) -> None:
+    arrays: dict[str, Any] = {
+        f"label_{name}": np.array([cell or "" for cell in cells], dtype=np.str_)
+        for name, cells in labels.items()
+    }
+    # An open file, since numpy would add a suffix to the name.
+    with beside.open("wb") as file:
+        np.savez(file, ids=ids.astype(np.str_), features=store.features(rows), **arrays)
+
+
+def _write_parquet(
+    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
+) -> None:
+    schema = _schema(store.n_features, labels)
+    # Hardly two features are equal: a dictionary of them would only cost time and room.
+    words = ["id", *labels]
+    with pq.ParquetWriter(beside, schema, use_dictionary=words, write_statistics=words) as writer:
+        _write_chunks(writer, schema, store, rows, ids, labels)
+
+
+def _write_csv(
+    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
+) -> None:
+    schema = _schema(store.n_features, labels)
+    with pa_csv.CSVWriter(beside, schema) as writer:
+        _write_chunks(writer, schema, store, rows, ids, labels)
+
+
+def _schema(n_features: int, labels: Mapping[str, Any]) -> pa.Schema:
+    n_digits = max(4, len(str(n_features - 1)))
+    features = [f"f{number:0{n_digits}}" for number in range(n_features)]
+    taken = sorted({"id", *features} & set(labels))
+    if taken:
+        raise UsageError(
+            f"The attribute {taken[0]!r} would have the name of another column. Export to .npz, "
+            "or without --labels."
+        )
+    return pa.schema(
+        [(name, pa.string()) for name in ("id", *labels)]
+        + [(name, pa.float32()) for name in features]
+    )
+
+
+def _write_chunks(
+    writer: Any,
+    schema: pa.Schema,
+    store: FeatureStore,
+    rows: Rows,
+    ids: NDArray[np.object_],
+    labels: _Columns,
+) -> None:
+    n_at_once = max(1, _CHUNK_BYTES // (4 * store.n_features))
+    with Progress(len(rows), f"Exporting {store.path.stem}", "image") as progress:
+        for start in range(0, len(rows), n_at_once):
+            part = slice(start, start + n_at_once)
+            words = [pa.array(cells[part], pa.string()) for cells in (list(ids), *labels.values())]
+            features = np.ascontiguousarray(store.features(rows[part]).T)
+            writer.write_table(
+                pa.Table.from_arrays([*words, *map(pa.array, features)], schema=schema)
+            )
+            progress.advance(len(rows[part]))
