@@ -6,7 +6,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
-    from featurepipe.workflows import export, extract, fit, predict, repair, report
+    from featurepipe.workflows.exporting import export
+    from featurepipe.workflows.extracting import extract
+    from featurepipe.workflows.fitting import fit
+    from featurepipe.workflows.predicting import predict
+    from featurepipe.workflows.repairing import repair
+    from featurepipe.workflows.reporting import report
 
 __all__ = [
     "FeatureStore",
@@ -21,12 +26,12 @@ __all__ = [
 
 _HOMES = {
     "FeatureStore": "featurepipe.features.store",
-    "export": "featurepipe.workflows",
-    "extract": "featurepipe.workflows",
-    "fit": "featurepipe.workflows",
-    "predict": "featurepipe.workflows",
-    "repair": "featurepipe.workflows",
-    "report": "featurepipe.workflows",
+    "export": "featurepipe.workflows.exporting",
+    "extract": "featurepipe.workflows.extracting",
+    "fit": "featurepipe.workflows.fitting",
+    "predict": "featurepipe.workflows.predicting",
+    "repair": "featurepipe.workflows.repairing",
+    "report": "featurepipe.workflows.reporting",
 }
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOGGER = logging.getLogger("featurepipe")
-_INTERRUPTED = (
-    "Interrupted. What was done stays done; run the same command again to go on from there."
-)
+_STOPPED = "{}. What was done stays done; run the same command again to go on from there."
 
 
 class _Names(click.ParamType):
@@ -72,7 +71,7 @@ def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--attributes", type=_Names(), default=(),
                          help="What the parts of the folder names, or which columns of the table, "
                          "say of an image: color,category for folders like black_dress/."),
-            click.option("--labels", type=click.Path(path_type=Path),
+            click.option("--labels", metavar="TABLE",
                          help="CSV or Parquet table with a path column and one column an "
                          "attribute (or columns attribute=class of 0 and 1)."),
             click.option("--group", metavar="COLUMN",
@@ -103,7 +102,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False)
 @click.option(
     "--backbone",
     type=_Names(),
@@ -129,11 +128,12 @@ def cli() -> None:
 )
 @click.option(
     "--view",
+    type=_Names(),
     default="rgb",
     show_default=True,
-    metavar="rgb|grey|shuffle|flip",
+    metavar="rgb|grey|shuffle|flip,…",
     help="What of the image the backbone is shown: as it is, without colour, without shape, or "
-    "with its mirror image.",
+    "with its mirror image. Each gives a store.",
 )
 @click.option(
     "--size",
@@ -159,9 +159,18 @@ def cli() -> None:
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
-    default=16,
-    show_default=True,
+    show_default="what suits the engine and the memory",
     help="Images embedded, and committed, at once.",
+)
+@click.option(
+    "--fast-decode",
+    is_flag=True,
+    help="Decode large JPEGs at a reduced size. It moves features: they get a store of their own.",
+)
+@click.option(
+    "--rehash",
+    is_flag=True,
+    help="Read every image again, and do not go by size and modification time.",
 )
 @click.option("--retry-refused", is_flag=True, help="Try refused images again.")
 @click.option("--strict", is_flag=True, help="Fail if any image is refused.")
@@ -170,24 +179,26 @@ def cli() -> None:
 def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     r"""Run backbones over the images below SOURCE and cache their features.
 
-    SOURCE is a folder (its sub-folders are the labels) or a CSV or Parquet
-    table. It is remembered: the next time only what is new or changed is
-    extracted. With no source remembered, the current folder serves.
+    SOURCE is a folder (its sub-folders are the labels), a CSV or Parquet table,
+    a tar file in WebDataset layout (or a folder of such), or a URL of one of
+    these (s3://, gs://, https://, whatever fsspec knows). It is remembered: the
+    next time only what is new or changed is extracted. With no source
+    remembered, the current folder serves.
 
     \b
     Examples:
       featurepipe extract dataset/ --backbone xception
       featurepipe extract dataset/ --attributes color,category
       featurepipe extract images/ --labels labels.csv --group patient
+      featurepipe extract shards/ --backbone resnet50
+      featurepipe extract s3://bucket/images --backbone resnet50
       featurepipe extract --backbone resnet50,inception_v3
-      featurepipe extract --backbone mobilenet_v2 --weights mine.weights.h5 --view grey
+      featurepipe extract --backbone mobilenet_v2 --weights mine.weights.h5 --view rgb,grey
     """
     if list_backbones:
         _list_backbones(as_json)
         return
-    from featurepipe import workflows
-
-    done = workflows.extract(**options)
+    done = featurepipe.extract(**options)
     if as_json:
         _print_json([extraction.as_dict() for extraction in done])
         return
@@ -264,13 +275,11 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --hold-out black_dress
       featurepipe fit --labels relabelled.csv --repeats 5
     """
-    from featurepipe import workflows
-
     # A seed that was given asks for a split; the default does not.
     source = click.get_current_context().get_parameter_source("seed")
     if source is click.core.ParameterSource.DEFAULT:
         options["seed"] = None
-    _print_table(workflows.fit(**options), as_json)
+    _print_table(featurepipe.fit(**options), as_json)
 
 
 @cli.command()
@@ -286,10 +295,9 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
       featurepipe report
       featurepipe report --json
     """
-    from featurepipe import workflows
     from featurepipe.reports.leaderboard import format_leaderboard
 
-    board = workflows.report(workspace=workspace)
+    board = featurepipe.report(workspace=workspace)
     if as_json:
         _print_json(_records(board))
     else:
@@ -330,9 +338,7 @@ def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
       featurepipe predict "new/*.jpg" --top 5 --annotate out/
       featurepipe predict photo.jpg --run xception-bagged-sgd-1a2b3c --json
     """
-    from featurepipe import workflows
-
-    answers = workflows.predict(images, **options)
+    answers = featurepipe.predict(images, **options)
     if not as_json:
         click.echo(answers.to_csv(index=False, float_format="%.6g"), nl=False)
         return
@@ -381,9 +387,7 @@ def export(as_json: bool, seed: int, **options: Any) -> None:
       featurepipe export xception-imagenet-299-avg-rgb features.npz
       featurepipe export features/xception-imagenet-299-avg-rgb.h5 features.parquet --labels
     """
-    from featurepipe import workflows
-
-    exported = workflows.export(**options)
+    exported = featurepipe.export(**options)
     if as_json:
         _print_json(exported.as_dict())
     else:
@@ -406,9 +410,7 @@ def repair(as_json: bool, seed: int, **options: Any) -> None:
       featurepipe repair xception-imagenet-299-avg-rgb
       featurepipe repair features/xception-imagenet-299-avg-rgb.h5
     """
-    from featurepipe import workflows
-
-    repaired = workflows.repair(**options)
+    repaired = featurepipe.repair(**options)
     if as_json:
         _print_json(repaired.as_dict())
     else:
@@ -426,16 +428,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 success, 1 a `FeaturepipeError` in one line on stderr, 2 usage, 130 Ctrl-C.
+        0 success, 1 a `FeaturepipeError` in one line on stderr, 2 usage, 130 Ctrl-C,
+        143 SIGTERM.
     """
     try:
         cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(f"\n{_INTERRUPTED}", err=True)
-        return 130
+    except (click.Abort, KeyboardInterrupt) as error:
+        was_terminated = isinstance(error.__cause__ or error, _Terminated)
+        click.echo(f"\n{_STOPPED.format('Ended' if was_terminated else 'Interrupted')}", err=True)
+        return 143 if was_terminated else 130
     except FeaturepipeError as error:
         click.echo(f"featurepipe: {error}", err=True)
         return 1
@@ -454,7 +458,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """Entry point of the ``featurepipe`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run())
+
+
+class _Terminated(KeyboardInterrupt):
+    """The operating system or a scheduler asks the process to end."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def _talk_to_stderr(level: int) -> None:

@@ -1,13 +1,14 @@
 """What a store, split, run, manifest or workspace is, in words."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featurepipe.errors import StoreError, WorkspaceError
-from featurepipe.features.catalogue import changed_rows, manifest_about, paths_of
+from featurepipe.features.catalogue import changed_rows, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import load_run
@@ -73,6 +74,8 @@ def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any
             "weights": key["weights"],
             "made by": store.made_by,
             "images per s": round(store.images_per_s, 2),
+            "busy s": {name: round(value, 2) for name, value in asdict(store.stages).items()},
+            "bottleneck": store.stages.bottleneck,
             "size MB": round(path.stat().st_size / 1e6, 1),
             "refused images": store.refused(),
         }
@@ -84,7 +87,7 @@ def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any
 def _verify(store: FeatureStore, place: Workspace) -> str:
     ids = store.ids
     damaged = store.damaged_rows()
-    changed, unseen = changed_rows(store, paths_of(manifest_about(store.path, place)))
+    changed, unseen = changed_rows(store, images_of(manifest_about(store.path, place)))
     found = [f"{ids[row]} (checksum)" for row in damaged]
     found += [f"{ids[row]} (image changed)" for row in np.setdiff1d(changed, damaged)]
     if found:
@@ -120,7 +123,7 @@ def _describe_manifest(path: Path) -> dict[str, Any]:
         "what": "manifest",
         "path": str(path),
         "images": len(manifest),
-        "below": str(manifest.root),
+        "below": manifest.root,
         "attributes": classes,
         "group": manifest.group_column,
     }

@@ -6,6 +6,7 @@
     ├── UsageError             options that contradict each other or cannot be read
     │   └── UnknownNameError   a backbone, head, view, run … that does not exist
     ├── ManifestError          images or labels that cannot be used
+    ├── SourceError            a place of images that cannot be reached
     ├── SplitError             a split that cannot be made or no longer fits
     ├── ImageError             one image that cannot be read (its row is `refused`)
     ├── WeightsError           weights that are missing, unreachable or do not fit
@@ -70,6 +71,10 @@ class UnknownNameError(UsageError):
 
 class ManifestError(FeaturepipeError):
     """Images or labels that cannot be used."""
+
+
+class SourceError(FeaturepipeError):
+    """A place of images that cannot be reached, or no longer answers."""
 
 
 class SplitError(FeaturepipeError):

@@ -1,14 +1,19 @@
 """Files that appear whole or not at all, and have one writer."""
 
 import errno
+import glob
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from featurepipe.errors import DiskFullError, LockedError, NotWritableError
+
+PART_SUFFIX = ".part"
+"""Of hidden files and folders beside the file that they will become part of."""
 
 
 @contextmanager
@@ -32,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         If the disk has no room left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
     try:
         with disk_full_named(path):
             yield beside
@@ -49,7 +54,8 @@ def only_writer(path: Path) -> Iterator[None]:
     """Be the only process that writes to a file or folder.
 
     The lock is a hidden file beside the file, or inside the folder; the
-    operating system frees it when its process ends, however it ends.
+    operating system frees it when its process ends, however it ends. What
+    killed processes left half-written beside a file is removed.
 
     Parameters
     ----------
@@ -78,9 +84,28 @@ def only_writer(path: Path) -> Iterator[None]:
             "with --workspace."
         ) from error
     try:
+        if lock_path.parent != path:
+            remove_leftovers(path)
         yield
     finally:
         lock.release()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed left half-written beside a file.
+
+    Parameters
+    ----------
+    path : Path
+        A file that nobody else is writing to.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{PART_SUFFIX}"):
+        # Where it cannot be removed now, it can be the next time.
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featurepipe.errors import NotWritableError, WorkspaceError
-from featurepipe.files import only_writer
+from featurepipe.files import only_writer, remove_leftovers
 
 
 class Workspace:
@@ -75,4 +75,5 @@ class Workspace:
                 "Give a folder of yours with --workspace."
             ) from error
         with only_writer(self.root):
+            remove_leftovers(self.manifest)
             yield

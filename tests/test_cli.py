@@ -319,20 +319,20 @@ def test_usage_errors_exit_with_2(capsys):
 
 
 def test_ctrl_c_exits_with_130_and_keeps_what_is_done(folder, capsys, monkeypatch):
-    embed_batches = iter(range(100))
+    batches = iter(range(100))
 
     def interrupted(self, images):
-        if next(embed_batches) == 2:
+        if next(batches) == 2:
             raise KeyboardInterrupt
-        return embed(self, images)
+        return compute(self, images)
 
     from pictures import ColourMean
 
-    embed = ColourMean.embed
-    monkeypatch.setattr(ColourMean, "embed", interrupted)
+    compute = ColourMean.compute
+    monkeypatch.setattr(ColourMean, "compute", interrupted)
     assert run([*EXTRACT, "--backbone", "resnet50"]) == 130
     assert "What was done stays done" in capsys.readouterr().err
-    monkeypatch.setattr(ColourMean, "embed", embed)
+    monkeypatch.setattr(ColourMean, "compute", compute)
     (store,) = (folder / "features").glob("*.h5")
     with FeatureStore.open(store) as half:
         assert half.counts() == {"pending": 80, "done": 16, "refused": 0}

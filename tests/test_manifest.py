@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurepipe.errors import ManifestError, UnknownNameError, UsageError
+from featurepipe.errors import ManifestError, SourceError, UnknownNameError, UsageError
 from featurepipe.manifest import IMAGE_SUFFIXES, Manifest, find_images, read_manifest
 
 
@@ -27,6 +30,16 @@ def touch(root: Path, *names: str) -> Path:
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, BytesIO(data))
     return path
 
 
@@ -245,7 +258,7 @@ class TestTable:
     def test_the_path_column_is_known_by_name_or_values(self, tmp_path, column):
         manifest = read_table(tmp_path, f"label,{column}\ncat,b.jpg\ndog,a.jpg\n")
         assert cells(manifest, "label") == {"a.jpg": ("dog",), "b.jpg": ("cat",)}
-        assert manifest.root == tmp_path
+        assert manifest.root == str(tmp_path)
 
     def test_a_column_of_numbers_called_id_is_not_the_path(self, tmp_path):
         manifest = read_table(tmp_path, "id,picture,label\n1,a.jpg,cat\n2,b.jpg,dog\n")
@@ -506,15 +519,203 @@ class TestLabelsOfAFolder:
             read_manifest(table, labels=table)
 
 
+class TestArchives:
+    """WebDataset's layout: labels beside the images."""
+
+    def read(self, folder: Path, files: dict[str, bytes], **options) -> Manifest:
+        return read_manifest(write_tar(folder / "x.tar", files), **options)
+
+    def test_folders_in_the_archive_are_classes(self, tmp_path):
+        files = {
+            "./set/cat/1.jpg": b"c",
+            "./set/dog/2.jpg": b"d",
+            "./set/._1.jpg": b"",
+            "a.txt": b"",
+        }
+        manifest = self.read(tmp_path, files)
+        assert cells(manifest, "label") == {"set/cat/1.jpg": ("cat",), "set/dog/2.jpg": ("dog",)}
+        assert manifest.root == manifest.source == str(tmp_path / "x.tar")
+        assert manifest.images().read("set/dog/2.jpg") == b"d"
+        assert manifest.findings == ()
+
+    def test_cls_is_the_label(self, tmp_path):
+        files = {
+            "a/1.jpg": b"",
+            "a/1.cls": b"cat\n",
+            "a/2.x.jpg": b"",
+            "a/2.cls": b"7",
+            "b/3.jpg": b"",
+        }
+        manifest = self.read(tmp_path, files)
+        assert cells(manifest, "label") == {
+            "a/1.jpg": ("cat",), "a/2.x.jpg": ("7",), "b/3.jpg": None,
+        }  # fmt: skip
+        assert manifest.findings == ("1 image without a 'label': b/3.jpg",)
+
+    def test_json_entries_are_columns(self, tmp_path):
+        files = {
+            "1.jpg": b"", "1.json": b'{"color": "red", "year": 2019, "tags": ["sun", "sea"]}',
+            "2.jpg": b"", "2.json": b'{"color": null, "old": true, "tags": [], "box": [1, 2]}',
+            "3.jpg": b"", "3.json": b'{"color": "blue", "meta": {"a": 1}}',
+        }  # fmt: skip
+        manifest = self.read(tmp_path, files)
+        assert set(manifest.attribute_names) == {"color", "year", "tags", "old"}
+        assert list(manifest.table["color"]) == [("red",), None, ("blue",)]
+        assert list(manifest.table["tags"]) == [("sea", "sun"), (), None]
+        assert list(manifest.table["year"]) == [("2019",), None, None]
+        assert list(manifest.table["old"]) == [None, ("True",), None]
+        chosen = self.read(tmp_path, files, attributes=("tags", "color"), group="year")
+        assert (chosen.attribute_names, chosen.group_column) == (("tags", "color"), "year")
+
+    def test_cls_counts_where_json_says_otherwise(self, tmp_path):
+        files = {"1.jpg": b"", "1.cls": b"cat", "1.json": b'{"label": 3, "color": "red"}'}
+        manifest = self.read(tmp_path, files)
+        assert list(manifest.table["label"]) == [("cat",)]
+        assert list(manifest.table["color"]) == [("red",)]
+
+    @pytest.mark.parametrize(
+        "text", [b"[1]", b"{", b"\xff", b"[" * 60_000, b'{"a": ' + b"9" * 5000 + b"}"]
+    )
+    def test_json_that_is_no_object_is_said(self, tmp_path, text):
+        manifest = self.read(tmp_path, {"1.jpg": b"", "1.json": text, "2.jpg": b"", "2.cls": b"x"})
+        assert list(manifest.table["label"]) == [None, ("x",)]
+        assert manifest.findings[0] == (
+            "1 label file left out, being no UTF-8 text or JSON object: 1.json"
+        )
+
+    def test_members_left_out_are_said(self, tmp_path):
+        files = {"../evil.jpg": b"e", "../evil.txt": b"e", "1.jpg": b"", "big.json": b"x" * 70_000}
+        manifest = self.read(tmp_path, files)
+        assert list(manifest.ids) == ["1.jpg"]
+        assert manifest.findings == (
+            "1 file of the archive left out (a name that leads out of the archive): ../evil.jpg",
+            "1 file of the archive left out (larger than 65536 bytes): big.json",
+            "1 image without any label: 1.jpg",
+        )
+
+    def test_a_table_labels_an_archive_s_images(self, tmp_path):
+        table = write(tmp_path / "t.csv", "path,mood\ncat/1.jpg,glad\n2.jpg,calm\n")
+        files = {"cat/1.jpg": b"", "dog/2.jpg": b"", "dog/2.cls": b"unused"}
+        manifest = self.read(tmp_path, files, labels=table)
+        assert manifest.attribute_names == ("mood",)
+        assert list(manifest.table["mood"]) == [("glad",), ("calm",)]
+
+    @pytest.mark.parametrize("pattern", ["", "s-*.tar"])
+    def test_shards(self, tmp_path, pattern):
+        for number, name in enumerate(("cat", "dog")):
+            write_tar(tmp_path / f"s-{number}.tar", {f"{name}/1.jpg": b"%d" % number})
+        manifest = read_manifest(tmp_path / pattern)
+        assert cells(manifest, "label") == {
+            "s-0.tar/cat/1.jpg": ("cat",), "s-1.tar/dog/1.jpg": ("dog",),
+        }  # fmt: skip
+        assert manifest.source == str(tmp_path / pattern)
+        assert manifest.root == str(tmp_path / (pattern or "*.tar"))
+        manifest.save(tmp_path / "m.parquet")
+        loaded = Manifest.load(tmp_path / "m.parquet")
+        assert same(loaded, manifest)
+        assert loaded.images().read("s-1.tar/dog/1.jpg") == b"1"
+        table = write(tmp_path / "t.csv", "path,mood\ns-1.tar/dog/1.jpg,glad\n")
+        assert list(loaded.relabelled(labels=table).table["mood"]) == [None, ("glad",)]
+
+    def test_images_beside_tar_files_are_the_source(self, tmp_path):
+        write_tar(touch(tmp_path, "cat/1.jpg", "dog/2.jpg") / "x.tar", {"3.jpg": b""})
+        assert list(read_manifest(tmp_path).ids) == ["cat/1.jpg", "dog/2.jpg"]
+
+    def test_an_archive_without_images_says_what_counts(self, tmp_path):
+        with pytest.raises(ManifestError, match=r"Archive .*x\.tar holds no image: expected files"):
+            self.read(tmp_path, {"a.txt": b""})
+
+    def test_a_compressed_archive_says_what_to_do(self, tmp_path):
+        touch(tmp_path, "x.tar.gz")
+        with pytest.raises(ManifestError, match=r"is compressed: .* Decompress it first"):
+            read_manifest(tmp_path / "x.tar.gz")
+        with pytest.raises(ManifestError, match=r"x\.tar does not exist"):
+            read_manifest(tmp_path / "x.tar")
+
+
+class TestUrls:
+    @pytest.fixture
+    def memory(self):
+        file_system = MemoryFileSystem()
+        yield file_system
+        file_system.store.clear()
+
+    def test_a_folder(self, memory, tmp_path):
+        names = ("cat/1.jpg", "dog/2.jpg", "dog/.c/3.jpg", "runs/x/run.json", "runs/x/p.png")
+        memory.pipe({f"/data/{name}": name.encode() for name in names})
+        manifest = read_manifest("memory://data/")
+        assert cells(manifest, "label") == {"cat/1.jpg": ("cat",), "dog/2.jpg": ("dog",)}
+        assert manifest.root == manifest.source == "memory://data"
+        manifest.save(tmp_path / "m.parquet")
+        loaded = Manifest.load(tmp_path / "m.parquet")
+        assert same(loaded, manifest)
+        assert loaded.images().read("dog/2.jpg") == b"dog/2.jpg"
+        assert loaded.images().stamps(["cat/1.jpg"])[0, 0] == 9
+
+    def test_a_table_and_paths_relative_to_it(self, memory, tmp_path):
+        text = (
+            b"path,label\nx/1.jpg,cat\nmemory://data/x/2.jpg,dog\n../data/3.jpg,dog\n"
+            b"gone.jpg,dog\n../up.jpg,dog\n"
+        )
+        memory.pipe({"/data/t.csv": text, "/up.jpg": b""})
+        memory.pipe({f"/data/{name}": b"" for name in ("x/1.jpg", "x/2.jpg", "3.jpg")})
+        manifest = read_manifest("memory://data/t.csv")
+        assert cells(manifest, "label") == {
+            "3.jpg": ("dog",), "x/1.jpg": ("cat",), "x/2.jpg": ("dog",),
+        }  # fmt: skip
+        assert (manifest.root, manifest.source) == ("memory://data", "memory://data/t.csv")
+        assert manifest.findings == (
+            "2 rows of t.csv left out, naming no file below memory://data: gone.jpg, ../up.jpg",
+        )
+
+    def test_a_parquet_table(self, memory):
+        pq.write_table(pa.table({"path": ["1.jpg"], "label": ["cat"]}), buffer := BytesIO())
+        memory.pipe({"/data/t.parquet": buffer.getvalue(), "/data/1.jpg": b"x"})
+        manifest = read_manifest("memory://data/t.parquet")
+        assert list(manifest.table["label"]) == [("cat",)]
+        assert manifest.images().read("1.jpg") == b"x"
+
+    def test_a_table_of_labels(self, memory, tmp_path):
+        touch(tmp_path, "x/1.jpg", "y/2.jpg")
+        memory.pipe("/labels/t.csv", b"path,label\nx/1.jpg,cat\n2.jpg,dog\n")
+        manifest = read_manifest(tmp_path, labels="memory://labels/t.csv")
+        assert list(manifest.table["label"]) == [("cat",), ("dog",)]
+        assert manifest.labels_source == "memory://labels/t.csv"
+        other = manifest.relabelled(labels="memory://labels/t.csv", attributes=("label",))
+        assert list(other.table["label"]) == [("cat",), ("dog",)]
+
+    @pytest.mark.parametrize("url", ["memory://data/x.tar", "memory://data"])
+    def test_archives(self, memory, tmp_path, url):
+        data = write_tar(tmp_path / "x.tar", {"a/1.jpg": b"1", "a/1.cls": b"cat"}).read_bytes()
+        memory.pipe("/data/x.tar", data)
+        manifest = read_manifest(url)
+        assert list(manifest.table["label"]) == [("cat",)]
+        assert manifest.images().read(manifest.ids[0]) == b"1"
+
+    def test_nothing_there(self, memory):
+        memory.pipe("/data/notes.txt", b"")
+        with pytest.raises(ManifestError, match="Folder memory://data holds no image"):
+            read_manifest("memory://data")
+        with pytest.raises(SourceError, match=r"memory://data/t\.csv cannot be reached"):
+            read_manifest("memory://data/t.csv")
+
+    def test_a_password_is_refused_and_not_repeated(self, tmp_path):
+        url = "https://user:hunter2@host/data"
+        touch(tmp_path, "a.jpg")
+        for options in ({"source": url}, {"source": tmp_path, "labels": f"{url}.csv"}):
+            with pytest.raises(UsageError, match="holds a password") as caught:
+                read_manifest(**options)
+            assert "hunter2" not in str(caught.value)
+
+
 class TestManifest:
     def test_where_an_image_lies(self, tmp_path, monkeypatch):
         touch(tmp_path, "data/cat/a.jpg", "data/dog/b.jpg")
         monkeypatch.chdir(tmp_path)
         manifest = read_manifest("data")
-        assert manifest.root == tmp_path / "data"
-        assert manifest.path("cat/a.jpg") == tmp_path / "data" / "cat" / "a.jpg"
-        with pytest.raises(ManifestError, match=r"Image 'a.jpg' is not among the 2 images"):
-            manifest.path("a.jpg")
+        assert manifest.root == str(tmp_path / "data")
+        (tmp_path / "data" / "cat" / "a.jpg").write_bytes(b"meow")
+        assert manifest.images().read("cat/a.jpg") == b"meow"
 
     def test_labels_come_in_the_order_asked_with_all_classes(self, tmp_path):
         touch(tmp_path, "black_dress/1.jpg", "blue_jeans/2.jpg", "red_shirt/3.jpg", "cover.jpg")

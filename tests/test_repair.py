@@ -139,7 +139,7 @@ def test_the_sound_rows_of_a_truncated_store_are_kept(store, capsys, colour_mean
     assert contents(store) == whole
 
 
-@pytest.mark.parametrize("share", [0.0, 0.00001, 0.02, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.02, 0.2, 0.5])
 def test_a_store_of_which_too_little_is_left_is_one_clear_line(store, capsys, share):
     raw = store.read_bytes()
     with h5py.File(store) as file:

@@ -643,7 +643,7 @@ class TestInnerFolds:
 class TestRealFolders:
     def digests(self, manifest: Manifest) -> dict[str, bytes]:
         return {
-            image_id: hashlib.sha256(manifest.path(image_id).read_bytes()).digest()
+            image_id: hashlib.sha256(manifest.images().read(image_id)).digest()
             for image_id in manifest.ids
         }
 

@@ -1,16 +1,19 @@
 """Which store a name means, which images it is about, and which of these changed."""
 
 import hashlib
-from collections.abc import Mapping
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from featurepipe.errors import StoreError, UnknownNameError
+from featurepipe.errors import ManifestError, SourceError, StoreError, UnknownNameError
 from featurepipe.features.store import PENDING, FeatureStore, Rows
 from featurepipe.manifest import Manifest
 from featurepipe.progress import Progress
+from featurepipe.sources import ImageSource
 from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 def find_store(store: Path | str, place: Workspace) -> Path:
@@ -63,19 +66,23 @@ def manifest_about(path: Path, place: Workspace) -> Manifest | None:
     return Manifest.load(place.manifest) if place.manifest.is_file() else None
 
 
-def paths_of(manifest: Manifest | None) -> dict[str, Path]:
-    """Where each image of a manifest lies, by its id; nothing without one."""
-    return {} if manifest is None else {key: manifest.path(key) for key in manifest.ids}
+def images_of(manifest: Manifest | None) -> ImageSource | None:
+    """What reads a manifest's images; None without one, or where they are not at hand."""
+    try:
+        return None if manifest is None else manifest.images()
+    except (ManifestError, SourceError) as error:
+        logger.warning("The images are not compared with their features: %s", error)
+        return None
 
 
-def changed_rows(store: FeatureStore, images: Mapping[str, Path]) -> tuple[Rows, Rows]:
+def changed_rows(store: FeatureStore, source: ImageSource | None) -> tuple[Rows, Rows]:
     """Compare the images of the rows that are done or refused with their digests.
 
     Parameters
     ----------
     store : FeatureStore
-    images : mapping of str to Path
-        Image ids, and where the images are.
+    source : ImageSource or None
+        What reads the images; None if they are not at hand.
 
     Returns
     -------
@@ -83,21 +90,29 @@ def changed_rows(store: FeatureStore, images: Mapping[str, Path]) -> tuple[Rows,
         Positions of the rows whose image has other bytes now.
     unseen : ndarray of int
         Positions of the rows whose image is not at hand.
+
+    Raises
+    ------
+    SourceError
+        If the source as a whole no longer answers.
     """
     rows = np.flatnonzero(store.status != PENDING)
+    if source is None:
+        return rows[:0], rows
     ids, digests = store.ids[rows], store.digests[rows]
     changed, unseen = np.zeros((2, len(rows)), dtype=bool)
     with Progress(len(rows), "Comparing images", "image") as progress:
         for place, image_id in enumerate(ids):
-            found = _digest(images.get(image_id))
+            found = _digest(source, image_id)
             unseen[place] = found is None
             changed[place] = found not in (None, digests[place].tobytes())
             progress.advance()
     return rows[changed], rows[unseen]
 
 
-def _digest(path: Path | None) -> bytes | None:
+def _digest(source: ImageSource, image_id: str) -> bytes | None:
     try:
-        return None if path is None else hashlib.sha256(path.read_bytes()).digest()
-    except OSError:
+        return hashlib.sha256(source.read(image_id)).digest()
+    except (OSError, ValueError):
+        # A damaged row may hold an id that no file can have.
         return None

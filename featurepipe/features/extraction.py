@@ -1,41 +1,36 @@
-"""Extraction: pending rows -> decode -> embed -> write; and where it left off."""
+"""Extraction: which rows of some stores are stale, and how they are brought up to date."""
 
-import hashlib
-import itertools
 import logging
 import math
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, ImageError, StoreMismatchError
+from featurepipe.errors import ExtractionError, StoreMismatchError
 from featurepipe.features import probes
 from featurepipe.features.engines import Engine
-from featurepipe.features.images import decode_image
+from featurepipe.features.loading import ImageLoader, LoadedImage
+from featurepipe.features.pipeline import Cost, Lane, run_pass
 from featurepipe.features.recipe import Recipe
+from featurepipe.features.stages import StageTimes
 from featurepipe.features.store import DONE, PENDING, REFUSED, FeatureStore, grow
-from featurepipe.features.views import View, find_view
-from featurepipe.progress import Progress
+from featurepipe.features.views import find_view
 from featurepipe.provenance import differences, library_versions, machine
+from featurepipe.sources import UNKNOWN, ImageSource
 
 logger = logging.getLogger(__name__)
 
-BATCH_SIZE = 16
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_Stamps = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one extraction did.
+    """What one extraction did to one store.
 
     Attributes
     ----------
@@ -50,7 +45,10 @@ class Extraction:
     refused : dict of str to str
         Ids of the images asked for that cannot be read, and why.
     images_per_s : float
-        Images embedded a second, decoding and writing included; NaN if none was.
+        Images embedded a second, decoding and writing included, over the store's
+        whole life; NaN if none was.
+    stages : StageTimes
+        How long each stage was busy with this store now.
     """
 
     store: Path
@@ -59,106 +57,106 @@ class Extraction:
     n_unchanged: int
     refused: dict[str, str]
     images_per_s: float
+    stages: StageTimes
 
     def in_words(self) -> str:
-        """One line for a person."""
+        """One line for a person, and one of the stages if any image was embedded."""
         speed = f" ({self.images_per_s:.1f} images/s)" if self.n_embedded else ""
+        stages = f"\n  {self.stages.in_words()}" if self.n_embedded else ""
         return (
             f"{self.store}: {self.n_images} images, {self.n_embedded} embedded now{speed}, "
-            f"{self.n_unchanged} unchanged, {len(self.refused)} refused"
+            f"{self.n_unchanged} unchanged, {len(self.refused)} refused{stages}"
         )
 
     def as_dict(self) -> dict[str, object]:
         """The same as JSON values."""
         speed = None if math.isnan(self.images_per_s) else self.images_per_s
-        return {**asdict(self), "store": str(self.store), "images_per_s": speed}
+        return {
+            **asdict(self),
+            "store": str(self.store),
+            "images_per_s": speed,
+            "bottleneck": self.stages.bottleneck or None,
+        }
 
 
-@dataclass
-class LoadedImage:
-    """One image as read from disk: pixels, or the reason why there are none.
+def extract_features(
+    recipes: Mapping[Path, Recipe],
+    source: ImageSource,
+    ids: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    retry_refused: bool = False,
+    rehash: bool = False,
+) -> list[Extraction]:
+    """Bring the stores of some recipes up to date with some images, in one pass.
 
-    Attributes
-    ----------
-    digest : bytes
-        SHA-256 of the file's bytes; zeros if it could not be read at all.
-    size, mtime : int
-        Of the file, in bytes and ns since 1970; -1 if it could not be read.
-    pixels : ndarray of shape (height, width, 3), uint8, or None
-    reason : str
-        Why there are no pixels; empty if there are, or if they are not needed.
-    """
-
-    digest: bytes = bytes(32)
-    size: int = -1
-    mtime: int = -1
-    pixels: NDArray[np.uint8] | None = None
-    reason: str = ""
-
-
-_Columns = tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
-
-
-@dataclass
-class _Batch:
-    rows: list[int] = field(default_factory=list)
-    images: list[LoadedImage] = field(default_factory=list)
-
-    def add(self, row: int, image: LoadedImage) -> None:
-        self.rows.append(row)
-        self.images.append(image)
-
-    def columns(self) -> _Columns:
-        digests = np.frombuffer(b"".join(image.digest for image in self.images), dtype=np.uint8)
-        sizes = np.array([image.size for image in self.images], dtype=np.int64)
-        mtimes = np.array([image.mtime for image in self.images], dtype=np.int64)
-        return np.array(self.rows, dtype=np.intp), digests.reshape(-1, 32), sizes, mtimes
-
-    def pixels(self) -> NDArray[np.uint8]:
-        return np.stack([image.pixels for image in self.images if image.pixels is not None])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-def load_image(path: Path, size: tuple[int, int], known_digest: bytes | None = None) -> LoadedImage:
-    """Read, hash and decode one image; nothing that is wrong with it is raised.
+    Only images that are new, changed, or left pending are embedded. The work
+    may be killed at any moment and goes on where it was the next time.
 
     Parameters
     ----------
-    path : Path
-    size : (int, int)
-        Height and width to resize to.
-    known_digest : bytes, optional
-        If the bytes still have this digest, they are not decoded.
+    recipes : mapping of Path to Recipe
+        The stores, made if they are missing, and what decides their features.
+        All decode alike.
+    source : ImageSource
+    ids : sequence of str
+        Image ids, sorted.
+    batch_size : int, optional
+        Images embedded, and committed, at once; default: the engine's own.
+    retry_refused : bool
+        Whether to try again images that were refused and have not changed.
+    rehash : bool
+        Whether to read all images, and not go by size and modification time.
+
+    Returns
+    -------
+    list of Extraction
+        One for each store, in their order.
+
+    Raises
+    ------
+    StoreMismatchError
+        If a store was made otherwise, or this machine computes otherwise.
+    ExtractionError
+        If no image at all can be read.
     """
-    try:
-        # Asked before reading: a change in between is then seen the next time.
-        stat = path.stat()
-        data = path.read_bytes()
-    except OSError as error:
-        return LoadedImage(reason=f"cannot be read: {error.strerror or error}")
-    image = LoadedImage(hashlib.sha256(data).digest(), stat.st_size, stat.st_mtime_ns)
-    if image.digest != known_digest:
-        try:
-            image.pixels = decode_image(data, size)
-        except ImageError as error:
-            image.reason = str(error)
-    return image
+    (decodes_fast,) = {recipe.fast_decode for recipe in recipes.values()}
+    engines = [_EngineSource(recipe, batch_size) for recipe in recipes.values()]
+    _make_ready(recipes, ids, engines)
+    stamps = dict(zip(ids, source.stamps(ids), strict=True))
+    with ExitStack() as opened:
+        updates = [
+            _StoreUpdate(opened.enter_context(FeatureStore.open(path, writable=True)), stamps)
+            for path in recipes
+        ]
+        lanes = [
+            Lane(
+                f"{recipe.backbone.name} {recipe.view}",
+                recipe.input_size,
+                find_view(recipe.view),
+                update.stale(retry_refused=retry_refused, rehash=rehash),
+                partial(engine.open_for, update.store),
+                update,
+            )
+            for recipe, update, engine in zip(recipes.values(), updates, engines, strict=True)
+        ]
+        run_pass(ImageLoader(source, fast_decode=decodes_fast), ids, lanes)
+        return [update.summarise(lane) for update, lane in zip(updates, lanes, strict=True)]
 
 
 def embed_images(
-    paths: Sequence[Path], engine: Engine, view: View, *, batch_size: int = BATCH_SIZE
+    source: ImageSource, ids: Sequence[str], recipe: Recipe, *, batch_size: int | None = None
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Embed images without a store.
 
     Parameters
     ----------
-    paths : sequence of Path
-    engine : Engine
-    view : View
-    batch_size : int
-        Images embedded at once, as the engine was opened for.
+    source : ImageSource
+    ids : sequence of str
+        Image ids, each once.
+    recipe : Recipe
+    batch_size : int, optional
+        Images embedded at once; default: the engine's own.
 
     Returns
     -------
@@ -167,100 +165,158 @@ def embed_images(
     refused : dict of int to str
         Positions of the others, and why they cannot be read.
     """
-    refused: dict[int, str] = {}
-    loaded = _in_background(lambda path: load_image(path, engine.input_size), paths, 2 * batch_size)
-
-    def pictures() -> Iterator[NDArray[np.uint8]]:
-        batch: list[NDArray[np.uint8]] = []
-        for position, image in enumerate(loaded):
-            if image.pixels is None:
-                refused[position] = image.reason
-            else:
-                batch.append(image.pixels)
-            if len(batch) == batch_size:
-                yield view.apply(np.stack(batch))
-                batch.clear()
-        if batch:
-            yield view.apply(np.stack(batch))
-
-    batches = [np.empty((0, engine.n_features), dtype=np.float32)]
-    with Progress(len(paths), "embedding", "image") as progress:
-        for features in engine.embed_batches(pictures()):
-            batches.append(view.merge(features))
-            progress.advance(len(batches[-1]))
-    return np.concatenate(batches), refused
+    kept, engine = _KeptInMemory(), _EngineSource(recipe, batch_size)
+    lane = Lane(
+        "embedding",
+        recipe.input_size,
+        find_view(recipe.view),
+        dict.fromkeys(ids),
+        engine.open,
+        kept,
+    )
+    run_pass(ImageLoader(source, fast_decode=recipe.fast_decode), ids, [lane])
+    rows = [kept.features[image_id] for image_id in ids if image_id in kept.features]
+    refused = {
+        k: kept.refused[image_id] for k, image_id in enumerate(ids) if image_id in kept.refused
+    }
+    return np.stack(rows) if rows else np.empty((0, 0), np.float32), refused
 
 
-def extract_features(
-    recipe: Recipe,
-    images: Mapping[str, Path],
-    store_path: Path,
-    *,
-    batch_size: int = BATCH_SIZE,
-    retry_refused: bool = False,
-) -> Extraction:
-    """Bring the store of a recipe up to date with some images.
+class _KeptInMemory:
+    """Features and reasons by image id."""
 
-    Only images that are new, changed, or left pending are embedded. The work
-    may be killed at any moment and goes on where it was the next time.
+    def __init__(self) -> None:
+        self.features: dict[str, NDArray[np.float32]] = {}
+        self.refused: dict[str, str] = {}
 
-    Parameters
-    ----------
-    recipe : Recipe
-        What decides the features.
-    images : mapping of str to Path
-        Image ids, and where the images are.
-    store_path : Path
-        The store; made if it is missing.
-    batch_size : int
-        Images embedded, and committed, at once.
-    retry_refused : bool
-        Whether to try again images that were refused and have not changed.
+    def embedded(
+        self, images: Sequence[LoadedImage], features: NDArray[np.float32], cost: Cost
+    ) -> None:
+        self.features |= zip((image.image_id for image in images), features, strict=True)
 
-    Raises
-    ------
-    StoreMismatchError
-        If the store was made otherwise, or this machine computes otherwise.
-    ExtractionError
-        If no image at all can be read.
-    """
-    engine_source = _EngineSource(recipe, batch_size)
-    if store_path.exists():
-        with FeatureStore.open(store_path) as store:
-            store.require_key(recipe.key)
-        grow(store_path, list(images))
-    else:
-        _create_store(store_path, recipe, list(images), engine_source.open())
-    with FeatureStore.open(store_path, writable=True) as store:
-        stale = _stale_rows(store, images, retry_refused)
-        n_embedded = _embed_rows(store, stale, engine_source, find_view(recipe.view), batch_size)
-        return _summarise(store, images, n_embedded)
+    def not_embedded(self, image: LoadedImage) -> None:
+        self.refused[image.image_id] = image.reason
+
+
+class _StoreUpdate:
+    """The sink of a lane that writes to a store."""
+
+    def __init__(self, store: FeatureStore, stamps: _Stamps) -> None:
+        self.store = store
+        self._stamps = stamps
+        self._row_of = {image_id: row for row, image_id in enumerate(store.ids)}
+        self._n_embedded = 0
+
+    def stale(self, *, retry_refused: bool, rehash: bool) -> dict[str, bytes | None]:
+        """Ids of the images to look at, with the digest that makes embedding needless."""
+        ids = list(self._stamps)
+        rows = np.array([self._row_of[image_id] for image_id in ids], dtype=np.intp)
+        stamps = np.array([*self._stamps.values()], np.int64).reshape(-1, 2)
+        status, digests = self.store.status[rows], self.store.digests[rows]
+        again = (status == PENDING) | ((status == REFUSED) & retry_refused)
+        kept = np.stack([self.store.sizes[rows], self.store.mtimes[rows]], axis=1)
+        untouched = (stamps == kept).all(axis=1) & (stamps != UNKNOWN).all(axis=1)
+        return {
+            ids[place]: None if again[place] else digests[place].tobytes()
+            for place in np.flatnonzero(again | ~untouched | rehash)
+        }
+
+    def embedded(
+        self, images: Sequence[LoadedImage], features: NDArray[np.float32], cost: Cost
+    ) -> None:
+        # Noted first: a store that holds features always knows what they cost.
+        self.store.add_timing(len(images), cost.seconds, cost.stages)
+        rows, digests, stamps = self._columns(images)
+        order = np.argsort(rows)
+        self.store.write_done(rows[order], features[order], digests[order], *stamps[order].T)
+        self._n_embedded += len(images)
+
+    def not_embedded(self, image: LoadedImage) -> None:
+        rows, digests, stamps = self._columns([image])
+        if image.reason:
+            self.store.write_refused(rows, [image.reason], digests, *stamps.T)
+        else:
+            self.store.write_seen(rows, *stamps.T)
+
+    def _columns(
+        self, images: Sequence[LoadedImage]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.int64]]:
+        rows = np.array([self._row_of[image.image_id] for image in images], dtype=np.intp)
+        digests = np.frombuffer(b"".join(image.digest for image in images), dtype=np.uint8)
+        # Asked before reading: a change in between is then seen the next time.
+        stamps = np.array([self._stamp(image) for image in images], dtype=np.int64)
+        return rows, digests.reshape(-1, 32), stamps
+
+    def _stamp(self, image: LoadedImage) -> NDArray[np.int64]:
+        was_read = any(image.digest)
+        return self._stamps[image.image_id] if was_read else np.array([UNKNOWN, UNKNOWN])
+
+    def summarise(self, lane: Lane) -> Extraction:
+        """What was done; an error if no image has features."""
+        rows = [self._row_of[image_id] for image_id in self._stamps]
+        refused = {key: why for key, why in self.store.refused().items() if key in self._stamps}
+        n_done = int((self.store.status[rows] == DONE).sum())
+        if rows and not n_done:
+            raise _nothing_readable(len(rows), refused)
+        return Extraction(
+            store=self.store.path,
+            n_images=len(rows),
+            n_embedded=self._n_embedded,
+            n_unchanged=n_done - self._n_embedded,
+            refused=refused,
+            images_per_s=self.store.images_per_s,
+            stages=lane.stages,
+        )
+
+
+def _nothing_readable(n_images: int, refused: Mapping[str, str]) -> ExtractionError:
+    examples = "; ".join(f"{key}: {reason}" for key, reason in list(refused.items())[:3])
+    return ExtractionError(
+        f"None of the {n_images} images can be read ({examples}). Expected JPEG, PNG, "
+        "WebP, BMP, GIF or TIFF files; look at the first of them."
+    )
 
 
 class _EngineSource:
     """Opens the engine once something must be embedded, and not before."""
 
-    def __init__(self, recipe: Recipe, batch_size: int) -> None:
-        self._recipe, self._batch_size = recipe, batch_size
+    def __init__(self, recipe: Recipe, batch_size: int | None) -> None:
+        self._recipe = recipe
+        self._n_pictures = batch_size and batch_size * find_view(recipe.view).n_pictures
         self._engine: Engine | None = None
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        return self._recipe.size_px, self._recipe.size_px
-
-    def open(self) -> Engine:
+    def open(self, n_pictures: int | None = None) -> Engine:
+        """The engine; loaded anew if batches of another size are asked for."""
+        if n_pictures is not None:
+            self._n_pictures, self._engine = n_pictures, None
         if self._engine is None:
             name = self._recipe.backbone.name
             logger.info("Loading %s (%s weights) …", name, self._recipe.weights.label)
-            self._engine = self._recipe.open_engine(self._batch_size)
+            self._engine = self._recipe.open_engine(self._n_pictures)
         return self._engine
 
-    def open_for(self, store: FeatureStore) -> Engine:
-        newly_opened = self._engine is None
-        engine = self.open()
-        if newly_opened:
+    def open_for(self, store: FeatureStore, n_pictures: int | None = None) -> Engine:
+        """The engine, if it computes what the store holds."""
+        was_open = self._engine is not None
+        engine = self.open(n_pictures)
+        if not was_open:
             _require_same_probe(store, engine)
         return engine
+
+
+def _make_ready(
+    recipes: Mapping[Path, Recipe], ids: Sequence[str], engines: Sequence[_EngineSource]
+) -> None:
+    """Check the stores that there are, all of them before any is touched; make the others."""
+    existing = [path for path in recipes if path.exists()]
+    for path in existing:
+        with FeatureStore.open(path) as store:
+            store.require_key(recipes[path].key)
+    for (path, recipe), engine in zip(recipes.items(), engines, strict=True):
+        if path in existing:
+            grow(path, ids)
+        else:
+            _create_store(path, recipe, ids, engine.open())
 
 
 def _create_store(path: Path, recipe: Recipe, ids: Sequence[str], engine: Engine) -> None:
@@ -273,7 +329,7 @@ def _create_store(path: Path, recipe: Recipe, ids: Sequence[str], engine: Engine
 
 
 def _software(engine: Engine) -> dict[str, object]:
-    versions = library_versions("numpy", "pillow", "h5py") | engine.versions
+    versions = library_versions("numpy", "pillow", "simplejpeg", "h5py") | engine.versions
     return {"engine": engine.name, "versions": versions, "machine": machine()}
 
 
@@ -297,135 +353,3 @@ def _require_same_probe(store: FeatureStore, engine: Engine) -> None:
         distance,
         "; ".join(changed),
     )
-
-
-def _stale_rows(
-    store: FeatureStore, images: Mapping[str, Path], retry_refused: bool
-) -> dict[int, tuple[Path, bytes | None]]:
-    """Rows to look at, with the digest that would make it needless to embed them."""
-    status, sizes, mtimes, digests = store.status, store.sizes, store.mtimes, store.digests
-    stale: dict[int, tuple[Path, bytes | None]] = {}
-    for row, image_id in enumerate(store.ids):
-        path = images.get(image_id)
-        if path is None:
-            continue
-        again = status[row] == PENDING or (retry_refused and status[row] == REFUSED)
-        if again or not _untouched(path, sizes[row], mtimes[row]):
-            stale[row] = (path, None if again else digests[row].tobytes())
-    return stale
-
-
-def _untouched(path: Path, size: int, mtime: int) -> bool:
-    try:
-        stat = path.stat()
-    except OSError:
-        return False
-    return stat.st_size == size and stat.st_mtime_ns == mtime
-
-
-def _embed_rows(
-    store: FeatureStore,
-    stale: Mapping[int, tuple[Path, bytes | None]],
-    engine_source: _EngineSource,
-    view: View,
-    batch_size: int,
-) -> int:
-    n_embedded = 0
-    title = f"{store.key['backbone']} {store.key['view']}"
-    with Progress(len(stale), title, "image") as progress:
-        batches = _readable_batches(store, stale, engine_source.input_size, batch_size, progress)
-        first = next(batches, None)
-        if first is None:
-            return 0
-        engine = engine_source.open_for(store)
-        waiting: deque[_Batch] = deque()
-
-        def pictures() -> Iterator[NDArray[np.uint8]]:
-            for batch in itertools.chain([first], batches):
-                waiting.append(batch)
-                yield view.apply(batch.pixels())
-
-        started = time.monotonic()
-        for features in engine.embed_batches(pictures()):
-            batch, now = waiting.popleft(), time.monotonic()
-            rows, digests, sizes, mtimes = batch.columns()
-            # Noted first: a store that holds features always knows what they cost.
-            store.add_timing(len(batch), now - started)
-            store.write_done(rows, view.merge(features), digests, sizes, mtimes)
-            started = now
-            n_embedded += len(batch)
-            progress.advance(len(batch))
-    return n_embedded
-
-
-def _readable_batches(
-    store: FeatureStore,
-    stale: Mapping[int, tuple[Path, bytes | None]],
-    size: tuple[int, int],
-    batch_size: int,
-    progress: Progress,
-) -> Iterator[_Batch]:
-    """Images to embed, batch by batch; what is to be known of the others is written."""
-
-    def load(item: tuple[int, tuple[Path, bytes | None]]) -> tuple[int, LoadedImage]:
-        row, (path, known_digest) = item
-        return row, load_image(path, size, known_digest)
-
-    batch = _Batch()
-    for row, image in _in_background(load, stale.items(), 2 * batch_size):
-        if image.pixels is None:
-            _write_without_pixels(store, row, image)
-            progress.advance()
-            continue
-        batch.add(row, image)
-        if len(batch) == batch_size:
-            yield batch
-            batch = _Batch()
-    if len(batch):
-        yield batch
-
-
-def _write_without_pixels(store: FeatureStore, row: int, image: LoadedImage) -> None:
-    batch = _Batch([row], [image])
-    rows, digests, sizes, mtimes = batch.columns()
-    if image.reason:
-        store.write_refused(rows, [image.reason], digests, sizes, mtimes)
-    else:
-        store.write_seen(rows, sizes, mtimes)
-
-
-def _summarise(store: FeatureStore, images: Mapping[str, Path], n_embedded: int) -> Extraction:
-    refused = {key: reason for key, reason in store.refused().items() if key in images}
-    status = dict(zip(store.ids, store.status, strict=True))
-    n_done = sum(int(status[image_id]) == DONE for image_id in images)
-    if images and not n_done:
-        examples = "; ".join(f"{key}: {reason}" for key, reason in list(refused.items())[:3])
-        raise ExtractionError(
-            f"None of the {len(images)} images can be read ({examples}). Expected JPEG, PNG, "
-            "WebP, BMP, GIF or TIFF files; look at the first of them."
-        )
-    return Extraction(
-        store=store.path,
-        n_images=len(images),
-        n_embedded=n_embedded,
-        n_unchanged=n_done - n_embedded,
-        refused=refused,
-        images_per_s=store.images_per_s,
-    )
-
-
-def _in_background(
-    work: Callable[[_Item], _Result], items: Iterable[_Item], n_ahead: int
-) -> Iterator[_Result]:
-    """Results in the items' order, computed by threads at most `n_ahead` items ahead."""
-    pool = ThreadPoolExecutor(thread_name_prefix="decode")
-    ahead: deque[Future[_Result]] = deque()
-    try:
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > n_ahead:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)

@@ -34,6 +34,8 @@ class Recipe:
         ``float32``, ``bfloat16`` or ``float16``.
     engine : str
         What runs the backbone; decides no feature and is no part of the key.
+    fast_decode : bool
+        Whether large JPEGs are decoded at a reduced size.
     """
 
     backbone: BackboneSpec
@@ -43,6 +45,12 @@ class Recipe:
     view: str
     precision: str = "float32"
     engine: str = "keras"
+    fast_decode: bool = False
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the picture that the backbone is shown."""
+        return self.size_px, self.size_px
 
     @property
     def key(self) -> dict[str, Any]:
@@ -51,6 +59,7 @@ class Recipe:
             "backbone": self.backbone.name,
             "weights": self.weights.identity(),
             "size_px": self.size_px,
+            "decoding": "reduced" if self.fast_decode else "full",
             "resize": "pillow-bilinear",
             "preprocessing": self.backbone.preprocessing,
             "pooling": self.pooling,
@@ -61,17 +70,18 @@ class Recipe:
     @property
     def store_name(self) -> str:
         """Name of its store, such as ``xception-imagenet-299-avg-rgb``."""
-        parts = (self.backbone.name, self.weights.file_label, self.size_px, self.pooling, self.view)
+        parts = [self.backbone.name, self.weights.file_label, self.size_px, self.pooling, self.view]
+        parts += ["fast"] if self.fast_decode else []
         return "-".join(map(str, parts)).replace("/", "_")
 
-    def open_engine(self, batch_size: int) -> Engine:
-        """Load the backbone, ready to embed batches of `batch_size` images."""
+    def open_engine(self, batch_size: int | None = None) -> Engine:
+        """Load the backbone, for batches of at most that many pictures."""
         return open_engine(
             self.backbone,
             self.weights,
             size=self.size_px,
             pooling=self.pooling,
-            batch_size=batch_size * find_view(self.view).n_pictures,
+            batch_size=batch_size,
             precision=self.precision,
             engine=self.engine,
         )
@@ -106,6 +116,7 @@ def make_recipe(
     pooling: str = "avg",
     view: str = "rgb",
     engine: str = "auto",
+    fast_decode: bool = False,
     seed: int = 0,
 ) -> Recipe:
     """Find what the names of a recipe stand for; ImageNet weights are downloaded.
@@ -117,6 +128,8 @@ def make_recipe(
     size_px : int, optional
         Default: the backbone's own.
     engine : {"auto", "openvino", "keras"}
+    fast_decode : bool
+        Whether large JPEGs may be decoded at a reduced size, which moves features.
     seed : int
         Of random weights.
 
@@ -136,6 +149,7 @@ def make_recipe(
         pooling=pooling,
         view=view,
         engine=choose_engine(engine),
+        fast_decode=fast_decode,
     )
 
 
@@ -160,6 +174,7 @@ def repeat_recipe(key: dict[str, Any], weights: str) -> Recipe:
         size_px=key["size_px"],
         pooling=key["pooling"],
         view=key["view"],
+        fast_decode=key["decoding"] == "reduced",
         seed=key["weights"].get("seed", 0),
     ).settled(key["precision"])
     found = differences(key, recipe.key)

@@ -14,8 +14,9 @@ features  float32 (n, d)     pooled features; zero unless the status is ``done``
 ========  =================  ====================================================
 
 besides ``probe`` (float32 (k, d), features of generated pictures) and ``timing``
-(float64 (2,): images embedded, seconds that took). What made the store lies in
-the attributes ``key`` and ``made_by`` (JSON).
+(float64 (6,): images embedded, seconds that took, and how long each stage was
+busy: read, decode, infer, write). What made the store lies in
+the attributes ``key`` and ``made_by`` (JSON), and their CRC-32 in ``crc32``.
 
 Under SIGKILL this layout keeps every row whose status was flushed: after
 creation nothing is written but raw data in place, features first, then status.
@@ -30,6 +31,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -40,18 +42,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import DiskFullError, StoreError, StoreMismatchError
-from featurepipe.files import disk_full_named, only_writer, replacing
+from featurepipe.features.stages import STAGES, StageTimes
+from featurepipe.files import PART_SUFFIX, disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
 
 PENDING, DONE, REFUSED = 0, 1, 2
 STATUS_NAMES = ("pending", "done", "refused")
 
-_FORMAT = "featurepipe-store-2"
+_FORMAT = "featurepipe-store-3"
 _REASON_BYTES = 160
 _CHUNK = 4096
 _ROW_DATASETS = ("status", "digests", "crc32", "size", "mtime", "reasons", "features")
 # What h5py raises of a file whose inner structure is damaged.
-_H5PY_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)
+_H5PY_ERRORS = (
+    OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError,
+)  # fmt: skip
 # Where a superblock of each version holds the size that the file should have.
 _SIZE_OFFSETS = {0: 40, 1: 44, 2: 28, 3: 28}
 
@@ -120,7 +125,8 @@ class FeatureStore:
             "key": json.dumps(key, sort_keys=True),
             "made_by": json.dumps(made_by, sort_keys=True),
         }
-        with replacing(path) as beside, h5py.File(beside, "w") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with only_writer(path), replacing(path) as beside, h5py.File(beside, "w") as file:
             _lay_out(file, sorted(ids), probe.shape, about)
             file["probe"][:] = probe
 
@@ -189,12 +195,12 @@ class FeatureStore:
     @property
     def key(self) -> dict[str, Any]:
         """What decides the features: backbone, weights, size, pooling, view, …."""
-        return json.loads(self._file.attrs["key"])
+        return json.loads(_text(self._file, "key"))
 
     @property
     def made_by(self) -> dict[str, Any]:
         """Versions, engine and machine that made the store."""
-        return json.loads(self._file.attrs["made_by"])
+        return json.loads(_text(self._file, "made_by"))
 
     @property
     def probe(self) -> NDArray[np.float32]:
@@ -226,8 +232,13 @@ class FeatureStore:
     @property
     def images_per_s(self) -> float:
         """Speed of the extraction so far; NaN if nothing was embedded yet."""
-        n_images, seconds = self._file["timing"][:]
+        n_images, seconds = self._file["timing"][:2]
         return float(n_images / seconds) if seconds else float("nan")
+
+    @property
+    def stages(self) -> StageTimes:
+        """How long each stage of the extraction was busy so far."""
+        return StageTimes(*self._file["timing"][2:].tolist())
 
     def rows(self, status: str) -> Rows:
         """Positions of the rows of one status (``pending``, ``done``, ``refused``)."""
@@ -328,15 +339,16 @@ class FeatureStore:
 
     def write_seen(self, rows: Rows, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> None:
         """Note the new size and time of files whose bytes are still the same."""
+        place = _place(rows)
         with disk_full_named(self.path):
-            self._file["size"][rows] = sizes
-            self._file["mtime"][rows] = mtimes
+            self._file["size"][place] = sizes
+            self._file["mtime"][place] = mtimes
             self._file.flush()
 
-    def add_timing(self, n_images: int, seconds: float) -> None:
-        """Add to the images embedded so far and the seconds that took."""
+    def add_timing(self, n_images: int, seconds: float, stages: StageTimes) -> None:
+        """Add to the images embedded so far, the seconds that took, and their stages."""
         with disk_full_named(self.path):
-            self._file["timing"][:] += (n_images, seconds)
+            self._file["timing"][:] += (n_images, seconds, *astuple(stages))
             self._file.flush()
 
     def require_key(self, key: Mapping[str, Any]) -> None:
@@ -378,24 +390,29 @@ class FeatureStore:
         return found == _read_rows(self._file["crc32"], rows)
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
+        place, of_rows = _place(rows), self._file["status"]
         with disk_full_named(self.path):
             # A row that is written again must not look done half-way.
-            if (self._file["status"][rows] != PENDING).any():
-                self._file["status"][rows] = PENDING
+            if (of_rows[place] != PENDING).any():
+                of_rows[place] = PENDING
                 self._file.flush()
             for name, values in columns.items():
-                self._file[name][rows] = values
+                self._file[name][place] = values
             self._file.flush()
-            self._file["status"][rows] = status
+            of_rows[place] = status
             self._file.flush()
 
     def _check_layout(self) -> None:
-        if self._file.attrs.get("format") != _FORMAT:
+        if self._file.attrs.get("format") != _FORMAT.encode():
             raise StoreError(
                 f"{self.path} is HDF5 but no feature store of this version of featurepipe "
                 f"(expected the format {_FORMAT!r}). Name another file, or extract again."
             )
-        json.loads(self._file.attrs["key"]), json.loads(self._file.attrs["made_by"])
+        if _about_checksum(_about(self._file)) != self._file.attrs["crc32"]:
+            raise StoreError(
+                f"{self.path} is damaged: what tells how it was made does not fit its checksum. "
+                "Delete it and extract again."
+            )
         lengths = {
             name: self._file[name].shape[0] if name in self._file else None
             for name in ("ids", *_ROW_DATASETS)
@@ -404,6 +421,15 @@ class FeatureStore:
             raise StoreError(
                 f"{self.path} is damaged: its datasets have unequal lengths {lengths}. "
                 f"Save what is sound: featurepipe repair {self.path}"
+            )
+        n_probes, id_bytes = len(self._file["probe"]), self._file["ids"].dtype.itemsize
+        expected = _layout(len(self), id_bytes, (n_probes, self.n_features))
+        found = {name: (self._file[name].shape, self._file[name].dtype) for name in expected}
+        odd = [name for name in expected if found[name] != expected[name]]
+        if odd:
+            raise StoreError(
+                f"{self.path} is damaged: {odd[0]} is of shape and type {found[odd[0]]}, expected "
+                f"{expected[odd[0]]}. Delete it and extract again."
             )
 
 
@@ -422,6 +448,11 @@ def grow(path: Path, ids: Sequence[str]) -> None:
         other images stay too.
     """
     with only_writer(path), FeatureStore.open(path) as old:
+        if len(set(old.ids)) < len(old):
+            raise StoreError(
+                f"{path} is damaged: it holds an image twice. Save what is sound: featurepipe "
+                f"repair {path}"
+            )
         united = sorted({*old.ids, *ids})
         if len(united) > len(old):
             rewrite(old, path, united, np.arange(len(old)))
@@ -477,7 +508,9 @@ def open_damaged(path: Path) -> Iterator[FeatureStore]:
     try:
         with (
             disk_full_named(path),
-            tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+            tempfile.TemporaryDirectory(
+                prefix=f".{path.name}.", suffix=PART_SUFFIX, dir=path.parent
+            ) as folder,
             _open_left(path, folder) as store,
         ):
             yield store
@@ -531,7 +564,7 @@ def _of_equal_lengths(path: Path, folder: str) -> Path:
 
 
 def _lay_out_alike(old: h5py.File, new: h5py.File, ids: Sequence[str]) -> None:
-    _lay_out(new, ids, old["probe"].shape, dict(old.attrs))
+    _lay_out(new, ids, old["probe"].shape, _about(old))
     new["probe"][:] = old["probe"][:]
     new["timing"][:] = old["timing"][:]
 
@@ -546,29 +579,50 @@ def _lay_out(
     file: h5py.File, ids: Sequence[str], probe_shape: tuple[int, int], about: Mapping[str, str]
 ) -> None:
     # First the attributes, last the features: what comes late is lost when a file is cut.
-    file.attrs.update(about)
+    for name, text in about.items():
+        # Not of any length: damaged references to such texts make libhdf5 crash.
+        file.attrs[name] = np.bytes_(text.encode())
+    file.attrs["crc32"] = _about_checksum(about)
     raw_ids = [image_id.encode() for image_id in ids]
     id_bytes = max(map(len, raw_ids), default=1)
-    n_images = len(raw_ids)
-    shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-        "ids": ((n_images,), h5py.string_dtype("utf-8", id_bytes)),
-        "status": ((n_images,), np.uint8),
-        "digests": ((n_images, 32), np.uint8),
-        "crc32": ((n_images,), np.uint32),
-        "size": ((n_images,), np.int64),
-        "mtime": ((n_images,), np.int64),
-        "reasons": ((n_images,), h5py.string_dtype("utf-8", _REASON_BYTES)),
-        "probe": (probe_shape, np.float32),
-        "timing": ((2,), np.float64),
-        "features": ((n_images, probe_shape[1]), np.float32),
-    }
     # All room is taken now, so that a full disk shows before the work, not amid it.
     allocate_early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     allocate_early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     allocate_early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    for name, (shape, dtype) in shapes.items():
+    for name, (shape, dtype) in _layout(len(raw_ids), id_bytes, probe_shape).items():
         file.create_dataset(name, shape, dtype, dcpl=allocate_early)
     file["ids"][:] = np.array(raw_ids, dtype=file["ids"].dtype)
+
+
+def _layout(
+    n_images: int, id_bytes: int, probe_shape: tuple[int, int]
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of every dataset, in their order in the file."""
+    return {
+        "ids": ((n_images,), h5py.string_dtype("utf-8", id_bytes)),
+        "status": ((n_images,), np.dtype(np.uint8)),
+        "digests": ((n_images, 32), np.dtype(np.uint8)),
+        "crc32": ((n_images,), np.dtype(np.uint32)),
+        "size": ((n_images,), np.dtype(np.int64)),
+        "mtime": ((n_images,), np.dtype(np.int64)),
+        "reasons": ((n_images,), h5py.string_dtype("utf-8", _REASON_BYTES)),
+        "probe": (probe_shape, np.dtype(np.float32)),
+        "timing": ((2 + len(STAGES),), np.dtype(np.float64)),
+        "features": ((n_images, probe_shape[1]), np.dtype(np.float32)),
+    }
+
+
+def _about(file: h5py.File) -> dict[str, str]:
+    """What is known of the store as a whole, by the names of its attributes."""
+    return {name: _text(file, name) for name in ("format", "key", "made_by")}
+
+
+def _text(file: h5py.File, name: str) -> str:
+    return bytes(file.attrs[name]).decode()
+
+
+def _about_checksum(about: Mapping[str, str]) -> np.uint32:
+    return np.uint32(zlib.crc32("\n".join(about.values()).encode()))
 
 
 def _read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
@@ -582,6 +636,12 @@ def _read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
             lowest, highest = rows[picked[0]], rows[picked[-1]]
             values[picked] = dataset[lowest : highest + 1][rows[picked] - lowest]
     return values
+
+
+def _place(rows: Rows) -> slice | Rows:
+    # h5py takes far longer over a list of rows than over a run of them.
+    is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
+    return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else rows
 
 
 def _chunks(rows: Rows) -> Iterator[Rows]:

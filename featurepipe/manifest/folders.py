@@ -2,11 +2,25 @@
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.tables import Columns
+from featurepipe.sources import is_archive
 
 Folders = tuple[str, ...]
 
 DEFAULT_ATTRIBUTE = "label"
 _NAME_SEPARATORS = ("_", "-", " ")
+
+
+def folders_of(image_id: str) -> Folders:
+    """Names of the folders that an image lies in, from the top down.
+
+    Parameters
+    ----------
+    image_id : str
+        One in an archive among several begins with the archive's name, which says
+        where the image is packed, not what it shows.
+    """
+    folders = tuple(image_id.split("/")[:-1])
+    return folders[1:] if folders and is_archive(folders[0]) else folders
 
 
 def step_over(folders: list[Folders]) -> list[Folders]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from featurepipe.errors import ManifestError, UnknownNameError, UsageError
-from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE, folder_labels, step_over
+from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE, folder_labels, folders_of, step_over
 from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
 from featurepipe.manifest.tables import Cell, Columns
 from featurepipe.manifest.words import counted, examples
@@ -77,7 +77,7 @@ def labelled_table(
     ManifestError, UnknownNameError, UsageError
         If labels cannot be made as asked.
     """
-    folders = step_over([tuple(image_id.split("/")[:-1]) for image_id in ids])
+    folders = step_over([folders_of(image_id) for image_id in ids])
     named_parts, folders = split_folders(folders)
     parts, findings = given_parts(split_column(columns) or named_parts)
     labels = _column_labels(columns, labelling) or folder_labels(folders, labelling.attributes)

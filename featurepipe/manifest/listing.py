@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePath
 
 from featurepipe.errors import ManifestError
@@ -66,20 +66,35 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
     ManifestError
         If a folder cannot be listed.
     """
-    found = sorted(
+    return _storable(
         (folder / name).relative_to(root).as_posix()
         for folder, names in _folders(root)
         for name in names
         if is_image(name) and not name.startswith(".")
     )
-    ids = [image_id for image_id in found if _is_utf8(image_id)]
-    if len(ids) == len(found):
-        return ids, []
-    # Neither Parquet, HDF5 nor JSON can hold such a name.
-    refused = [ascii(image_id) for image_id in found if not _is_utf8(image_id)]
-    return ids, [
-        f"{counted(refused, 'image')} left out, the name not being UTF-8: {examples(refused)}"
-    ]
+
+
+def images_among(names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Images among the files of an archive or of a URL, by the same rules.
+
+    Parameters
+    ----------
+    names : collection of str
+        POSIX paths of files.
+
+    Returns
+    -------
+    ids : list of str, sorted
+    findings : list of str
+    """
+    runs = {name.removesuffix("run.json") for name in names if name.endswith("/run.json")}
+    return _storable(
+        name
+        for name in names
+        if is_image(name)
+        and not any(part.startswith(".") for part in name.split("/"))
+        and not (runs and any(name.startswith(run) for run in runs))
+    )
 
 
 def is_image(name: str) -> bool:
@@ -90,6 +105,18 @@ def is_image(name: str) -> bool:
     name : str
     """
     return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    found = sorted(names)
+    ids = [image_id for image_id in found if _is_utf8(image_id)]
+    if len(ids) == len(found):
+        return ids, []
+    # Neither Parquet, HDF5 nor JSON can hold such a name.
+    refused = [ascii(image_id) for image_id in found if not _is_utf8(image_id)]
+    return ids, [
+        f"{counted(refused, 'image')} left out, the name not being UTF-8: {examples(refused)}"
+    ]
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:

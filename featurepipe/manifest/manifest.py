@@ -20,6 +20,7 @@ from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
 from featurepipe.manifest.tables import Columns
 from featurepipe.manifest.words import one_line
+from featurepipe.sources import ImageSource, absolute_place, open_source
 
 _METADATA_KEY = b"featurepipe.manifest"
 _STORED_COLUMN = "table."
@@ -32,12 +33,13 @@ class Manifest:
 
     Attributes
     ----------
-    root : Path
-        Absolute folder that image ids are relative to.
+    root : str
+        What image ids are relative to: a folder, a tar file or a pattern of some
+        (``shards/*.tar``), as an absolute path or a URL.
     source : str
-        Absolute path of the folder or table that the images came from.
+        Absolute path or URL of what the images came from.
     labels_source : str or None
-        Absolute path of the table that the labels came from, if it is another.
+        Absolute path or URL of the table that the labels came from, if it is another.
     table : DataFrame, indexed by sorted unique image id
         One object column per attribute, each cell a sorted tuple of class names,
         or None where the label is missing (an empty tuple is a label: none of the
@@ -51,9 +53,11 @@ class Manifest:
         empty where labels come from folder names.
     findings : tuple of str
         What a person must be told about this reading.
+    opened : ImageSource or None
+        What listed the images, if they were listed just now; see `images`.
     """
 
-    root: Path
+    root: str
     source: str
     labels_source: str | None
     table: pd.DataFrame
@@ -61,6 +65,7 @@ class Manifest:
     labelling: Labelling
     columns: Columns
     findings: tuple[str, ...]
+    opened: ImageSource | None = None
 
     @property
     def ids(self) -> NDArray[np.object_]:
@@ -80,17 +85,17 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.table)
 
-    def path(self, image_id: str) -> Path:
-        """Where an image lies.
+    def images(self) -> ImageSource:
+        """What reads the images.
 
         Raises
         ------
         ManifestError
-            If the manifest has no such image.
+            If they lie in a tar file that is missing or damaged now.
+        SourceError
+            If they lie at a URL that cannot be reached.
         """
-        if image_id not in self.table.index:
-            raise self._no_such_image(image_id)
-        return self.root / image_id
+        return self.opened or open_source(self.root)
 
     def labels(self, ids: Iterable[str] | None = None) -> dict[str, Labels]:
         """Labels of some images, or of all.
@@ -146,7 +151,7 @@ class Manifest:
             As in `read_manifest`. None (or no attributes) keeps what is; with `labels`
             it is the default.
         labels : Path or str, optional
-            Another table of labels; None keeps the present table or folder names.
+            Path or URL of another table of labels; None keeps the present table or folder names.
 
         Returns
         -------
@@ -170,11 +175,12 @@ class Manifest:
             labelling = replace(self.labelling, **asked)
             labels_source, columns = self.labels_source, self.columns
         else:
-            labelling, labels_source = Labelling(**asked), str(Path(labels).absolute())
-            columns, findings = read_columns(Path(labels_source), ids, self.root, labelling)
-        return new_manifest(
+            labelling, labels_source = Labelling(**asked), absolute_place(labels)
+            columns, findings = read_columns(labels_source, ids, self.root, labelling)
+        manifest = new_manifest(
             ids, self.root, self.source, labels_source, labelling, columns, findings
         )
+        return replace(manifest, opened=self.opened)
 
     def save(self, path: Path | str) -> None:
         """Write the manifest as one Parquet file, whole or not at all.
@@ -184,7 +190,7 @@ class Manifest:
         """
         about: dict[str, Any] = {
             "format": _FORMAT,
-            "root": str(self.root),
+            "root": self.root,
             "source": self.source,
             "labels_source": self.labels_source,
             "labelling": asdict(self.labelling),
@@ -236,7 +242,7 @@ class Manifest:
 
 def new_manifest(
     ids: list[str],
-    root: Path,
+    root: str,
     source: str,
     labels_source: str | None,
     labelling: Labelling,
@@ -290,7 +296,7 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
         raise ValueError("its checksum does not fit")
     manifest = new_manifest(
         ids,
-        Path(about["root"]),
+        about["root"],
         about["source"],
         about["labels_source"],
         Labelling(**{**labelling, "attributes": tuple(labelling["attributes"])}),

@@ -1,14 +1,43 @@
-"""From a folder or a table to its manifest."""
+"""From a folder, an archive, a URL or a table to its manifest."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from featurepipe.errors import ManifestError, UsageError
+from featurepipe.manifest.archives import LABEL_SUFFIXES, sample_columns
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.listing import IMAGE_SUFFIXES, list_images
+from featurepipe.manifest.listing import IMAGE_SUFFIXES, images_among, is_image, list_images
 from featurepipe.manifest.manifest import Manifest, new_manifest
 from featurepipe.manifest.rows import read_columns, read_listed
-from featurepipe.manifest.tables import Columns
+from featurepipe.manifest.tables import Columns, is_table
+from featurepipe.manifest.words import counted, examples
+from featurepipe.sources import (
+    ImageSource,
+    TarArchive,
+    absolute_place,
+    is_archive,
+    is_url,
+    is_web,
+    open_archive,
+    open_remote,
+    open_source,
+    parent_place,
+)
+
+_SHARDS = "*.tar"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Images below a root, and what lies beside them about them."""
+
+    root: str
+    images: ImageSource
+    ids: list[str]
+    findings: list[str]
+    columns: Columns = field(default_factory=dict)
 
 
 def read_manifest(
@@ -19,22 +48,28 @@ def read_manifest(
     group: str | None = None,
     label_separator: str = "|",
 ) -> Manifest:
-    """Images and labels of a folder or a table. No image is opened.
+    """Images and labels of a folder, an archive or a table. No image is opened.
 
     Parameters
     ----------
     source : Path or str
-        A folder, whose images are all those below it except in hidden folders and
-        in runs of a workspace; or a CSV or Parquet table with a column of paths
-        relative to the table's folder.
+        A path, or a URL that fsspec knows (``s3://``, ``gs://``, ``https://``), of
+
+        * a folder, whose images are all those below it except in hidden folders and
+          in runs of a workspace;
+        * a tar file (not compressed), or a folder or pattern (``train-*.tar``) of
+          several, in whose ids the name of the file comes first;
+        * a CSV or Parquet table with a column of paths relative to the table's folder.
     attributes : sequence of str, optional
         Names of the attributes. For a folder, the levels of its class folders
         (``black/dress``) or the parts of their names (``black_dress``); for a table,
         its label columns. By default a folder's first level of class folders is the
-        attribute ``label``, and all of a table's columns are attributes.
+        attribute ``label``, and all of a table's columns are attributes. A tar file
+        with ``.cls`` and ``.json`` members beside its images is like a table, else
+        like a folder.
     labels : Path or str, optional
-        A table of the labels of a folder's images, its paths relative to the folder
-        or to the table, absolute, or file names that occur once.
+        A table of the labels of a folder's or archive's images, its paths relative
+        to the folder or to the table, absolute, or file names that occur once.
     group : str, optional
         Column of the table whose values name images that belong together.
     label_separator : str, optional
@@ -44,40 +79,116 @@ def read_manifest(
     ------
     ManifestError
         If there are no images, or labels cannot be made as asked.
+    SourceError
+        If a URL cannot be reached.
     UnknownNameError
         If the table has no such attribute or group column.
     UsageError
-        If the options contradict each other.
+        If the options contradict each other, or a URL holds a password.
     """
     labelling = Labelling(tuple(attributes), group, label_separator)
-    path = Path(source).absolute()
-    if not path.exists():
-        raise ManifestError(
-            f"Source {source} does not exist: expected a folder of images or a .csv or .parquet "
-            "table. Check the path."
-        )
-    if path.is_dir():
-        return _read_folder(path, labels, labelling)
+    place = absolute_place(source)
+    if not is_url(place):
+        _require_there(Path(place), source)
+    if _is_folder(place) or is_archive(place):
+        return _read_images(place, labels, labelling)
     if labels is not None:
         raise UsageError(
             f"Labels {labels} contradict the table {source}, which holds the labels already; "
             "give the images' folder as source."
         )
-    ids, columns, findings = read_listed(path, labelling)
-    return new_manifest(ids, path.parent, str(path), None, labelling, columns, findings)
+    return _read_table(place, labelling)
 
 
-def _read_folder(root: Path, labels: Path | str | None, labelling: Labelling) -> Manifest:
-    ids, findings = list_images(root)
-    if not ids:
+def _require_there(path: Path, source: Path | str) -> None:
+    if not path.exists() and not (is_archive(path.name) and any(path.parent.glob(path.name))):
         raise ManifestError(
-            f"Folder {root} holds no image: expected files that end in {' '.join(IMAGE_SUFFIXES)}, "
-            "in it or in folders below it. Check the path."
+            f"Source {source} does not exist: expected a folder of images, a .tar file, a .csv or "
+            ".parquet table, or a URL. Check the path."
+        )
+
+
+def _is_folder(place: str) -> bool:
+    if is_url(place):
+        # Nothing tells but the name: there may be no folders at all at a URL.
+        return not is_table(place) and not is_archive(place)
+    return Path(place).is_dir()
+
+
+def _read_table(table: str, labelling: Labelling) -> Manifest:
+    root = parent_place(table)
+    if is_url(table):
+        images = open_remote(root)
+        # Web servers may list nothing: what is missing there is found when it is read.
+        names = None if is_web(table) else set(images.names())
+        found = read_listed(table, labelling, lambda name: names is None or name in names)
+        opened: ImageSource = images
+    else:
+        found = read_listed(table, labelling, lambda name: Path(root, name).is_file())
+        opened = open_source(root)
+    ids, columns, findings = found
+    manifest = new_manifest(ids, root, table, None, labelling, columns, findings)
+    return replace(manifest, opened=opened)
+
+
+def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -> Manifest:
+    found = _find(source)
+    if not found.ids:
+        raise ManifestError(
+            f"{'Folder' if _is_folder(source) else 'Archive'} {source} holds no image: expected "
+            f"files that end in {' '.join(IMAGE_SUFFIXES)}, in it or in folders below it. Check "
+            "the path."
         )
     labels_source: str | None = None
-    columns: Columns = {}
+    columns, findings = found.columns, found.findings
     if labels is not None:
-        labels_source = str(Path(labels).absolute())
-        columns, found = read_columns(Path(labels_source), ids, root, labelling)
-        findings += found
-    return new_manifest(ids, root, str(root), labels_source, labelling, columns, findings)
+        labels_source = absolute_place(labels)
+        columns, said = read_columns(labels_source, found.ids, found.root, labelling)
+        findings = findings + said
+    manifest = new_manifest(
+        found.ids, found.root, source, labels_source, labelling, columns, findings
+    )
+    return replace(manifest, opened=found.images)
+
+
+def _find(source: str) -> _Found:
+    """Images of a folder or of archives."""
+    if not _is_folder(source):
+        return _find_in_archive(source)
+    found, has_shards = (_list_url if is_url(source) else _list_folder)(source)
+    return _find_in_archive(f"{source}/{_SHARDS}") if has_shards and not found.ids else found
+
+
+def _list_folder(folder: str) -> tuple[_Found, bool]:
+    """Images below a folder, and whether it holds tar files."""
+    ids, findings = list_images(Path(folder))
+    has_shards = any(Path(folder).glob(_SHARDS))
+    return _Found(folder, open_source(folder), ids, findings), has_shards
+
+
+def _list_url(url: str) -> tuple[_Found, bool]:
+    images = open_remote(url)
+    names = images.names()
+    ids, findings = images_among(names)
+    has_shards = any(fnmatchcase(name, _SHARDS) and "/" not in name for name in names)
+    return _Found(url, images, ids, findings), has_shards
+
+
+def _find_in_archive(place: str) -> _Found:
+    archive = open_archive(place, LABEL_SUFFIXES)
+    ids, findings = images_among(archive.names)
+    columns, said = sample_columns(ids, archive.texts)
+    # Needed no more, and there may be many.
+    archive.texts.clear()
+    return _Found(place, archive, ids, findings + _left_out(archive) + said, columns)
+
+
+def _left_out(archive: TarArchive) -> list[str]:
+    findings = []
+    for reason, names in archive.left_out.items():
+        wanted = [name for name in names if is_image(name) or name.endswith(LABEL_SUFFIXES)]
+        if wanted:
+            findings.append(
+                f"{counted(wanted, 'file')} of the archive left out ({reason}): {examples(wanted)}"
+            )
+    return findings

@@ -3,23 +3,28 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.labelling import Labelling, used_columns
 from featurepipe.manifest.tables import Columns, read_table
 from featurepipe.manifest.words import counted, examples
+from featurepipe.sources import is_url, name_of, parent_place
 
 
-def read_listed(table: Path, labelling: Labelling) -> tuple[list[str], Columns, list[str]]:
+def read_listed(
+    table: str, labelling: Labelling, exists: Callable[[str], bool]
+) -> tuple[list[str], Columns, list[str]]:
     """Images that a table lists, with its columns.
 
     Parameters
     ----------
-    table : Path
-        Its paths are relative to its folder.
+    table : str
+        Path or URL; its paths are relative to its folder.
     labelling : Labelling
         What the columns are wanted for.
+    exists : callable
+        Whether there is an image of this path relative to the table's folder.
 
     Returns
     -------
@@ -34,11 +39,9 @@ def read_listed(table: Path, labelling: Labelling) -> tuple[list[str], Columns, 
     ManifestError
         If the table cannot be used, or none of its images exists.
     """
-    root = table.parent
+    root = parent_place(table)
     paths, columns = read_table(table)
-    rows, lost = _rows_by_image(
-        paths, lambda path: _find_below(root, path, [root], lambda found: (root / found).is_file())
-    )
+    rows, lost = _rows_by_image(paths, lambda path: _find_below(root, path, [root], exists))
     if not rows:
         raise ManifestError(
             f"None of the {len(paths)} images of {table} exists, such as {examples(lost)}: "
@@ -49,26 +52,26 @@ def read_listed(table: Path, labelling: Labelling) -> tuple[list[str], Columns, 
     columns, findings = _one_row_each(ids, rows, columns, table, labelling)
     if lost:
         findings.append(
-            f"{counted(lost, 'row')} of {table.name} left out, naming no file below {root}: "
+            f"{counted(lost, 'row')} of {name_of(table)} left out, naming no file below {root}: "
             f"{examples(lost)}"
         )
     return ids, columns, findings
 
 
 def read_columns(
-    table: Path, ids: list[str], root: Path, labelling: Labelling
+    table: str, ids: list[str], root: str, labelling: Labelling
 ) -> tuple[Columns, list[str]]:
     """Columns of a table about images that are known already.
 
     Parameters
     ----------
-    table : Path
-        Its paths are relative to `root` or to its folder, absolute, or file names
+    table : str
+        Path or URL; its paths are relative to `root` or to its folder, absolute, or file names
         that occur once.
     ids : list of str
         Ids of the images.
-    root : Path
-        Folder that the ids are relative to.
+    root : str
+        What the ids are relative to, as in `Manifest`.
     labelling : Labelling
         What the columns are wanted for.
 
@@ -92,7 +95,8 @@ def read_columns(
     rows, lost = _rows_by_image(
         paths,
         lambda path: (
-            _find_below(root, path, [root, table.parent], known.__contains__) or by_name.get(path)
+            _find_below(root, path, [root, parent_place(table)], known.__contains__)
+            or by_name.get(path)
         ),
     )
     if not rows:
@@ -104,7 +108,7 @@ def read_columns(
     columns, findings = _one_row_each(ids, rows, columns, table, labelling)
     if lost:
         findings.append(
-            f"{counted(lost, 'row')} of {table.name} without an image below {root}: "
+            f"{counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
             f"{examples(lost)}"
         )
     return columns, findings
@@ -126,13 +130,13 @@ def _rows_by_image(
 
 
 def _find_below(
-    root: Path, path: str, folders: Iterable[Path], known: Callable[[str], bool]
+    root: str, path: str, folders: Iterable[str], known: Callable[[str], bool]
 ) -> str | None:
     """Id of the known image below `root` that a path relative to one of `folders` means."""
     top = os.path.normpath(root)
     for folder in folders:
-        place = PurePath(os.path.normpath(folder / path))
-        if place.is_relative_to(top):
+        place = PurePath(os.path.normpath(path if is_url(path) else PurePath(folder, path)))
+        if path and place != PurePath(top) and place.is_relative_to(top):
             image_id = place.relative_to(top).as_posix()
             if known(image_id):
                 return image_id
@@ -140,7 +144,7 @@ def _find_below(
 
 
 def _one_row_each(
-    ids: list[str], rows: dict[str, list[int]], columns: Columns, table: Path, labelling: Labelling
+    ids: list[str], rows: dict[str, list[int]], columns: Columns, table: str, labelling: Labelling
 ) -> tuple[Columns, list[str]]:
     """Columns with one cell per image, and findings.
 
@@ -164,6 +168,6 @@ def _one_row_each(
     if not repeated:
         return merged, []
     return merged, [
-        f"{counted(repeated, 'image')} of {table.name} in several rows, with the same labels: "
+        f"{counted(repeated, 'image')} of {name_of(table)} in several rows, with the same labels: "
         f"{examples(repeated)}"
     ]

@@ -2,8 +2,10 @@
 
 import csv
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from io import TextIOWrapper
+from pathlib import PurePath
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.listing import IMAGE_SUFFIXES, is_image
 from featurepipe.manifest.words import one_line
+from featurepipe.sources import open_file
 
 # What a table holds for one image in one column, or a folder for one attribute;
 # None where it holds nothing, an empty tuple where it says "none of the classes".
@@ -22,13 +25,13 @@ _PATH_COLUMNS = (
 )  # fmt: skip
 
 
-def read_table(table: Path) -> tuple[list[str], Columns]:
+def read_table(table: str) -> tuple[list[str], Columns]:
     """Images that a table names, and what it says of them.
 
     Parameters
     ----------
-    table : Path
-        A CSV or Parquet file.
+    table : str
+        Path or URL of a CSV or Parquet file.
 
     Returns
     -------
@@ -42,17 +45,19 @@ def read_table(table: Path) -> tuple[list[str], Columns]:
     ManifestError
         If it cannot be read, or has no rows or no column of paths.
     """
-    reader = {".csv": _read_csv, ".parquet": _read_parquet}.get(table.suffix.lower())
+    suffix = PurePath(table).suffix
+    reader = _READERS.get(suffix.lower())
     if reader is None:
         raise ManifestError(
-            f"Table {table} is of the type {table.suffix!r}, expected .csv or .parquet. Save it "
-            "as one of these."
+            f"Table {table} is of the type {suffix!r}, expected .csv or .parquet. Save it as one "
+            "of these."
         )
     try:
-        columns = reader(table)
+        with open_file(table) as file:
+            columns = reader(file)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(
-            f"Table {table} cannot be read ({one_line(error)}): expected a sound {table.suffix} "
+            f"Table {table} cannot be read ({one_line(error)}): expected a sound {suffix} "
             "file (CSV: UTF-8, parted by commas). Mend it or save it anew."
         ) from error
     if not any(columns.values()):
@@ -61,9 +66,20 @@ def read_table(table: Path) -> tuple[list[str], Columns]:
     return [cell[0] if cell else "" for cell in paths], columns
 
 
-def _read_csv(table: Path) -> Columns:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file, strict=True)
+def is_table(place: str) -> bool:
+    """Whether a file is named as a table.
+
+    Parameters
+    ----------
+    place : str
+        Path or URL.
+    """
+    return PurePath(place).suffix.lower() in _READERS
+
+
+def _read_csv(file: IO[bytes]) -> Columns:
+    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        lines = csv.reader(text, strict=True)
         header = [name.strip() for name in next(lines, [])]
         rows = []
         for row in filter(None, lines):
@@ -71,7 +87,7 @@ def _read_csv(table: Path) -> Columns:
                 raise ValueError(
                     f"line {lines.line_num} has {len(row)} cells, the header has {len(header)}"
                 )
-            rows.append([_cell(value) for value in row])
+            rows.append([cell_of(value) for value in row])
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
         raise ValueError(f"two columns are called {twice[0]!r}")
@@ -79,11 +95,11 @@ def _read_csv(table: Path) -> Columns:
     return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}
 
 
-def _read_parquet(table: Path) -> Columns:
-    with pq.ParquetFile(table) as file:
-        stored = file.read()
+def _read_parquet(file: IO[bytes]) -> Columns:
+    with pq.ParquetFile(file) as opened:
+        stored = opened.read()
     return {
-        field.name: [_cell(value) for value in stored[field.name].to_pylist()]
+        field.name: [cell_of(value) for value in stored[field.name].to_pylist()]
         for field in stored.schema
         if _may_name(field.type) and not field.name.startswith("__index_level_")
     }
@@ -97,7 +113,20 @@ def _may_name(kind: pa.DataType) -> bool:
     return not (is_bytes or pa.types.is_nested(value))
 
 
-def _cell(value: Any) -> Cell:
+_READERS: dict[str, Callable[[IO[bytes]], Columns]] = {
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+
+def cell_of(value: Any) -> Cell:
+    """What a value says as a cell: its text, or the texts of a list.
+
+    Parameters
+    ----------
+    value : object
+        A string, number, bool or None, or a list of them.
+    """
     if isinstance(value, list):
         return tuple(text for text in map(_text, value) if text.strip())
     text = _text(value)
@@ -111,7 +140,7 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _path_column(columns: Columns, table: Path) -> str:
+def _path_column(columns: Columns, table: str) -> str:
     named = [name for known in _PATH_COLUMNS for name in columns if name.lower() == known]
     candidates = [name for name in (*named, *columns) if _are_paths(columns[name])] or named
     if not candidates:

@@ -1,10 +1,4 @@
-"""The public Python API: one function a command, one file each."""
+"""The public Python API: one function a command, one file each.
 
-from featurepipe.workflows.exporting import export
-from featurepipe.workflows.extracting import extract
-from featurepipe.workflows.fitting import fit
-from featurepipe.workflows.predicting import predict
-from featurepipe.workflows.repairing import repair
-from featurepipe.workflows.reporting import report
-
-__all__ = ["export", "extract", "fit", "predict", "repair", "report"]
+Nothing is imported here: each command loads what it needs, and no more.
+"""

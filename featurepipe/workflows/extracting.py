@@ -1,12 +1,13 @@
 """extract(): images -> cached features."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.extraction import BATCH_SIZE, Extraction, extract_features
+from featurepipe.features.extraction import Extraction, extract_features
 from featurepipe.features.recipe import Recipe, make_recipe
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.views import find_view
@@ -23,8 +24,9 @@ def extract(
     backbone: str | Sequence[str] = "xception",
     weights: str = "imagenet",
     pooling: str = "avg",
-    view: str = "rgb",
+    view: str | Sequence[str] = "rgb",
     size_px: int | None = None,
+    fast_decode: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     group: str | None = None,
@@ -32,30 +34,35 @@ def extract(
     workspace: Path | str = ".",
     engine: str = "auto",
     precision: str = "auto",
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     retry_refused: bool = False,
+    rehash: bool = False,
     strict: bool = False,
     seed: int = 0,
 ) -> list[Extraction]:
     """Run backbones over images and cache their features in the workspace.
 
-    Only images that are new, changed, or left from a killed run are embedded.
+    Each image is read and decoded once, whatever the number of backbones and
+    views. Only images that are new, changed, or left from a killed run are embedded.
 
     Parameters
     ----------
     source : Path or str, optional
-        Folder of images, or table of images and labels. Default: the one that
-        the workspace remembers, else the current folder.
+        Folder, tar file or table of images, or a URL of one. Default: the one
+        that the workspace remembers, else the current folder.
     backbone : str or sequence of str
         Names of backbones.
     weights : str
         ``imagenet``, ``random`` (seeded by `seed`) or a path.
     pooling : str
         ``avg``, ``max`` or the name of a layer.
-    view : str
-        What of the image the backbone is shown.
+    view : str or sequence of str
+        What of the image each backbone is shown; one store for each.
     size_px : int, optional
         Side of the picture it is shown; default: the backbone's own.
+    fast_decode : bool
+        Whether large JPEGs are decoded at a reduced size, which moves features:
+        such stores are others.
     attributes, labels, group, label_separator
         What the labels are; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -64,10 +71,14 @@ def extract(
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"``: that of the store there is; else what the hardware runs
         natively, where it keeps the features.
-    batch_size : int
-        Images embedded, and committed, at once.
+    batch_size : int, optional
+        Images embedded, and committed, at once; default: what suits the engine
+        and the memory.
     retry_refused : bool
         Whether to try again images that were refused and have not changed.
+    rehash : bool
+        Whether to read every image again and compare its digest, and not to go by
+        size and modification time.
     strict : bool
         Whether any refused image is an error, raised once the rest is done.
     seed : int
@@ -76,57 +87,58 @@ def extract(
     Returns
     -------
     list of Extraction
-        What was done, one for each backbone.
+        What was done, one for each backbone and view.
 
     Raises
     ------
     FeaturepipeError
         If anything given cannot be used; see `featurepipe.errors`.
     """
-    names = [backbone] if isinstance(backbone, str) else list(backbone)
     place = Workspace(workspace)
-    for name in names:
+    pairs = list(itertools.product(dict.fromkeys(_listed(backbone)), dict.fromkeys(_listed(view))))
+    for name, shown in pairs:
         find_backbone(name)
-    find_view(view)
+        find_view(shown)
     manifest = _read_source(
         place,
-        Path(source) if source is not None else None,
+        source,
         attributes=tuple(attributes),
-        labels=Path(labels) if labels is not None else None,
+        labels=labels,
         group=group,
         label_separator=label_separator,
     )
     recipes = [
-        _settled(
-            place,
-            make_recipe(
-                name,
-                weights,
-                size_px=size_px,
-                pooling=pooling,
-                view=view,
-                engine=engine,
-                seed=seed,
-            ),
-            precision,
+        make_recipe(
+            name,
+            weights,
+            size_px=size_px,
+            pooling=pooling,
+            view=shown,
+            engine=engine,
+            fast_decode=fast_decode,
+            seed=seed,
         )
-        for name in names
+        for name, shown in pairs
     ]
-    images = {image_id: manifest.path(image_id) for image_id in manifest.ids}
+    stores = {
+        place.store(recipe.store_name): _settled(place, recipe, precision) for recipe in recipes
+    }
     with place.writing():
         manifest.save(place.manifest)
-        done = [
-            extract_features(
-                recipe,
-                images,
-                place.store(recipe.store_name),
-                batch_size=batch_size,
-                retry_refused=retry_refused,
-            )
-            for recipe in recipes
-        ]
+        done = extract_features(
+            stores,
+            manifest.images(),
+            manifest.ids.tolist(),
+            batch_size=batch_size,
+            retry_refused=retry_refused,
+            rehash=rehash,
+        )
     _tell_refused(done[-1], strict)
     return done
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
 
 
 def _settled(place: Workspace, recipe: Recipe, precision: str) -> Recipe:
@@ -139,19 +151,19 @@ def _settled(place: Workspace, recipe: Recipe, precision: str) -> Recipe:
 
 def _read_source(
     place: Workspace,
-    source: Path | None,
+    source: Path | str | None,
     *,
     attributes: tuple[str, ...],
-    labels: Path | None,
+    labels: Path | str | None,
     group: str | None,
     label_separator: str | None,
 ) -> Manifest:
     """The images of the source as it is now; what the workspace remembers fills in."""
     remembered = Manifest.load(place.manifest) if place.manifest.exists() else None
     if remembered is not None:
-        source = source or Path(remembered.source)
+        source = source or remembered.source
         if labels is None:
-            labels = Path(remembered.labels_source) if remembered.labels_source else None
+            labels = remembered.labels_source
             attributes = attributes or remembered.labelling.attributes
             group = group or remembered.labelling.group
             label_separator = label_separator or remembered.labelling.label_separator

@@ -146,7 +146,7 @@ def _labelled_manifest(
     if attributes or labels or (group and group != manifest.group_column):
         manifest = manifest.relabelled(
             attributes=tuple(attributes),
-            labels=None if labels is None else Path(labels),
+            labels=labels,
             group=group,
             label_separator=label_separator,
         )

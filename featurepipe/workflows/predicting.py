@@ -9,16 +9,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, UnknownNameError, WorkspaceError
-from featurepipe.features.extraction import BATCH_SIZE, embed_images
+from featurepipe.features.extraction import embed_images
 from featurepipe.features.recipe import repeat_recipe
-from featurepipe.features.views import find_view
 from featurepipe.manifest import Manifest, find_images
 from featurepipe.models.bundle import Run, load_run
 from featurepipe.predictions import ALL
 from featurepipe.reports.annotation import annotate_image
+from featurepipe.sources import LocalFolder
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+_SMALL_BATCH = 16
 
 COLUMNS = ["image", "attribute", "rank", "class", "probability", "refused"]
 
@@ -31,7 +33,7 @@ def predict(
     top: int = 1,
     weights: str | None = None,
     annotate: Path | str | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Predict the attributes of images.
@@ -50,7 +52,8 @@ def predict(
         Where the run's weights are now, if they have moved.
     annotate : Path or str, optional
         Folder for copies of the images with their classes written on.
-    batch_size : int
+    batch_size : int, optional
+        Images embedded at once; default: what suits the engine and the memory.
     seed : int
         Taken for uniformity; nothing here is random.
 
@@ -119,14 +122,15 @@ def _best_run(place: Workspace) -> Run:
 
 
 def _embed(
-    run: Run, paths: Sequence[Path], weights: str | None, batch_size: int
+    run: Run, paths: Sequence[Path], weights: str | None, batch_size: int | None
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Features of the readable images, and why the others (by position) are none."""
     recipe = repeat_recipe(run.info["recipe"], weights or run.info["weights_source"])
-    # The engine pads a batch to its full size.
-    batch_size = min(batch_size, len(paths))
-    engine = recipe.open_engine(batch_size)
-    features, refused = embed_images(paths, engine, find_view(recipe.view), batch_size=batch_size)
+    if len(paths) < (batch_size or _SMALL_BATCH):
+        # The engine pads a batch to its full size.
+        batch_size = len(paths)
+    ids = [str(path) for path in paths]
+    features, refused = embed_images(LocalFolder(Path()), ids, recipe, batch_size=batch_size)
     if not len(features):
         first = next(iter(refused.items()))
         raise ExtractionError(

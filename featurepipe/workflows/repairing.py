@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featurepipe.errors import StoreError
-from featurepipe.features.catalogue import changed_rows, find_store, manifest_about, paths_of
+from featurepipe.features.catalogue import changed_rows, find_store, images_of, manifest_about
 from featurepipe.features.store import PENDING, FeatureStore, Rows, open_damaged, rewrite
 from featurepipe.files import only_writer, replacing
 from featurepipe.manifest import Manifest
@@ -97,7 +97,7 @@ def repair(store: Path | str, *, workspace: Path | str = ".") -> Repair:
     manifest = manifest_about(path, place)
     with only_writer(path), open_damaged(path) as old:
         damaged = old.damaged_rows()
-        changed = np.setdiff1d(changed_rows(old, paths_of(manifest))[0], damaged)
+        changed = np.setdiff1d(changed_rows(old, images_of(manifest))[0], damaged)
         given_up = np.union1d(damaged, changed)
         rewritten = bool(len(given_up)) or old.path != path
         if rewritten:

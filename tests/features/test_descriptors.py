@@ -5,15 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from featurepipe import workflows
+import featurepipe
 from featurepipe.errors import UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import open_engine
 from featurepipe.features.extraction import embed_images, extract_features
 from featurepipe.features.recipe import make_recipe, repeat_recipe
 from featurepipe.features.store import FeatureStore
-from featurepipe.features.views import find_view
 from featurepipe.features.weights import resolve_weights
+from featurepipe.sources import LocalFolder
 from pictures import draw, draw_data_set
 
 BACKBONE = find_backbone("hsv-histogram")
@@ -138,6 +138,14 @@ def test_rows_do_not_depend_on_the_batch(engine):
     assert engine.embed(images[:0]).shape == (0, 576)
 
 
+def test_batches_come_back_in_order(engine):
+    images = noise(40)
+    futures = [engine.start(images[k : k + 16]) for k in range(0, 40, 16)]
+    found = np.concatenate([future.result() for future in futures])
+    np.testing.assert_array_equal(found, engine.embed(images))
+    assert (engine.batch_size, engine.n_parallel) == (16, 1)
+
+
 def test_the_default_size():
     assert open_histogram().input_size == (128, 128)
 
@@ -167,7 +175,8 @@ def test_a_recipe_and_its_store(tmp_path):
     recipe = make_recipe("hsv-histogram")
     assert recipe.store_name == "hsv_histogram-none-128-avg-rgb"
     store_path = tmp_path / f"{recipe.store_name}.h5"
-    extract_features(recipe, paths, store_path)
+    source, ids = LocalFolder(tmp_path), [path.name for path in paths.values()]
+    extract_features({store_path: recipe}, source, ids)
     with FeatureStore.open(store_path) as store:
         features, made_by = store.features(), store.made_by
     assert features.shape == (2, 576)
@@ -175,24 +184,23 @@ def test_a_recipe_and_its_store(tmp_path):
     assert hues.argmax(axis=1).tolist() == [10, 0]
     again = repeat_recipe(recipe.key, str(made_by["weights_source"]))
     assert again == recipe
-    engine, view = again.open_engine(batch_size=1), find_view("rgb")
-    rows, _ = embed_images(list(paths.values()), engine, view, batch_size=1)
+    rows, _ = embed_images(source, ids, again, batch_size=1)
     np.testing.assert_array_equal(rows, features)
 
 
 def test_it_is_extracted_fitted_and_predicted_with_like_any_backbone(tmp_path):
     images, place = tmp_path / "images", tmp_path / "workspace"
     draw_data_set(images, n_each=6)
-    (done,) = workflows.extract(
+    (done,) = featurepipe.extract(
         images, backbone="hsv-histogram", attributes=["color", "kind"], workspace=place
     )
     assert (done.store.stem, done.n_embedded) == ("hsv_histogram-none-128-avg-rgb", 48)
-    fitted = workflows.fit(head="logistic", backbone="HSV_Histogram", workspace=place, n_jobs=1)
+    fitted = featurepipe.fit(head="logistic", backbone="HSV_Histogram", workspace=place, n_jobs=1)
     assert fitted["backbone"].unique().tolist() == ["hsv_histogram"]
     assert fitted.set_index("attribute").loc["color", "selection_accuracy"] == 1
-    board = workflows.report(workspace=place)
+    board = featurepipe.report(workspace=place)
     assert board["weights"].unique().tolist() == ["none"]
-    answers = workflows.predict([str(images / "red_plain")], workspace=place)
+    answers = featurepipe.predict([str(images / "red_plain")], workspace=place)
     assert answers.query("attribute == 'color'")["class"].tolist() == ["red"] * 6
 
 

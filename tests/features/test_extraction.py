@@ -12,10 +12,10 @@ import pytest
 
 from featurepipe import FeatureStore
 from featurepipe.errors import ExtractionError, StoreMismatchError
-from featurepipe.features import extraction
 from featurepipe.features.extraction import embed_images, extract_features
+from featurepipe.features.images import decode_image
 from featurepipe.features.recipe import make_recipe
-from featurepipe.features.views import find_view
+from featurepipe.sources import LocalFolder
 from pictures import ColourMean, draw_data_set
 
 SIZE = 8
@@ -25,7 +25,12 @@ SIZE = 8
 def engine(monkeypatch):
     """The engine that every recipe opens."""
     engine = ColourMean((SIZE, SIZE))
-    monkeypatch.setattr("featurepipe.features.recipe.open_engine", lambda *_, **__: engine)
+
+    def open_engine(*_, batch_size, **__):
+        engine.batch_size = batch_size or 16
+        return engine
+
+    monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)
     return engine
 
 
@@ -50,13 +55,20 @@ def listed(tmp_path):
     return {str(file.relative_to(root)): file for file in sorted(root.glob("*/*"))}
 
 
+def extract(recipe, images, path, **options):
+    """Images are files by id; all lie below one folder."""
+    image_id, file = next(iter(images.items()))
+    root = Path(str(file).removesuffix(image_id))
+    return extract_features({path: recipe}, LocalFolder(root), list(images), **options)[0]
+
+
 def contents(path):
     with FeatureStore.open(path) as store:
         return store.ids.tolist(), store.status.tolist(), store.features().tolist()
 
 
 def test_features_are_those_of_each_image(engine, recipe, images, path):
-    summary = extract_features(recipe, images, path, batch_size=5)
+    summary = extract(recipe, images, path, batch_size=5)
     assert (summary.n_images, summary.n_embedded, summary.n_unchanged) == (24, 24, 0)
     assert summary.refused == {}
     assert summary.images_per_s > 0
@@ -64,19 +76,19 @@ def test_features_are_those_of_each_image(engine, recipe, images, path):
     assert ids == list(images)
     assert status == [1] * 24
     for image_id, row in zip(ids, features, strict=True):
-        lone = extraction.load_image(images[image_id], (SIZE, SIZE)).pixels
+        lone = decode_image(images[image_id].read_bytes(), (SIZE, SIZE))
         assert row == ColourMean((SIZE, SIZE)).embed(lone[None])[0].tolist()
 
 
 def test_a_second_run_embeds_nothing_and_opens_no_engine(engine, recipe, images, path, monkeypatch):
-    extract_features(recipe, images, path)
+    extract(recipe, images, path)
     monkeypatch.setattr("featurepipe.features.recipe.open_engine", pytest.fail)
-    summary = extract_features(recipe, images, path)
+    summary = extract(recipe, images, path)
     assert (summary.n_embedded, summary.n_unchanged) == (0, 24)
 
 
 def test_only_new_and_changed_images_are_embedded(engine, recipe, images, path, tmp_path):
-    extract_features(recipe, images, path)
+    extract(recipe, images, path)
     _, _, before = contents(path)
     changed, touched = list(images.values())[:2]
     changed.write_bytes(list(images.values())[10].read_bytes())
@@ -84,7 +96,7 @@ def test_only_new_and_changed_images_are_embedded(engine, recipe, images, path, 
     (tmp_path / "images" / "a_new").mkdir()
     (tmp_path / "images" / "a_new" / "x.png").write_bytes(touched.read_bytes())
     engine.n_embedded = 0
-    summary = extract_features(recipe, listed(tmp_path), path)
+    summary = extract(recipe, listed(tmp_path), path)
     assert engine.n_embedded == 2
     assert (summary.n_images, summary.n_embedded, summary.n_unchanged) == (25, 2, 23)
     ids, _, after = contents(path)
@@ -93,7 +105,7 @@ def test_only_new_and_changed_images_are_embedded(engine, recipe, images, path, 
     assert after[0] == after[2] == before[1]
     assert after[3:] == before[2:]
     engine.n_embedded = 0
-    extract_features(recipe, listed(tmp_path), path)
+    extract(recipe, listed(tmp_path), path)
     assert engine.n_embedded == 0
 
 
@@ -102,7 +114,7 @@ def test_refused_images_keep_a_reason_and_the_run_goes_on(engine, recipe, images
     images[first].write_bytes(b"")
     images[second].write_bytes(images[second].read_bytes()[:90])
     images[third].unlink()
-    summary = extract_features(recipe, images, path)
+    summary = extract(recipe, images, path)
     assert set(summary.refused) == {first, second, third}
     assert summary.refused[first] == "empty file"
     assert "No such file" in summary.refused[third]
@@ -115,12 +127,12 @@ def test_refused_images_are_tried_again_once_they_change(engine, recipe, images,
     broken = next(iter(images))
     sound = images[broken].read_bytes()
     images[broken].write_bytes(b"broken")
-    extract_features(recipe, images, path)
+    extract(recipe, images, path)
     engine.n_embedded = 0
-    assert list(extract_features(recipe, images, path).refused) == [broken]
-    assert list(extract_features(recipe, images, path, retry_refused=True).refused) == [broken]
+    assert list(extract(recipe, images, path).refused) == [broken]
+    assert list(extract(recipe, images, path, retry_refused=True).refused) == [broken]
     images[broken].write_bytes(sound)
-    assert extract_features(recipe, images, path).refused == {}
+    assert extract(recipe, images, path).refused == {}
     assert engine.n_embedded == 1
 
 
@@ -128,17 +140,15 @@ def test_it_is_an_error_if_no_image_can_be_read(engine, recipe, images, path):
     for file in images.values():
         file.write_bytes(b"broken")
     with pytest.raises(ExtractionError, match="None of the 24 images can be read"):
-        extract_features(recipe, images, path)
+        extract(recipe, images, path)
 
 
 def test_another_recipe_is_never_mixed_in(engine, recipe, images, path):
-    extract_features(recipe, images, path)
+    extract(recipe, images, path)
     with pytest.raises(StoreMismatchError, match="pooling is 'avg', not 'max'"):
-        extract_features(
-            make_recipe("mobilenet_v2", "random", size_px=SIZE, pooling="max"), images, path
-        )
+        extract(make_recipe("mobilenet_v2", "random", size_px=SIZE, pooling="max"), images, path)
     with pytest.raises(StoreMismatchError, match=r"weights.seed is 0, not 3"):
-        extract_features(make_recipe("mobilenet_v2", "random", size_px=SIZE, seed=3), images, path)
+        extract(make_recipe("mobilenet_v2", "random", size_px=SIZE, seed=3), images, path)
 
 
 def test_other_software_may_go_on_only_if_it_computes_the_same(
@@ -146,43 +156,42 @@ def test_other_software_may_go_on_only_if_it_computes_the_same(
 ):
     caplog.set_level("INFO", "featurepipe")
     some = dict(list(images.items())[:4])
-    extract_features(recipe, some, path)
+    extract(recipe, some, path)
     engine.versions = {"colour-mean": "2"}
-    extract_features(recipe, dict(list(images.items())[:8]), path)
+    extract(recipe, dict(list(images.items())[:8]), path)
     assert "its features are the same" in caplog.text
     engine.shift = 0.001
     with pytest.raises(StoreMismatchError, match=r"computes other features.*colour-mean is '1'"):
-        extract_features(recipe, images, path)
+        extract(recipe, images, path)
     assert contents(path)[1] == [1] * 8 + [0] * 16
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 10])
-def test_images_without_a_store_keep_their_order(images, batch_size):
-    paths = list(images.values())[:7]
-    engine, view = ColourMean((SIZE, SIZE)), find_view("rgb")
-    whole, _ = embed_images(paths, engine, view, batch_size=batch_size)
-    paths[3].write_bytes(b"broken")
-    features, refused = embed_images(paths, engine, view, batch_size=batch_size)
+@pytest.mark.parametrize("batch_size", [None, 1, 2, 10])
+def test_images_without_a_store_keep_their_order(engine, recipe, images, tmp_path, batch_size):
+    ids, source = list(images)[:7], LocalFolder(tmp_path / "images")
+    whole, _ = embed_images(source, ids, recipe, batch_size=batch_size)
+    images[ids[3]].write_bytes(b"broken")
+    features, refused = embed_images(source, ids, recipe, batch_size=batch_size)
     assert features.tolist() == np.delete(whole, 3, axis=0).tolist()
     assert list(refused) == [3]
     assert refused[3].startswith("not an image")
 
 
 def test_an_interrupt_keeps_what_was_committed(engine, recipe, images, path, monkeypatch):
-    embed = engine.embed
+    compute = engine.compute
 
     def interrupted(batch):
         if engine.n_embedded > 8 + 10:  # the probes, and two batches
             raise KeyboardInterrupt
-        return embed(batch)
+        return compute(batch)
 
-    monkeypatch.setattr(engine, "embed", interrupted)
+    monkeypatch.setattr(engine, "compute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        extract_features(recipe, images, path, batch_size=4)
+        extract(recipe, images, path, batch_size=4)
     with FeatureStore.open(path) as store:
         assert store.counts()["done"] == 12
-    monkeypatch.setattr(engine, "embed", embed)
-    assert extract_features(recipe, images, path).n_embedded == 12
+    monkeypatch.setattr(engine, "compute", compute)
+    assert extract(recipe, images, path).n_embedded == 12
 
 
 SLOW_EXTRACTION = textwrap.dedent(
@@ -192,18 +201,20 @@ SLOW_EXTRACTION = textwrap.dedent(
     sys.path.insert(0, sys.argv[1])
     from pictures import ColourMean
     from featurepipe.features import extraction, recipe
+    from featurepipe.sources import LocalFolder
 
     class Slow(ColourMean):
-        def embed(self, images):
+        def compute(self, images):
             time.sleep(0.004)
-            return super().embed(images)
+            return super().compute(images)
 
-    recipe.open_engine = lambda *_, **__: Slow((8, 8))
+    recipe.open_engine = lambda *_, batch_size, **__: Slow((8, 8), batch_size=batch_size)
     root = Path(sys.argv[2])
-    images = {str(p.relative_to(root)): p for p in sorted(root.glob("*/*"))}
+    ids = [str(p.relative_to(root)) for p in sorted(root.glob("*/*"))]
     made = recipe.make_recipe("mobilenet_v2", "random", size_px=8)
     print("ready", flush=True)
-    extraction.extract_features(made, images, Path(sys.argv[3]), batch_size=1)
+    store = Path(sys.argv[3])
+    extraction.extract_features({store: made}, LocalFolder(root), ids, batch_size=1)
     """
 )
 
@@ -232,6 +243,6 @@ def test_a_killed_extraction_resumes_to_the_same_store(seed, engine, recipe, tmp
                 n_done.append(store.counts()["done"])
                 assert len(store.features()) == n_done[-1]
     assert n_done == sorted(n_done), "a committed row was lost"
-    extract_features(recipe, images, killed, batch_size=1)
-    extract_features(recipe, images, tmp_path / "whole.h5", batch_size=1)
+    extract(recipe, images, killed, batch_size=1)
+    extract(recipe, images, tmp_path / "whole.h5", batch_size=1)
     assert contents(killed) == contents(tmp_path / "whole.h5")

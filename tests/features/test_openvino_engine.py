@@ -1,28 +1,28 @@
+import os
 import subprocess
 import sys
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import openvino as ov
 import pytest
-from PIL import Image
 from scipy.spatial.distance import pdist
 
-from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WeightsError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.engines import choose_engine, choose_precision, open_engine
-from featurepipe.features.engines.openvino_engine import native_precision
+from featurepipe.features.engines import open_engine
+from featurepipe.features.engines.openvino_engine import cpu_has_bfloat16
+from featurepipe.features.engines.precision import native_precision
 from featurepipe.features.images import decode_image
 from featurepipe.features.probes import probe_images
-from featurepipe.features.recipe import make_recipe
 from featurepipe.features.views import find_view
 from featurepipe.features.weights import resolve_weights
 
-pytestmark = pytest.mark.keras
+pytestmark = [
+    pytest.mark.keras,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras"),
+]
 
-MISSION = ("xception", "inception_v3", "resnet50", "inception_resnet_v2")
 MOBILENET = find_backbone("mobilenet_v2")
-HAS_BFLOAT16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def distances(features, expected):
@@ -40,25 +40,6 @@ def open_small(**options):
     return open_engine(MOBILENET, weights, size=96, batch_size=4, engine="openvino", **options)
 
 
-@pytest.mark.parametrize("name", MISSION)
-def test_every_backbone_gives_the_features_of_keras(name):
-    backbone = find_backbone(name)
-    weights = resolve_weights("random", backbone, seed=3)
-    pictures = probe_images((backbone.size_px, backbone.size_px))[:3]
-    engines = [
-        open_engine(backbone, weights, batch_size=3, engine=engine)
-        for engine in ("openvino", "keras")
-    ]
-    features, expected = (engine.embed(pictures) for engine in engines)
-    assert features.dtype == np.float32
-    assert engines[0].n_features == backbone.n_features
-    assert distances(features, expected).max() <= 1e-4
-    assert distances(features[1:], expected[:-1]).min() > 1e-3
-    # Reduced precision is chosen only where the probes keep to their tolerance.
-    chosen = native_precision(backbone, weights, backbone.size_px, "avg")
-    assert chosen == ("bfloat16" if HAS_BFLOAT16 else "float32")
-
-
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["resnet50", "inception_v3", "mobilenet_v2"])
 def test_real_weights_on_photos(shared, name):
@@ -70,84 +51,138 @@ def test_real_weights_on_photos(shared, name):
     expected = open_engine(backbone, weights, batch_size=5, engine="keras").embed(photos[:5])
     features = open_engine(backbone, weights, engine="openvino").embed(photos)
     assert distances(features[:5], expected).max() <= 1e-4
-    if not HAS_BFLOAT16:
+    if not cpu_has_bfloat16():
         return
     reduced = open_engine(backbone, weights, engine="openvino", precision="bfloat16").embed(photos)
     share = np.median(np.linalg.norm(reduced - features, axis=1)) / np.median(pdist(features))
-    chosen = native_precision(backbone, weights, backbone.size_px, "avg")
+    chosen = native_precision("openvino", backbone, weights, size=backbone.size_px, pooling="avg")
     # These MobileNetV2 weights, batch norm folded, do not bear bfloat16; the probes tell.
     assert (chosen == "bfloat16") == (share <= 0.03) == (name != "mobilenet_v2")
 
 
-def test_batches_come_back_in_order(small):
-    images = np.random.default_rng(0).integers(0, 256, (30, 96, 96, 3), dtype=np.uint8)
-    sizes = [4, 1, 3, 4, 4, 2, 4, 4, 4]
-    cuts = np.cumsum([0, *sizes])
-    batches = [images[a:b] for a, b in pairwise(cuts)]
-    found = list(small.embed_batches(iter(batches)))
+def noise(n_images, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (n_images, 96, 96, 3), dtype=np.uint8)
+
+
+def test_batches_that_are_started_at_once_come_back_in_order(small):
+    images, sizes = noise(60), [4, 1, 3, 4, 4, 2, 4, 4, 4] * 2
+    batches = np.split(images, np.cumsum(sizes)[:-1])
+    assert len(batches) > 2 * small.n_parallel
+    futures = [small.start(batch) for batch in batches]
+    found = [future.result() for future in futures]
     assert [len(features) for features in found] == sizes
     np.testing.assert_array_equal(np.concatenate(found), small.embed(images))
-    assert len(np.unique(small.embed(images), axis=0)) == 30
-    assert small.embed(images[:0]).shape == (0, 1280)
+    assert len(np.unique(small.embed(images), axis=0)) == 60
 
 
-def test_flip_gives_the_mean_of_both_mirror_images():
-    recipe = make_recipe("mobilenet_v2", "random", size_px=96, view="flip", engine="openvino")
-    engine, view = recipe.open_engine(3), find_view("flip")
-    images = np.random.default_rng(1).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)
-    (features,) = map(view.merge, engine.embed_batches([view.apply(images)]))
-    by_hand = (engine.embed(images) + engine.embed(images[:, :, ::-1])) / 2
+def test_any_number_of_images(small):
+    assert small.embed(noise(0)).shape == (0, 1280)
+    assert small.embed(noise(1)).shape == (1, 1280)
+    assert small.batch_size == 4
+
+
+def test_several_threads_may_start_batches(small):
+    images = noise(24)
+    with ThreadPoolExecutor(6) as threads:
+        found = threads.map(small.embed, np.split(images, 6))
+    np.testing.assert_array_equal(np.concatenate(list(found)), small.embed(images))
+
+
+def test_the_caller_may_drop_the_images(small):
+    expected = small.embed(noise(4))
+    futures = [small.start(noise(4)) for _ in range(8)]
+    for future in futures:
+        np.testing.assert_array_equal(future.result(), expected)
+
+
+def test_a_batch_that_fails_says_so_and_harms_no_other(small):
+    futures = [small.start(noise(4)[:, :50]) for _ in range(3 * small.n_parallel)]
+    for future in futures:
+        with pytest.raises(RuntimeError, match="shape"):
+            future.result()
+    assert small.embed(noise(9)).shape == (9, 1280)
+
+
+def test_the_batch_size_that_is_found():
+    weights = resolve_weights("random", MOBILENET)
+    assert open_engine(MOBILENET, weights, size=96, engine="openvino").batch_size == 16
+
+
+def test_flip_gives_the_mean_of_both_mirror_images(small):
+    view, images = find_view("flip"), noise(3, seed=1)
+    features = view.merge(small.embed(view.apply(images)))
+    by_hand = (small.embed(images) + small.embed(images[:, :, ::-1])) / 2
     np.testing.assert_allclose(features, by_hand, rtol=1e-5)
 
 
-def test_later_runs_import_no_keras(tmp_path):
-    (tmp_path / "images").mkdir()
-    for index in range(3):
-        pixels = np.full((20, 20, 3), 80 * index, dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{index}.png")
-    code = (
-        "import sys; from featurepipe.cli import run; code = run(sys.argv[1:]);"
-        "print(code, 'keras' in sys.modules, 'tensorflow' in sys.modules)"
+def test_unknown_layer():
+    with pytest.raises(UnknownNameError) as error:
+        open_small(pooling="out_rel")
+    assert str(error.value) == (
+        "Unknown layer 'out_rel'. Did you mean 'out_relu'? "
+        "Or give avg or max; the last layer is 'out_relu'."
     )
-    arguments = ["extract", "images", "--backbone", "mobilenet_v2", "--weights", "random"]
-    arguments += ["--size", "64", "--engine", "openvino"]
-
-    def last_line(workspace):
-        command = [sys.executable, "-c", code, *arguments, "--workspace", workspace]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        return result.stdout.splitlines()[-1]
-
-    assert last_line("first") == "0 True True"
-    assert last_line("second") == "0 False False"
 
 
-def test_the_choice_of_engine_and_precision(monkeypatch):
-    assert choose_engine("keras") == "keras"
-    monkeypatch.setattr("featurepipe.features.engines._GPU_DEVICES", ())
-    assert choose_engine("auto") == "openvino"
-    with pytest.raises(UnknownNameError, match="Did you mean 'openvino'"):
-        choose_engine("openvin")
-    random = resolve_weights("random", MOBILENET)
-    settings = {"size": 96, "pooling": "avg"}
-    assert choose_precision("auto", "keras", MOBILENET, random, **settings) == "float32"
-    assert choose_precision("bfloat16", "keras", MOBILENET, random, **settings) == "bfloat16"
-    with pytest.raises(UsageError, match="smaller than float16 has numbers"):
-        choose_precision("float16", "openvino", MOBILENET, random, **settings)
-    with pytest.raises(UnknownNameError, match="Unknown precision 'float31'"):
-        choose_precision("float31", "openvino", MOBILENET, random, **settings)
-
-
-def test_a_gpu_means_keras(monkeypatch, tmp_path):
-    monkeypatch.setattr("featurepipe.features.engines._GPU_DEVICES", (tmp_path,))
-    assert choose_engine("auto") == "keras"
-
-
-def test_keras_in_bfloat16_is_near_float32():
+def test_too_small():
     weights = resolve_weights("random", MOBILENET)
-    images = probe_images((96, 96))
-    exact, reduced = (
-        open_engine(MOBILENET, weights, size=96, precision=precision, engine="keras").embed(images)
-        for precision in ("float32", "bfloat16")
+    with pytest.raises(UsageError, match="cannot be given images of 31 px: expected at least 32"):
+        open_engine(MOBILENET, weights, size=31, engine="openvino")
+
+
+def test_later_runs_import_no_keras(small, tmp_path):
+    code = (
+        "import sys; from featurepipe.features.backbones import find_backbone;"
+        "from featurepipe.features.engines import open_engine;"
+        "from featurepipe.features.probes import probe_images;"
+        "from featurepipe.features.weights import resolve_weights;"
+        "backbone = find_backbone('mobilenet_v2');"
+        "weights = resolve_weights('random', backbone);"
+        "engine = open_engine(backbone, weights, size=96, engine='openvino');"
+        "engine.embed(probe_images((96, 96))).tofile(sys.argv[1]);"
+        "print({'keras', 'tensorflow'} & set(sys.modules))"
     )
-    assert reduced.dtype == np.float32
-    assert 0 < distances(reduced, exact).max() < 0.05
+    command = [sys.executable, "-c", code, str(tmp_path / "features")]
+    # Nor does it matter which backend it would have.
+    environment = os.environ | {"KERAS_BACKEND": "none"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == "set()\n", done.stderr
+    features = np.fromfile(tmp_path / "features", np.float32).reshape(-1, 1280)
+    np.testing.assert_allclose(features, small.embed(probe_images((96, 96))), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def another_backend(monkeypatch, tmp_path):
+    """Nothing is converted yet, and Keras computes with another backend."""
+    monkeypatch.setenv("FEATUREPIPE_CACHE", str(tmp_path))
+    monkeypatch.setattr("featurepipe.features.engines.keras_engine.backend", lambda: "jax")
+
+
+def test_with_another_backend_tensorflow_converts_elsewhere(small, another_backend):
+    converted = open_small().embed(noise(4))
+    np.testing.assert_allclose(converted, small.embed(noise(4)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("last_line", "kind", "text"),
+    [
+        ("UsageError: Unknown layer 'x'.", UsageError, "Unknown layer 'x'."),
+        ("WeightsError: a.h5 does not fit: b.", WeightsError, "a.h5 does not fit: b."),
+        (
+            "ModuleNotFoundError: No module named 'tensorflow'",
+            ExtractionError,
+            "mobilenet_v2 could not be converted for OpenVINO (ModuleNotFoundError: No module "
+            "named 'tensorflow'). Give --engine keras.",
+        ),
+    ],
+)
+def test_what_fails_elsewhere_is_raised_here(
+    another_backend, monkeypatch, tmp_path, last_line, kind, text
+):
+    done = subprocess.CompletedProcess([], 1, stdout="", stderr=f"a warning\n{last_line}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(kind) as error:
+        open_small()
+    assert (type(error.value), str(error.value)) == (kind, text)
+    assert list(tmp_path.rglob("*.xml")) == []

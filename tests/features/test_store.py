@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from featurepipe import FeatureStore
 from featurepipe.errors import DiskFullError, LockedError, StoreError, StoreMismatchError
+from featurepipe.features.stages import StageTimes
 from featurepipe.features.store import grow
 
 KEY = {"backbone": "xception", "weights": {"kind": "random", "seed": 0}, "size_px": 299}
@@ -72,9 +73,11 @@ def test_refused_rows_keep_their_reason(path):
 
 def test_timing_adds_up(path):
     with FeatureStore.open(path, writable=True) as store:
-        store.add_timing(10, 2.0)
-        store.add_timing(20, 1.0)
+        store.add_timing(10, 2.0, StageTimes(0.5, 1.0, 2.0, 0.0))
+        store.add_timing(20, 1.0, StageTimes(0.5, 0.0, 0.5, 0.25))
         assert store.images_per_s == 10.0
+        assert store.stages == StageTimes(read=1.0, decode=1.0, infer=2.5, write=0.25)
+        assert store.stages.bottleneck == "infer"
 
 
 def test_growing_keeps_rows_and_adds_pending_ones(path):

@@ -9,6 +9,7 @@ from featurepipe.features.extraction import embed_images, extract_features
 from featurepipe.features.recipe import make_recipe
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.views import VIEWS, find_view
+from featurepipe.sources import LocalFolder
 from pictures import ColourMean
 
 
@@ -132,10 +133,10 @@ def test_other_views_leave_features_as_they_are(name):
 class LeftHalf(ColourMean):
     """Sees the left half only: mirror images differ to it."""
 
-    def embed(self, images):
+    def compute(self, images):
         left = np.zeros_like(images)
         left[:, :, : self.input_size[1] // 2] = images[:, :, : self.input_size[1] // 2]
-        return super().embed(left)
+        return super().compute(left)
 
 
 @pytest.fixture
@@ -149,17 +150,21 @@ def files(tmp_path, images):
 
 
 def test_an_image_and_its_mirror_image_have_the_same_features(files, tmp_path, monkeypatch):
-    engine = LeftHalf((8, 8))
-    monkeypatch.setattr("featurepipe.features.recipe.open_engine", lambda *_, **__: engine)
-    once, _ = embed_images(files, engine, find_view("rgb"))
+    monkeypatch.setattr(
+        "featurepipe.features.recipe.open_engine",
+        lambda *_, batch_size, **__: LeftHalf((8, 8), batch_size=batch_size),
+    )
+    source, ids = LocalFolder(tmp_path), [path.name for path in files]
+    as_is = make_recipe("mobilenet_v2", "random", size_px=8)
+    once, _ = embed_images(source, ids, as_is)
     assert np.abs(once[:3] - once[3:]).min() > 1e-4
     by_hand = (once[:3] + once[3:]) / 2
 
-    rows, _ = embed_images(files, engine, find_view("flip"), batch_size=4)
-    np.testing.assert_array_equal(rows, np.concatenate([by_hand, by_hand]))
     recipe = make_recipe("mobilenet_v2", "random", size_px=8, view="flip")
+    rows, _ = embed_images(source, ids, recipe, batch_size=4)
+    np.testing.assert_array_equal(rows, np.concatenate([by_hand, by_hand]))
     store_path = tmp_path / "flip.h5"
-    extract_features(recipe, {path.name: path for path in files}, store_path, batch_size=4)
+    extract_features({store_path: recipe}, source, ids, batch_size=4)
     with FeatureStore.open(store_path) as store:
         np.testing.assert_array_equal(store.features(), rows)
 

@@ -1,5 +1,7 @@
 """Descriptors as the engine: features that NumPy computes, without any network."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +55,10 @@ class HsvHistogram(Engine):
         Height and width of the images.
     n_features : int
         576.
+    batch_size : int
+        16.
+    n_parallel : int
+        1.
 
     Raises
     ------
@@ -62,6 +68,8 @@ class HsvHistogram(Engine):
 
     name = "descriptors"
     n_features = _N_BINS
+    batch_size = 16
+    n_parallel = 1
 
     def __init__(
         self, backbone: BackboneSpec, *, size: int | None = None, pooling: str = "avg"
@@ -72,20 +80,16 @@ class HsvHistogram(Engine):
         self._pixel_weights = _weigh_pixels(size)
         self.versions = {"numpy": np.__version__}
         self.input_size = (size, size)
+        self._worker = ThreadPoolExecutor(1, "descriptors")
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features of some images.
+    def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+        """Begin to compute the features of a batch; see `Engine`.
 
-        Parameters
-        ----------
-        images : ndarray of shape (n_images, height, width, 3), uint8
-            RGB in [0, 255]; of `input_size`.
-
-        Returns
-        -------
-        ndarray of shape (n_images, 576), float32
-            In [0, 1]; the squares of a row add up to 1.
+        The squares of each row add up to 1.
         """
+        return self._worker.submit(self._compute, images)
+
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         shares = np.empty((len(images), self.n_features))
         # One by one: what is computed in between then stays in the processor's cache.
         for image, row in zip(images, shares, strict=True):

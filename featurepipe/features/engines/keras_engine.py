@@ -6,7 +6,9 @@ import random
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,8 @@ def _native_stderr_silenced() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Features of float32 are those of every other engine: TF32 has 10 bits of mantissa, not 23.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 with _native_stderr_silenced():
     import keras
 
@@ -48,7 +52,9 @@ class KerasEngine(Engine):
 
     uint8 pixels go in; the module's own `preprocess_input`, the backbone and
     the pooling are parts of the graph. The batch has a fixed size, so that the
-    graph is compiled once.
+    graph is compiled once: when the engine is made, by a batch of black images.
+    What compiles it is Keras' own choice: XLA with JAX, and with TensorFlow on
+    a GPU; nothing with PyTorch.
 
     A file's weights give the features that `keras.applications` gives with
     ``weights=PATH``; of EfficientNet's ImageNet weights, these are not those
@@ -58,13 +64,13 @@ class KerasEngine(Engine):
     ----------
     backbone : BackboneSpec
     weights : Weights
-    size : int, optional
-        Side of the square input, in pixels; default: the backbone's own.
+    size : int
+        Side of the square input, in pixels.
     pooling : str
         ``"avg"``, ``"max"``, or the name of a layer: a map is averaged over its
         places, a vector is taken as it is.
     batch_size : int
-        Images computed at once.
+        Images of one batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
         In which layers compute; weights and features are float32.
 
@@ -78,6 +84,10 @@ class KerasEngine(Engine):
         Height and width of the images.
     n_features : int
         Width of the features.
+    batch_size : int
+        As given.
+    n_parallel : int
+        1: one batch is computed at a time, while the next is on its way there.
 
     Raises
     ------
@@ -90,43 +100,61 @@ class KerasEngine(Engine):
         If the weights do not fit the backbone.
     """
 
+    n_parallel = 1
+
     def __init__(
         self,
         backbone: BackboneSpec,
         weights: Weights,
         *,
-        size: int | None = None,
-        pooling: str = "avg",
-        batch_size: int = 32,
+        size: int,
+        pooling: str,
+        batch_size: int,
         precision: str = "float32",
     ) -> None:
-        size = backbone.size_px if size is None else size
         with _computing_in(precision):
             self._model = build_graph(backbone, weights, size, pooling, batch_size)
-        self._batch_size = batch_size
-        self.name = f"keras-{keras.backend.backend()}"
-        self.versions = _versions()
+        self.name = f"keras-{backend()}"
+        self.versions = library_versions()
         self.input_size = (size, size)
         self.n_features = int(self._model.output_shape[-1])
+        self.batch_size = batch_size
+        self._worker = ThreadPoolExecutor(1, "keras")
+        # Whether memory suffices is known only now.
+        self.embed(np.zeros((batch_size, size, size, 3), dtype=np.uint8))
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features of some images.
+    def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+        """Begin to compute the features of a batch; see `Engine`."""
+        # To the device from here, while the worker computes the batch before.
+        pixels = keras.ops.convert_to_tensor(pad_batch(images, self.batch_size))
+        return self._worker.submit(self._compute, pixels, len(images))
 
-        Parameters
-        ----------
-        images : ndarray of shape (n_images, height, width, 3), uint8
-            RGB in [0, 255]; of `input_size`.
+    def _compute(self, pixels: "keras.KerasTensor", n_images: int) -> NDArray[np.float32]:
+        return self._model.predict_on_batch(pixels)[:n_images]
 
-        Returns
-        -------
-        ndarray of shape (n_images, n_features), float32
-        """
-        features = np.empty((len(images), self.n_features), dtype=np.float32)
-        for start in range(0, len(images), self._batch_size):
-            batch = images[start : start + self._batch_size]
-            full = pad_batch(batch, self._batch_size)
-            features[start : start + len(batch)] = self._model.predict_on_batch(full)[: len(batch)]
-        return features
+
+def computes_on_gpu() -> bool:
+    """Whether Keras computes on a GPU, or another device that is no CPU."""
+    # A tensor says where it is with every backend; a list of devices is not to be had of
+    # PyTorch, and is an error with JAX where there is no GPU.
+    return "CPU" not in str(keras.ops.ones(1).device).upper()
+
+
+def backend() -> str:
+    """What Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
+    return str(keras.backend.backend())
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Keras and of its backend."""
+    version = getattr(sys.modules.get(backend()), "__version__", "unknown")
+    return {"keras": keras.__version__, backend(): version}
+
+
+def save_weights(backbone: BackboneSpec, weights: Weights, size: int, path: Path) -> None:
+    """Write the weights that a backbone is loaded with to a `.weights.h5` file."""
+    _require_size(backbone, size)
+    _build_network(backbone, weights, size, pooling="avg").save_weights(path)
 
 
 def build_graph(
@@ -153,6 +181,31 @@ def build_graph(
     _require_size(backbone, size)
     network = _build_network(backbone, weights, size, pooling)
     return _prepend_preprocessing(backbone, network, batch_size)
+
+
+def export_graph(
+    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, path: Path
+) -> None:
+    """Write the whole graph for OpenVINO, the batch left open; needs TensorFlow as the backend.
+
+    Parameters
+    ----------
+    backbone : BackboneSpec
+    weights : Weights
+    size : int
+        Side of the square input, in pixels.
+    pooling : str
+    path : Path
+        The `.xml` file; weights go beside it as `.bin`.
+
+    Raises
+    ------
+    UsageError, UnknownNameError, WeightsError
+        As `KerasEngine`.
+    """
+    network = build_graph(backbone, weights, size, pooling, batch_size=None)
+    with warnings.catch_warnings(action="ignore"):
+        network.export(str(path), format="openvino", verbose=False)
 
 
 @contextmanager
@@ -201,7 +254,9 @@ def _seeded(seed: int | None) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         if seed is not None:
-            keras.utils.set_random_seed(seed)
+            # Which imports TensorFlow with every backend.
+            with _native_stderr_silenced():
+                keras.utils.set_random_seed(seed)
         yield
     finally:
         random.setstate(python_state)
@@ -231,9 +286,3 @@ def _prepend_preprocessing(
     pixels = keras.Input(network.input_shape[1:], batch_size=batch_size, dtype="uint8")
     features = network(preprocess_input(keras.ops.cast(pixels, "float32")))
     return keras.Model(pixels, keras.ops.cast(features, "float32"))
-
-
-def _versions() -> dict[str, str]:
-    backend = keras.backend.backend()
-    version = getattr(sys.modules.get(backend), "__version__", "unknown")
-    return {"keras": keras.__version__, backend: version}

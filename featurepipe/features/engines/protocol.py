@@ -1,6 +1,7 @@
 """What every engine is."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Protocol
 
 import numpy as np
@@ -20,15 +21,38 @@ class Engine(Protocol):
         Height and width of the images it is given.
     n_features : int
         Width of what it returns.
+    batch_size : int
+        Images computed at once, at most.
+    n_parallel : int
+        Batches that it computes side by side.
     """
 
     name: str
     versions: dict[str, str]
     input_size: tuple[int, int]
     n_features: int
+    batch_size: int
+    n_parallel: int
+
+    def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+        """Begin to compute the features of a batch, and do not wait for them.
+
+        Batches that are started sooner than computed wait their turn.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_images, height, width, 3), uint8
+            RGB in [0, 255]; at least one, at most `batch_size`. The caller leaves
+            them alone until the features are there.
+
+        Returns
+        -------
+        Future of ndarray of shape (n_images, n_features), float32
+        """
+        ...
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features of some images.
+        """Features of any number of images.
 
         Parameters
         ----------
@@ -39,24 +63,12 @@ class Engine(Protocol):
         -------
         ndarray of shape (n_images, n_features), float32
         """
-        ...
+        batches = [self.start(batch).result() for batch in _cut(images, self.batch_size)]
+        return np.concatenate([np.empty((0, self.n_features), np.float32), *batches])
 
-    def embed_batches(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Features batch by batch, in order.
 
-        An engine may ask for batches ahead of the features that it yields, to
-        compute several at once.
-
-        Parameters
-        ----------
-        batches : iterable of ndarray of shape (n_images, height, width, 3), uint8
-            None larger than the engine's batch size.
-
-        Yields
-        ------
-        ndarray of shape (n_images, n_features), float32
-        """
-        return map(self.embed, batches)
+def _cut(images: NDArray[np.uint8], length: int) -> Iterator[NDArray[np.uint8]]:
+    return (images[start : start + length] for start in range(0, len(images), length))
 
 
 def pad_batch(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:

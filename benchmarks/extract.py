@@ -1,0 +1,336 @@
+"""Extraction: featurepipe, the loop a user writes, and the raw limit, side by side in one run.
+
+    python benchmarks/extract.py FOLDER... [--weights-folder DIR] [--only speed] [--n-images 1000]
+
+Every measurement is a process of its own; each part repeats its measurements in turn and
+prints medians. The images are hard links to a sample of the JPEGs below the folders.
+"""
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+MISSION = ("resnet50", "inception_v3", "xception", "inception_resnet_v2")
+BATCH_SIZE = 32
+FEATUREPIPE = Path(sys.executable).with_name("featurepipe")
+
+
+# What each process measures -------------------------------------------------------------
+
+
+def user_loop(images: Path, backbone: str, weights: str | None) -> float:
+    """Images a second of the loop that a user writes today."""
+    import keras
+
+    from featurepipe.features.backbones import find_backbone
+
+    spec = find_backbone(backbone)
+    module = getattr(keras.applications, spec.module)
+    network = getattr(keras.applications, spec.constructor)(
+        weights=weights, include_top=False, pooling="avg", input_shape=(spec.size_px,) * 2 + (3,)
+    )
+    files = sorted(images.rglob("*.jpg"))
+    network.predict_on_batch(np.zeros((BATCH_SIZE, spec.size_px, spec.size_px, 3), np.float32))
+    started, features = time.perf_counter(), []
+    for start in range(0, len(files), BATCH_SIZE):
+        batch = [
+            keras.utils.img_to_array(
+                keras.utils.load_img(
+                    file, target_size=(spec.size_px,) * 2, interpolation="bilinear"
+                )
+            )
+            for file in files[start : start + BATCH_SIZE]
+        ]
+        features.append(network.predict_on_batch(module.preprocess_input(np.stack(batch))))
+    np.save(images.parent / f"{backbone}.npy", np.concatenate(features))
+    return len(files) / (time.perf_counter() - started)
+
+
+def bare_inference(images: Path, backbone: str, weights: str | None, precision: str) -> float:
+    """Images a second of OpenVINO's own asynchronous loop on tensors that are ready."""
+    import openvino as ov
+
+    from featurepipe.features.backbones import find_backbone
+    from featurepipe.features.engines.graphs import graph_file
+    from featurepipe.features.weights import resolve_weights
+
+    spec, batch_size = find_backbone(backbone), 16
+    found = resolve_weights(weights or "random", spec)
+    graph = ov.Core().read_model(graph_file(spec, found, size=spec.size_px, pooling="avg"))
+    graph.reshape([batch_size, spec.size_px, spec.size_px, 3])
+    hints = {
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+    }
+    queue = ov.AsyncInferQueue(ov.Core().compile_model(graph, "CPU", hints))
+    shape = (batch_size, spec.size_px, spec.size_px, 3)
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def compute(n_batches: int) -> float:
+        started = time.perf_counter()
+        for _ in range(n_batches):
+            queue.start_async({0: batch})
+        queue.wait_all()
+        return n_batches * batch_size / (time.perf_counter() - started)
+
+    warm = compute(8)
+    # About as long as the extraction beside it.
+    return compute(max(16, round(warm * 8 / batch_size)))
+
+
+def bare_decoding(images: Path, backbone: str) -> float:
+    """Images a second of decoding and resizing with a thread a core, and nothing else."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from featurepipe.features.backbones import find_backbone
+    from featurepipe.features.images import decode_image
+    from featurepipe.features.loading import count_cpus
+
+    size = (find_backbone(backbone).size_px,) * 2
+    data = [file.read_bytes() for file in sorted(images.rglob("*.jpg"))]
+    with ThreadPoolExecutor(count_cpus()) as pool:
+        started = time.perf_counter()
+        for _ in pool.map(lambda one: decode_image(one, size).shape, data, chunksize=16):
+            pass
+        return len(data) / (time.perf_counter() - started)
+
+
+# How they are run -----------------------------------------------------------------------
+
+
+def in_a_process(measure: Callable[..., float], *arguments: object) -> float:
+    """Call one of the functions above in a process of its own."""
+    call = f"{measure.__name__}(Path(a[0]), *a[1:])"
+    code = (
+        "import sys, json; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "import extract; a = json.loads(sys.argv[2]);"
+        f"print(extract.{call})"
+    )
+    given = json.dumps([str(arguments[0]), *arguments[1:]])
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise click.ClickException(done.stderr.strip().splitlines()[-1])
+    return float(done.stdout.split()[-1])
+
+
+def run_featurepipe(*arguments: object, **environment: str) -> tuple[Any, float, int]:
+    """The command's JSON, its seconds, and its peak memory in bytes."""
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [FEATUREPIPE, *map(str, arguments), "--json", "--quiet"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise click.ClickException(f"featurepipe {' '.join(map(str, arguments))} failed")
+    return json.loads(output), time.perf_counter() - started, usage.ru_maxrss * 1024
+
+
+def extraction_speed(images: Path, backbone: str, weights: str | None, precision: str) -> float:
+    """Images a second of `featurepipe extract`, its graph being converted already."""
+    with tempfile.TemporaryDirectory(dir=images.parent) as workspace:
+        done, _, _ = run_featurepipe(
+            "extract", images, "--backbone", backbone, "--weights", weights or "random",
+            "--engine", "openvino", "--precision", precision, "--workspace", workspace,
+        )  # fmt: skip
+    return done[0]["images_per_s"]
+
+
+def sample_images(folders: Iterable[Path], n_images: int, target: Path) -> None:
+    """Link a sample of the JPEGs below some folders, as many of each as there can be."""
+    pools = [sorted(folder.rglob("*.jpg")) + sorted(folder.rglob("*.JPEG")) for folder in folders]
+    chosen: list[Path] = []
+    for left, pool in zip(range(len(pools), 0, -1), sorted(pools, key=len), strict=True):
+        share = min(len(pool), (n_images - len(chosen)) // left)
+        chosen += random.Random(0).sample(pool, share)
+    target.mkdir(parents=True)
+    for number in range(n_images):
+        link_or_copy(chosen[number % len(chosen)], target / f"{number % 10}" / f"{number:06}.jpg")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where there can be none."""
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+# The parts ------------------------------------------------------------------------------
+
+
+def measure_speed(images: Path, weights: dict[str, str], repeats: int) -> None:
+    """Bars 1 and 2: against the user's loop, and against the raw limit."""
+    click.echo(
+        "| backbone | a user's loop | featurepipe float32 | ratio | featurepipe bfloat16 | ratio | "
+        "limit float32 | share | limit bfloat16 | share |"
+    )
+    click.echo("|" + " --- |" * 10)
+    for backbone in MISSION:
+        given = weights.get(backbone)
+        cells: dict[str, list[float]] = {}
+        for _ in range(repeats):
+            found = {"loop": in_a_process(user_loop, images, backbone, given)}
+            decoding = in_a_process(bare_decoding, images, backbone)
+            for precision in ("float32", "bfloat16"):
+                bare = in_a_process(bare_inference, images, backbone, given, precision)
+                found[precision] = extraction_speed(images, backbone, given, precision)
+                found[f"{precision} limit"] = 1 / (1 / bare + 1 / decoding)
+                found[f"{precision} share"] = found[precision] / found[f"{precision} limit"]
+                found[f"{precision} ratio"] = found[precision] / found["loop"]
+            for name, value in found.items():
+                cells.setdefault(name, []).append(value)
+            click.echo(f"{backbone}: {found}", err=True)
+        middle = {name: statistics.median(values) for name, values in cells.items()}
+        row = [f"{middle['loop']:.1f}"]
+        for precision in ("float32", "bfloat16"):
+            row += [f"{middle[precision]:.1f}", f"{middle[f'{precision} ratio']:.2f}"]
+        for precision in ("float32", "bfloat16"):
+            row += [f"{middle[f'{precision} limit']:.1f}", f"{middle[f'{precision} share']:.0%}"]
+        click.echo(f"| {backbone} | {' | '.join(row)} |")
+
+
+def measure_unchanged(images: Path, repeats: int) -> None:
+    """Bar 3: a folder whose images are in the store already."""
+    options = ("--backbone", "hsv-histogram", "--workspace", images.parent / "unchanged")
+    run_featurepipe("extract", images, *options)
+    n_images = len(list(images.rglob("*.jpg")))
+    click.echo("| images | what | seconds | images/s |")
+    click.echo("| --- | --- | --- | --- |")
+    for what, more in (("sizes and times", ()), ("--rehash", ("--rehash",))):
+        seconds = [run_featurepipe("extract", *options, *more)[1] for _ in range(repeats)]
+        middle = statistics.median(seconds)
+        click.echo(f"| {n_images} | {what} | {middle:.2f} | {n_images / middle:,.0f} |")
+
+
+def measure_memory(few: Path, many: Path, weights: dict[str, str]) -> None:
+    """Bar 4: peak memory for few images and for many."""
+    click.echo("| images | peak memory, MB |")
+    click.echo("| --- | --- |")
+    peaks = []
+    for images in (few, many):
+        with tempfile.TemporaryDirectory(dir=images.parent) as workspace:
+            done, _, peak = run_featurepipe(
+                "extract", images, "--backbone", "resnet50", "--weights",
+                weights.get("resnet50", "random"), "--engine", "openvino", "--workspace", workspace,
+            )  # fmt: skip
+        peaks.append(peak)
+        click.echo(f"| {done[0]['n_images']} | {peak / 1e6:.0f} |")
+    click.echo(f"Ratio {peaks[1] / peaks[0]:.3f}")
+
+
+def measure_start(images: Path, weights: dict[str, str], repeats: int) -> None:
+    """Bar 5: from command to first stored batch, without a converted graph and with one."""
+    click.echo("| backbone | cold, s | warm, s |")
+    click.echo("| --- | --- | --- |")
+    for backbone in MISSION:
+        given, seconds = weights.get(backbone, "random"), {"cold": [], "warm": []}
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory(dir=images.parent) as cache:
+                for state in ("cold", "warm"):
+                    seconds[state].append(first_batch_s(images, backbone, given, cache))
+        row = " | ".join(f"{statistics.median(values):.1f}" for values in seconds.values())
+        click.echo(f"| {backbone} | {row} |")
+
+
+def first_batch_s(images: Path, backbone: str, weights: str, cache: str) -> float:
+    """Seconds until a store holds its first features."""
+    import h5py
+
+    with tempfile.TemporaryDirectory(dir=images.parent) as workspace:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [FEATUREPIPE, "extract", images, "--backbone", backbone, "--weights", weights,
+             "--engine", "openvino", "--workspace", workspace, "--quiet"],
+            env={**os.environ, "FEATUREPIPE_CACHE": cache},
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            while True:
+                for path in Path(workspace).glob("features/[!.]*.h5"):
+                    with h5py.File(path, "r", locking=False) as store:
+                        if (store["status"][:] == 1).any():
+                            return time.perf_counter() - started
+                if process.poll() is not None:
+                    raise click.ClickException("featurepipe extract ended without a batch")
+                time.sleep(0.02)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def describe_machine() -> str:
+    """Processor, its cores, and versions."""
+    processor = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), "unknown processor",
+    )  # fmt: skip
+    flags = Path("/proc/cpuinfo").read_text()
+    extras = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "keras", "tensorflow"))
+    return f"{processor}, {len(os.sched_getaffinity(0))} cores ({', '.join(extras)}); {versions}"
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--weights-folder",
+    type=click.Path(exists=True, path_type=Path),
+    help="Files BACKBONE_notop.h5; random weights for the others.",
+)
+@click.option("--n-images", default=1000, show_default=True)
+@click.option("--n-many", default=20_000, show_default=True)
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--only", multiple=True, type=click.Choice(["speed", "unchanged", "memory", "start"]))
+def main(
+    folders: tuple[Path, ...],
+    weights_folder: Path | None,
+    n_images: int,
+    n_many: int,
+    repeats: int,
+    only: tuple[str, ...],
+) -> None:
+    """Measure extraction on a sample of the JPEGs below FOLDERS."""
+    click.echo(describe_machine())
+    weights = {
+        name: str(path.resolve())
+        for name in MISSION
+        if weights_folder and (path := weights_folder / f"{name}_notop.h5").exists()
+    }
+    with tempfile.TemporaryDirectory() as root:
+        few, many = Path(root) / "few" / "images", Path(root) / "many" / "images"
+        sample_images(folders, n_images, few)
+        parts: dict[str, Callable[[], None]] = {
+            "start": lambda: measure_start(few, weights, repeats),
+            "speed": lambda: measure_speed(few, weights, repeats),
+            "memory": lambda: measure_memory(few, many, weights),
+            "unchanged": lambda: measure_unchanged(many, repeats),
+        }
+        wanted = only or tuple(parts)
+        if {"memory", "unchanged"} & set(wanted):
+            sample_images(folders, n_many, many)
+        for name in wanted:
+            click.echo(f"\n## {name}\n")
+            parts[name]()
+
+
+if __name__ == "__main__":
+    main()

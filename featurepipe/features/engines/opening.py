@@ -1,0 +1,98 @@
+"""open_engine(): a backbone and its weights -> a loaded engine."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from featurepipe.errors import UsageError
+from featurepipe.features.backbones import BackboneSpec
+from featurepipe.features.engines.descriptors import HsvHistogram
+from featurepipe.features.engines.memory import load_with_room
+from featurepipe.features.engines.protocol import Engine
+from featurepipe.features.weights import Weights
+
+CPU_BATCH_SIZE = 16
+GPU_BATCH_SIZE = 256
+
+
+def open_engine(
+    backbone: BackboneSpec,
+    weights: Weights,
+    *,
+    size: int | None = None,
+    pooling: str = "avg",
+    batch_size: int | None = None,
+    precision: str = "float32",
+    engine: str = "keras",
+) -> Engine:
+    """Load a backbone with its weights, ready to compute.
+
+    Parameters
+    ----------
+    backbone : BackboneSpec
+    weights : Weights
+    size : int, optional
+        Side of the square input, in pixels; default: the backbone's own.
+    pooling : str
+        ``"avg"``, ``"max"`` or the name of a layer.
+    batch_size : int, optional
+        Images computed at once, at most: where memory does not suffice it is
+        halved until it does. Default: 16 on a CPU, 256 on a GPU.
+    precision : {"float32", "bfloat16", "float16"}
+    engine : {"openvino", "keras"}
+        What runs it, unless it is a descriptor.
+
+    Raises
+    ------
+    UsageError
+        If the backbone cannot be that small, has no such pooling, or Keras
+        cannot be loaded.
+    UnknownNameError
+        If `pooling` names no layer.
+    WeightsError
+        If the weights do not fit the backbone.
+    ExtractionError
+        If memory does not suffice for a single image.
+    """
+    if backbone.kind == "descriptor":
+        return HsvHistogram(backbone, size=size, pooling=pooling)
+    size = size or backbone.size_px
+
+    with _backend_named():
+        kind, default_batch_size = _find_class(engine)
+
+        def load(batch_size: int) -> Engine:
+            return kind(
+                backbone,
+                weights,
+                size=size,
+                pooling=pooling,
+                batch_size=batch_size,
+                precision=precision,
+            )
+
+        what = f"{backbone.name} at {size} px in {precision}"
+        return load_with_room(load, batch_size or default_batch_size, what)
+
+
+def _find_class(engine: str) -> tuple[Callable[..., Engine], int]:
+    """The class of an engine, imported only now, and how many images it best is given at once."""
+    if engine == "openvino":
+        from featurepipe.features.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine, CPU_BATCH_SIZE
+    from featurepipe.features.engines.keras_engine import KerasEngine, computes_on_gpu
+
+    return KerasEngine, GPU_BATCH_SIZE if computes_on_gpu() else CPU_BATCH_SIZE
+
+
+@contextmanager
+def _backend_named() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise UsageError(
+            f"Keras cannot be loaded with the backend {backend!r} ({error}). Install it, or set "
+            "KERAS_BACKEND to one that is installed."
+        ) from error

@@ -1,0 +1,80 @@
+"""Stage times: where the time of an extraction goes."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import Any
+
+STAGES = ("read", "decode", "infer", "write")
+
+
+@dataclass
+class StageTimes:
+    """Seconds that each stage was busy, averaged over what works in it side by side.
+
+    Attributes
+    ----------
+    read, decode, infer, write : float
+        Reading and hashing bytes; decoding and resizing; computing features;
+        writing them to the store.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "StageTimes") -> "StageTimes":
+        return StageTimes(*(getattr(self, name) + getattr(other, name) for name in STAGES))
+
+    def __sub__(self, other: "StageTimes") -> "StageTimes":
+        return StageTimes(*(getattr(self, name) - getattr(other, name) for name in STAGES))
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that was busiest; empty if none was."""
+        seconds = asdict(self)
+        return max(seconds, key=lambda name: seconds[name]) if any(seconds.values()) else ""
+
+    def in_words(self) -> str:
+        """One line for a person."""
+        parts = (f"{name} {getattr(self, name):.1f} s" for name in STAGES)
+        return f"busy: {', '.join(parts)}; bottleneck: {self.bottleneck}"
+
+
+class BusyClock:
+    """How long an engine was busy that computes several batches side by side.
+
+    Parameters
+    ----------
+    n_parallel : int
+        Batches that are computed at once; others wait their turn.
+    """
+
+    def __init__(self, n_parallel: int) -> None:
+        self._n_parallel = n_parallel
+        self._lock = threading.Lock()
+        self._n_started, self._since, self._seconds = 0, 0.0, 0.0
+
+    def watch(self, start: Callable[[], Future[Any]]) -> Future[Any]:
+        """Start a batch, and count its time until it is done."""
+        self._tick(+1)
+        future = start()
+        future.add_done_callback(lambda _: self._tick(-1))
+        return future
+
+    @property
+    def seconds(self) -> float:
+        """Seconds busy so far; half of them count while half the batches run."""
+        self._tick(0)
+        return self._seconds
+
+    def _tick(self, change: int) -> None:
+        with self._lock:
+            now = time.perf_counter()
+            busy = min(self._n_started, self._n_parallel) / self._n_parallel
+            self._seconds += busy * (now - self._since)
+            self._n_started += change
+            self._since = now

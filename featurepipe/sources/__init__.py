@@ -1,0 +1,32 @@
+"""Sources: where images lie, and what reads them. One file a kind, one small protocol."""
+
+from featurepipe.sources.local import LocalFolder
+from featurepipe.sources.opening import open_archive, open_file, open_remote, open_source
+from featurepipe.sources.places import (
+    absolute_place,
+    is_archive,
+    is_url,
+    is_web,
+    name_of,
+    parent_place,
+)
+from featurepipe.sources.protocol import MAX_IMAGE_BYTES, UNKNOWN, ImageSource
+from featurepipe.sources.tar import TarArchive
+
+__all__ = [
+    "MAX_IMAGE_BYTES",
+    "UNKNOWN",
+    "ImageSource",
+    "LocalFolder",
+    "TarArchive",
+    "absolute_place",
+    "is_archive",
+    "is_url",
+    "is_web",
+    "name_of",
+    "open_archive",
+    "open_file",
+    "open_remote",
+    "open_source",
+    "parent_place",
+]

@@ -1,0 +1,138 @@
+"""From a place to what reads it."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from featurepipe.errors import ManifestError
+from featurepipe.sources.local import LocalFolder
+from featurepipe.sources.places import is_archive, is_url, name_of
+from featurepipe.sources.protocol import ImageSource
+from featurepipe.sources.ranges import Handles, LocalFile, RangeFile, open_handles
+from featurepipe.sources.tar import TarArchive, refuse_compressed
+
+if TYPE_CHECKING:
+    from featurepipe.sources.remote import RemoteFolder
+
+_WILD = "*?["
+
+
+def open_source(root: str) -> ImageSource:
+    """What reads the images below a root.
+
+    Parameters
+    ----------
+    root : str
+        A folder, a tar file or a pattern of some (``shards/*.tar``), as a path or URL.
+
+    Raises
+    ------
+    ManifestError
+        If a tar file cannot be used.
+    SourceError
+        If a URL cannot be reached.
+    """
+    if is_archive(root) and (is_url(root) or not Path(root).is_dir()):
+        return open_archive(root)
+    return open_remote(root) if is_url(root) else LocalFolder(Path(root))
+
+
+def open_archive(place: str, texts: tuple[str, ...] = ()) -> TarArchive:
+    """What reads the members of a tar file, or of those that a pattern stands for.
+
+    Parameters
+    ----------
+    place : str
+        Path or URL.
+    texts : tuple of str
+        Suffixes of members whose bytes are kept; see `TarArchive`.
+
+    Raises
+    ------
+    ManifestError
+        If there is none, or one cannot be used.
+    SourceError
+        If a URL cannot be reached.
+    """
+    refuse_compressed(place)
+    return TarArchive(_remote_files(place) if is_url(place) else _local_files(place), texts)
+
+
+def open_remote(url: str) -> "RemoteFolder":
+    """What lists and reads the files below a URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    SourceError
+        If nothing can read such a URL.
+    """
+    # Only here: fsspec takes a while to import, and most images are local.
+    from featurepipe.sources.remote import RemoteFolder
+
+    return RemoteFolder(url)
+
+
+def open_file(place: str) -> IO[bytes]:
+    """A whole file to read, such as a table.
+
+    Parameters
+    ----------
+    place : str
+        Path or URL.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    SourceError
+        If a URL cannot be reached.
+    """
+    if not is_url(place):
+        return Path(place).open("rb")
+    from featurepipe.sources.remote import RemoteFile
+
+    return io.BytesIO(RemoteFile(place).read_all())
+
+
+def _local_files(place: str) -> Mapping[str, RangeFile]:
+    path, handles = Path(place), open_handles()
+    if path.exists() or not _is_pattern(place):
+        return {"": _local_file(path, handles)}
+    # Hidden ones are what macOS leaves beside a file.
+    shards = sorted(shard for shard in path.parent.glob(path.name) if shard.name[0] != ".")
+    _require_any(place, shards)
+    return {f"{shard.name}/": _local_file(shard, handles) for shard in shards}
+
+
+def _local_file(path: Path, handles: Handles) -> LocalFile:
+    try:
+        return LocalFile(path, handles)
+    except OSError as error:
+        raise ManifestError(
+            f"{path} cannot be read ({error.strerror or error}): expected a tar file. Check the "
+            "path."
+        ) from error
+
+
+def _remote_files(place: str) -> Mapping[str, RangeFile]:
+    from featurepipe.sources.remote import RemoteFile, find_remote
+
+    if not _is_pattern(place):
+        return {"": RemoteFile(place)}
+    shards = find_remote(place)
+    _require_any(place, shards)
+    return {f"{name_of(shard)}/": RemoteFile(shard) for shard in shards}
+
+
+def _is_pattern(place: str) -> bool:
+    return any(letter in name_of(place) for letter in _WILD)
+
+
+def _require_any(place: str, shards: Sequence[object]) -> None:
+    if not shards:
+        raise ManifestError(f"{place} stands for no file: expected tar files. Check the pattern.")
