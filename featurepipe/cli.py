@@ -459,7 +459,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> NoReturn:
     """Entry point of the ``featurepipe`` command."""
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run())
+    code = run()
+    if code:
+        # Threads that wait for a source without an answer would hold the process for minutes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(0)
 
 
 class _Terminated(KeyboardInterrupt):

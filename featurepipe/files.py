@@ -15,6 +15,8 @@ from featurepipe.errors import DiskFullError, LockedError, NotWritableError
 PART_SUFFIX = ".part"
 """Of hidden files and folders beside the file that they will become part of."""
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -119,10 +121,10 @@ def disk_full_named(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        # HDF5 reports the operating system's error in its text only.
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full:
+    except (OSError, RuntimeError, ValueError) as error:
+        # HDF5 reports the operating system's error in its text only, h5py as any of these.
+        is_full = getattr(error, "errno", None) in _DISK_FULL
+        if not is_full and not any(os.strerror(code) in str(error) for code in _DISK_FULL):
             raise
         raise DiskFullError(
             f"The disk is full: {path} could not be written. What was complete before is kept; "

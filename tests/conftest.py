@@ -30,8 +30,11 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Converted graphs go where no user keeps any."""
-    os.environ["FEATUREPIPE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Converted graphs go where no user keeps any; parallel workers of pytest share them."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["FEATUREPIPE_CACHE"] = str(folder / "cache")
 
 
 @pytest.fixture

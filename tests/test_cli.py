@@ -188,7 +188,8 @@ def test_refused_images_are_listed_and_strict_fails(folder, capsys):
     assert "1 refused" in out
     assert "red_plain/00.png: empty file" in err
     line = fail(capsys, *arguments, "--strict")
-    assert "1 of 96 images were refused (see above), and --strict allows none" in line
+    assert "1 of 96 images were refused or could not be read (see above)" in line
+    assert "--strict allows none" in line
 
 
 def test_info_tells_what_a_store_is_and_verifies_it(folder, capsys):

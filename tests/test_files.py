@@ -30,6 +30,9 @@ def test_a_full_disk_is_named(tmp_path):
     path = tmp_path / "a.txt"
     with pytest.raises(DiskFullError, match=r"The disk is full: .*a\.txt"), replacing(path):
         raise OSError(errno.ENOSPC, "No space left on device")
+    # This is as h5py reports it when HDF5 makes a dataset.
+    with pytest.raises(DiskFullError), replacing(path):
+        raise ValueError("Unable to create dataset (errno = 28, 'No space left on device')")
     with pytest.raises(PermissionError), replacing(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 

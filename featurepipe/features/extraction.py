@@ -43,7 +43,10 @@ class Extraction:
     n_unchanged : int
         Images whose features were there already.
     refused : dict of str to str
-        Ids of the images asked for that cannot be read, and why.
+        Ids of the images asked for that have no features, and why.
+    unread : dict of str to str
+        Ids of the images whose features are kept though their bytes cannot be
+        read now, and why.
     images_per_s : float
         Images embedded a second, decoding and writing included, over the store's
         whole life; NaN if none was.
@@ -56,16 +59,18 @@ class Extraction:
     n_embedded: int
     n_unchanged: int
     refused: dict[str, str]
+    unread: dict[str, str]
     images_per_s: float
     stages: StageTimes
 
     def in_words(self) -> str:
         """One line for a person, and one of the stages if any image was embedded."""
         speed = f" ({self.images_per_s:.1f} images/s)" if self.n_embedded else ""
+        unread = f", {len(self.unread)} not to be read now (features kept)" if self.unread else ""
         stages = f"\n  {self.stages.in_words()}" if self.n_embedded else ""
         return (
             f"{self.store}: {self.n_images} images, {self.n_embedded} embedded now{speed}, "
-            f"{self.n_unchanged} unchanged, {len(self.refused)} refused{stages}"
+            f"{self.n_unchanged} unchanged, {len(self.refused)} refused{unread}{stages}"
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -206,6 +211,8 @@ class _StoreUpdate:
         self._stamps = stamps
         self._row_of = {image_id: row for row, image_id in enumerate(store.ids)}
         self._n_embedded = 0
+        self._done = set(store.ids[store.rows("done")])
+        self._unread: dict[str, str] = {}
 
     def stale(self, *, retry_refused: bool, rehash: bool) -> dict[str, bytes | None]:
         """Ids of the images to look at, with the digest that makes embedding needless."""
@@ -233,7 +240,10 @@ class _StoreUpdate:
 
     def not_embedded(self, image: LoadedImage) -> None:
         rows, digests, stamps = self._columns([image])
-        if image.reason:
+        if image.reason and not any(image.digest) and image.image_id in self._done:
+            # What keeps it from being read may pass; its features are those of its digest.
+            self._unread[image.image_id] = image.reason
+        elif image.reason:
             self.store.write_refused(rows, [image.reason], digests, *stamps.T)
         else:
             self.store.write_seen(rows, *stamps.T)
@@ -264,6 +274,7 @@ class _StoreUpdate:
             n_embedded=self._n_embedded,
             n_unchanged=n_done - self._n_embedded,
             refused=refused,
+            unread=self._unread,
             images_per_s=self.store.images_per_s,
             stages=lane.stages,
         )

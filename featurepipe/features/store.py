@@ -28,6 +28,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -52,6 +53,8 @@ STATUS_NAMES = ("pending", "done", "refused")
 _FORMAT = "featurepipe-store-3"
 _REASON_BYTES = 160
 _CHUNK = 4096
+# A row that does not fit its checksum may be one that is being written.
+_N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
 _ROW_DATASETS = ("status", "digests", "crc32", "size", "mtime", "reasons", "features")
 # What h5py raises of a file whose inner structure is damaged.
 _H5PY_ERRORS = (
@@ -276,16 +279,17 @@ class FeatureStore:
             If a row is not done or its checksum does not fit.
         """
         rows = self.rows("done") if rows is None else np.asarray(rows, dtype=np.intp)
-        n_open = int((_read_rows(self._file["status"], rows) != DONE).sum())
-        if n_open:
-            raise StoreError(f"{self.path}: {n_open} of the rows asked for are not done.")
         features = _read_rows(self._file["features"], rows)
-        damaged = rows[~self._sound(rows, features)]
-        if len(damaged):
-            raise StoreError(
-                f"{self.path}: {len(damaged)} rows are damaged (checksum), first "
-                f"{self.ids[damaged[0]]!r}. Mark them pending: featurepipe repair {self.path}"
-            )
+        left = np.flatnonzero(~self._committed(rows, features))
+        for _ in range(_N_LOOKS_AGAIN):
+            if not len(left):
+                break
+            # Another process may be writing just these rows anew.
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            features[left] = _read_rows(self._file["features"], rows[left])
+            left = left[~self._committed(rows[left], features[left])]
+        if len(left):
+            raise self._not_committed(rows[left])
         return features
 
     def write_done(
@@ -372,17 +376,38 @@ class FeatureStore:
         The checksum is over id, digest, and features or reason: over all that was
         committed. A pending row claims nothing, and so is never damaged.
         """
-        status = self._file["status"][:]
-        damaged = [np.flatnonzero(status >= len(STATUS_NAMES))]
+        damaged = self._damaged_among(np.arange(len(self)))
+        for _ in range(_N_LOOKS_AGAIN):
+            if not len(damaged):
+                break
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            damaged = self._damaged_among(damaged)
+        return damaged
+
+    def _damaged_among(self, rows: Rows) -> Rows:
+        status = _read_rows(self._file["status"], rows)
+        damaged = [rows[status >= len(STATUS_NAMES)]]
         for settled, name in ((DONE, "features"), (REFUSED, "reasons")):
-            for rows in _chunks(np.flatnonzero(status == settled)):
-                contents = _read_rows(self._file[name], rows)
-                damaged.append(rows[~self._sound(rows, contents)])
+            for some in _chunks(rows[status == settled]):
+                contents = _read_rows(self._file[name], some)
+                damaged.append(some[~self._sound(some, contents)])
         return np.sort(np.concatenate(damaged))
 
     @cached_property
     def _raw_ids(self) -> NDArray[np.bytes_]:
         return self._file["ids"][:]
+
+    def _committed(self, rows: Rows, features: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return self._sound(rows, features) & (_read_rows(self._file["status"], rows) == DONE)
+
+    def _not_committed(self, rows: Rows) -> StoreError:
+        n_open = int((_read_rows(self._file["status"], rows) != DONE).sum())
+        if n_open:
+            return StoreError(f"{self.path}: {n_open} of the rows asked for are not done.")
+        return StoreError(
+            f"{self.path}: {len(rows)} rows are damaged (checksum), first "
+            f"{self.ids[rows[0]]!r}. Mark them pending: featurepipe repair {self.path}"
+        )
 
     def _sound(self, rows: Rows, contents: NDArray[Any]) -> NDArray[np.bool_]:
         digests = _read_rows(self._file["digests"], rows)

@@ -4,7 +4,7 @@ import glob
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.words import counted, examples
@@ -67,8 +67,8 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
         If a folder cannot be listed.
     """
     return _storable(
-        (folder / name).relative_to(root).as_posix()
-        for folder, names in _folders(root)
+        prefix + name
+        for prefix, names in _folders(root)
         for name in names
         if is_image(name) and not name.startswith(".")
     )
@@ -104,7 +104,7 @@ def is_image(name: str) -> bool:
     ----------
     name : str
     """
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -119,8 +119,8 @@ def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
     ]
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder from `root` down, each once, with the names of its files."""
+def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """What ids of images in each folder from `root` down begin with, and names of its files."""
     # Links wait until the folders themselves are seen, so that a folder keeps its own name;
     # one that leads back up ends at once.
     seen = set(root.resolve().parents)
@@ -135,7 +135,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
             seen.add(folder.resolve())
             folders[:] = sorted(below for below in folders if not below.startswith("."))
             waiting.extend(folder / below for below in folders if (folder / below).is_symlink())
-            yield folder, files
+            yield "".join(f"{part}/" for part in folder.relative_to(root).parts), files
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -163,4 +163,8 @@ def _images_at(given: str) -> list[Path]:
 
 def _is_utf8(name: str) -> bool:
     # Python holds bytes that are not UTF-8 as lone surrogates.
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

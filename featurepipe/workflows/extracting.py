@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError, WorkspaceError
@@ -185,17 +185,21 @@ def _read_source(
 
 
 def _tell_refused(extraction: Extraction, strict: bool) -> None:
-    refused = extraction.refused
-    if not refused:
-        return
-    shown = [f"  {image_id}: {reason}" for image_id, reason in list(refused.items())[:20]]
-    if len(refused) > len(shown):
-        shown.append(
-            f"  … and {len(refused) - len(shown)} more: featurepipe info {extraction.store}"
-        )
-    logger.warning("%d images were refused:\n%s", len(refused), "\n".join(shown))
-    if strict:
+    refused, unread = extraction.refused, extraction.unread
+    if refused:
+        _warn("were refused", refused, extraction.store)
+    if unread:
+        _warn("could not be read now; the features of before are kept", unread, extraction.store)
+    if strict and (refused or unread):
         raise ExtractionError(
-            f"{len(refused)} of {extraction.n_images} images were refused (see above), and "
-            "--strict allows none. Mend or remove them, and run the same command again."
+            f"{len(refused) + len(unread)} of {extraction.n_images} images were refused or could "
+            "not be read (see above), and --strict allows none. Mend or remove them, and run the "
+            "same command again."
         )
+
+
+def _warn(what: str, reasons: Mapping[str, str], store: Path) -> None:
+    shown = [f"  {image_id}: {reason}" for image_id, reason in list(reasons.items())[:20]]
+    if len(reasons) > len(shown):
+        shown.append(f"  … and {len(reasons) - len(shown)} more: featurepipe info {store}")
+    logger.warning("%d images %s:\n%s", len(reasons), what, "\n".join(shown))

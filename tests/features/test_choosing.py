@@ -1,4 +1,5 @@
 import ctypes
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_a_gpu_means_keras_if_keras_can_use_it(monkeypatch, tmp_path, computes, 
 
 def test_a_gpu_without_keras_means_openvino(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path,))
-    monkeypatch.setitem(__import__("sys").modules, f"{ENGINES}.keras_engine", None)
+    monkeypatch.setitem(sys.modules, f"{ENGINES}.keras_engine", None)
     assert choose_engine("auto") == "openvino"
 
 

@@ -123,6 +123,26 @@ def test_refused_images_keep_a_reason_and_the_run_goes_on(engine, recipe, images
         assert store.counts() == {"pending": 0, "done": 21, "refused": 3}
 
 
+def test_features_outlive_what_keeps_an_image_from_being_read(engine, recipe, images, path):
+    extract(recipe, images, path)
+    before = contents(path)
+    lost, damaged = list(images)[:2]
+    sound = images[lost].read_bytes()
+    images[lost].unlink()
+    images[damaged].write_bytes(b"broken")
+    done = extract(recipe, images, path)
+    assert list(done.unread) == [lost] and "No such file" in done.unread[lost]
+    assert list(done.refused) == [damaged]
+    assert "1 refused, 1 not to be read now (features kept)" in done.in_words()
+    images[lost].write_bytes(sound)
+    engine.n_embedded = 0
+    assert extract(recipe, images, path).unread == {}
+    assert engine.n_embedded == 0
+    _, status, features = contents(path)
+    assert status == [1, 2] + [1] * 22
+    assert features == [before[2][0], *before[2][2:]]
+
+
 def test_refused_images_are_tried_again_once_they_change(engine, recipe, images, path):
     broken = next(iter(images))
     sound = images[broken].read_bytes()

@@ -40,8 +40,8 @@ class HsvHistogram(Engine):
     Parameters
     ----------
     backbone : BackboneSpec
-    size : int, optional
-        Side of the square input, in pixels; default: the descriptor's own.
+    size : int
+        Side of the square input, in pixels.
     pooling : str
         ``"avg"``: it has no feature map that could be pooled otherwise.
 
@@ -63,7 +63,7 @@ class HsvHistogram(Engine):
     Raises
     ------
     UsageError
-        If the size is impossible, or the pooling is another.
+        If the pooling is another.
     """
 
     name = "descriptors"
@@ -71,11 +71,7 @@ class HsvHistogram(Engine):
     batch_size = 16
     n_parallel = 1
 
-    def __init__(
-        self, backbone: BackboneSpec, *, size: int | None = None, pooling: str = "avg"
-    ) -> None:
-        size = backbone.size_px if size is None else size
-        _require_size(backbone, size)
+    def __init__(self, backbone: BackboneSpec, *, size: int, pooling: str = "avg") -> None:
         _require_average(backbone, pooling)
         self._pixel_weights = _weigh_pixels(size)
         self.versions = {"numpy": np.__version__}
@@ -95,14 +91,6 @@ class HsvHistogram(Engine):
         for image, row in zip(images, shares, strict=True):
             row[:] = np.bincount(_bin_colours(image), self._pixel_weights, self.n_features)
         return np.sqrt(shares).astype(np.float32)
-
-
-def _require_size(backbone: BackboneSpec, size: int) -> None:
-    if size < backbone.min_size_px:
-        raise UsageError(
-            f"{backbone.name} cannot be given images of {size} px: expected at least "
-            f"{backbone.min_size_px} px. Its own size is {backbone.size_px} px."
-        )
 
 
 def _require_average(backbone: BackboneSpec, pooling: str) -> None:

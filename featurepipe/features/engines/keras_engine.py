@@ -92,8 +92,7 @@ class KerasEngine(Engine):
     Raises
     ------
     UsageError
-        If the backbone cannot be that small, or the layer's output is neither
-        a map nor a vector.
+        If the layer's output is neither a map nor a vector.
     UnknownNameError
         If there is no such layer.
     WeightsError
@@ -153,7 +152,6 @@ def library_versions() -> dict[str, str]:
 
 def save_weights(backbone: BackboneSpec, weights: Weights, size: int, path: Path) -> None:
     """Write the weights that a backbone is loaded with to a `.weights.h5` file."""
-    _require_size(backbone, size)
     _build_network(backbone, weights, size, pooling="avg").save_weights(path)
 
 
@@ -178,7 +176,6 @@ def build_graph(
     UsageError, UnknownNameError, WeightsError
         As `KerasEngine`.
     """
-    _require_size(backbone, size)
     network = _build_network(backbone, weights, size, pooling)
     return _prepend_preprocessing(backbone, network, batch_size)
 
@@ -217,14 +214,6 @@ def _computing_in(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _require_size(backbone: BackboneSpec, size: int) -> None:
-    if size < backbone.min_size_px:
-        raise UsageError(
-            f"{backbone.name} cannot be given images of {size} px: expected at least "
-            f"{backbone.min_size_px} px. Its own size is {backbone.size_px} px."
-        )
 
 
 def _build_network(

@@ -54,9 +54,10 @@ def open_engine(
     ExtractionError
         If memory does not suffice for a single image.
     """
+    size = backbone.size_px if size is None else size
+    _require_size(backbone, size)
     if backbone.kind == "descriptor":
         return HsvHistogram(backbone, size=size, pooling=pooling)
-    size = size or backbone.size_px
 
     with _backend_named():
         kind, default_batch_size = _find_class(engine)
@@ -73,6 +74,14 @@ def open_engine(
 
         what = f"{backbone.name} at {size} px in {precision}"
         return load_with_room(load, batch_size or default_batch_size, what)
+
+
+def _require_size(backbone: BackboneSpec, size: int) -> None:
+    if size < backbone.min_size_px:
+        raise UsageError(
+            f"{backbone.name} cannot be given images of {size} px: expected at least "
+            f"{backbone.min_size_px} px. Its own size is {backbone.size_px} px."
+        )
 
 
 def _find_class(engine: str) -> tuple[Callable[..., Engine], int]:

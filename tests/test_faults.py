@@ -1,0 +1,329 @@
+"""Faults that befall the installed command line; the campaign is `benchmarks/faults.py`."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurepipe import FeatureStore
+from featurepipe.cli import run
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX")
+
+COMMAND = Path(sys.executable).with_name("featurepipe")
+EXTRACT = ("extract", "images", "--backbone=hsv-histogram", "--view=rgb,grey",
+           "--workspace=workspace", "--quiet")  # fmt: skip
+N = 400
+STOPPED = "What was done stays done; run the same command again to go on from there."
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Pictures, no two alike."""
+    folder, rng = tmp_path_factory.mktemp("pool"), np.random.default_rng(0)
+    files = [folder / f"{number:03}.jpg" for number in range(N)]
+    for file in files:
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        coarse.resize((320, 240)).save(file, quality=88)
+    return files
+
+
+@pytest.fixture(scope="module")
+def truth(pool, tmp_path_factory):
+    """Features by view and digest, of a run that nothing disturbs."""
+    place = tmp_path_factory.mktemp("whole")
+    fill(place, pool)
+    assert finish(start(place)) == (0, "")
+    return {
+        (view, digest): features
+        for view, rows in contents(place).items()
+        for digest, features in rows.values()
+    }
+
+
+@pytest.fixture
+def place(tmp_path, pool):
+    fill(tmp_path, pool)
+    return tmp_path
+
+
+def fill(place, files):
+    for file in files:
+        image = image_of(place, file)
+        image.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, image)
+
+
+def image_of(place, file):
+    return place / "images" / ("black" if int(file.stem) % 2 else "white") / file.name
+
+
+def start(place):
+    return subprocess.Popen(
+        [COMMAND, *EXTRACT],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Exit code and what was said to stderr."""
+    err = process.communicate(timeout=60)[1]
+    assert "Traceback" not in err
+    return process.returncode, err.strip()
+
+
+def stores(place):
+    return {
+        path.stem.rpartition("-")[2]: path
+        for path in (place / "workspace" / "features").glob("[!.]*.h5")
+    }
+
+
+def contents(place):
+    """Digest and features of every row that is done, by view and image id."""
+    found = {}
+    for view, path in stores(place).items():
+        with FeatureStore.open(path) as store:
+            rows = store.rows("done")
+            digests, features = store.digests[rows], store.features(rows)
+            found[view] = {
+                image_id: (digest.tobytes(), row.tolist())
+                for image_id, digest, row in zip(store.ids[rows], digests, features, strict=True)
+            }
+    return found
+
+
+def require_right(found, truth):
+    wrong = [
+        (view, image_id)
+        for view, rows in found.items()
+        for image_id, (digest, features) in rows.items()
+        if truth[view, digest] != features
+    ]
+    assert not wrong
+
+
+def require_whole(place, truth, n_images=N):
+    """One run more brings every row to what its image is, and leaves nothing behind."""
+    assert finish(start(place)) == (0, "")
+    found = contents(place)
+    require_right(found, truth)
+    assert {view: len(rows) for view, rows in found.items()} == {"rgb": n_images, "grey": n_images}
+    beside = {path.name for path in (place / "workspace" / "features").iterdir()}
+    locks = {name for name in beside if name.endswith(".lock")}
+    assert beside - locks == {path.name for path in stores(place).values()}
+
+
+def wait_until(holds, process):
+    while not holds() and process.poll() is None:
+        time.sleep(0.001)
+    assert process.poll() is None, process.stderr.read()
+
+
+def n_done(place):
+    return sum(len(rows) for rows in contents(place).values())
+
+
+def test_kills_while_stores_are_made_and_grow_and_rows_are_written(tmp_path, pool, truth):
+    late, before = pool[::7], {}
+    fill(tmp_path, sorted({*pool} - {*late}))
+    for is_grown in (False, True):
+        if is_grown:
+            fill(tmp_path, late)
+        for moment in (is_being_made, partial(has_more_than, before)):
+            process = start(tmp_path)
+            wait_until(partial(moment, tmp_path), process)
+            process.kill()
+            assert process.communicate()[1] == ""
+            after = contents(tmp_path)
+            require_right(after, truth)
+            require_kept(before, after)
+            before = after
+    assert before["rgb"] and len(before["rgb"]) < N
+    require_whole(tmp_path, truth)
+
+
+def is_being_made(place):
+    return any((place / "workspace" / "features").glob(".*.part"))
+
+
+def has_more_than(before, place):
+    return n_done(place) > sum(map(len, before.values()))
+
+
+def require_kept(before, after):
+    for view, rows in before.items():
+        assert rows.items() <= after[view].items(), "a committed row was lost"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "word"), [(signal.SIGTERM, 143, "Ended"), (signal.SIGINT, 130, "Interrupted")]
+)
+def test_a_signal_ends_it_and_keeps_what_was_done(place, truth, sent, code, word):
+    process = start(place)
+    wait_until(lambda: n_done(place) > 0, process)
+    before = contents(place)
+    process.send_signal(sent)
+    assert finish(process) == (code, f"{word}. {STOPPED}")
+    after = contents(place)
+    require_kept(before, after)
+    require_right(after, truth)
+    assert n_done(place) < 2 * N
+
+
+def test_a_second_writer_is_refused_and_a_reader_is_not(place, truth, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    process = start(place)
+    wait_until(lambda: n_done(place) > 0, process)
+    # The first waits: otherwise it might be done before the second begins.
+    process.send_signal(signal.SIGSTOP)
+    assert run(EXTRACT) == 1
+    assert capsys.readouterr().err == (
+        "featurepipe: Another featurepipe process is writing to workspace. Wait until it has "
+        "ended, or give another --workspace.\n"
+    )
+    store = str(stores(place)["rgb"])
+    assert run(["repair", store]) == 1
+    assert f"is writing to {store}" in capsys.readouterr().err
+    assert run(["info", store, "--verify"]) == 0
+    assert "checksums and image digests fit" in capsys.readouterr().out
+    process.send_signal(signal.SIGCONT)
+    looks = [contents(place)]
+    while process.poll() is None:
+        looks.append(contents(place))
+        require_right(looks[-1], truth)
+        require_kept(*looks[-2:])
+    assert finish(process) == (0, "")
+    assert n_done(place) == 2 * N
+
+
+def test_rows_that_are_replaced_are_never_seen_half_written(place, pool, truth):
+    assert finish(start(place)) == (0, "")
+    for old, new in zip(pool[:200], reversed(pool), strict=False):
+        image_of(place, old).unlink()
+        os.link(new, image_of(place, old))
+    process = start(place)
+    expected = {tuple(row) for (view, _), row in truth.items() if view == "rgb"}
+    with FeatureStore.open(stores(place)["rgb"]) as store:
+        while process.poll() is None:
+            assert {tuple(row) for row in store.features().tolist()} <= expected
+            assert not len(store.damaged_rows())
+    assert finish(process) == (0, "")
+    require_right(contents(place), truth)
+    assert n_done(place) == 2 * N
+
+
+def test_images_that_change_meanwhile_are_found_the_next_time(place, pool, truth):
+    process = start(place)
+    wait_until(lambda: n_done(place) > 0, process)
+    late = sorted((place / "images").glob("*/*"))[-90:]
+    replaced, cut, gone = late[::3], late[1::3], late[2::3]
+    for image in late:
+        image.unlink()
+    for image, file in zip(replaced + cut, pool, strict=False):
+        data = file.read_bytes()
+        image.write_bytes(data if image in replaced else data[:2000])
+    code, _ = finish(process)
+    assert code == 0
+    require_right(contents(place), truth)
+    for image, file in zip(replaced + cut, pool, strict=False):
+        image.write_bytes(file.read_bytes())
+    assert finish(start(place)) == (0, "")
+    found = contents(place)
+    require_right(found, truth)
+    for rows in found.values():
+        assert len(rows) >= N - len(gone)
+        for image in replaced + cut:
+            digest, _ = rows[f"{image.parent.name}/{image.name}"]
+            assert digest == hashlib.sha256(image.read_bytes()).digest()
+    assert not any(image.exists() for image in gone)
+
+
+def test_links_in_circles_and_pipes_are_refused_with_their_reason(
+    tmp_path, pool, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, pool[:20])
+    images = tmp_path / "images" / "black"
+    (images / "loop").symlink_to(images, target_is_directory=True)
+    (images / "up").symlink_to("..", target_is_directory=True)
+    (images / "self.jpg").symlink_to("self.jpg")
+    (images / "gone.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(images / "pipe.jpg")
+    assert run(EXTRACT) == 0
+    assert capsys.readouterr().err.startswith("3 images were refused:")
+    store = stores(tmp_path)["grey"]
+    with FeatureStore.open(store) as opened:
+        assert opened.counts() == {"pending": 0, "done": 20, "refused": 3}
+        assert opened.refused() == {
+            "black/gone.jpg": "cannot be read: No such file or directory",
+            "black/pipe.jpg": "cannot be read: not a file",
+            "black/self.jpg": "cannot be read: Too many levels of symbolic links",
+        }
+    assert run(["info", str(store), "--verify"]) == 0
+
+
+@pytest.fixture
+def store(tmp_path, pool, monkeypatch):
+    """A finished store of ten images."""
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, pool[:10])
+    assert run(EXTRACT) == 0
+    return stores(tmp_path)["rgb"]
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_writer(store):
+    kept, old = store.with_name(".other.h5.123.part"), store.with_name(f".{store.name}.123.part")
+    folder = store.with_name(f".{store.name}.abc.part")
+    folder.mkdir()
+    for file in (kept, old, folder / store.name):
+        file.write_bytes(b"half")
+    with FeatureStore.open(store):
+        assert old.exists() and folder.exists()
+    with FeatureStore.open(store, writable=True):
+        assert kept.exists() and not old.exists() and not folder.exists()
+
+
+def test_an_id_that_was_damaged_into_another_is_noticed_and_mended(store, capsys):
+    whole = contents(store.parents[2])["rgb"]
+    with h5py.File(store, "r+") as file:
+        file["ids"][3] = file["ids"][4]
+    assert run(EXTRACT) == 1
+    assert "it holds an image twice. Save what is sound: featurepipe repair" in (
+        capsys.readouterr().err
+    )
+    assert run(["repair", str(store)]) == 0
+    assert run(EXTRACT) == 0
+    assert contents(store.parents[2])["rgb"] == whole
+
+
+@pytest.mark.parametrize("name", ["key", "made_by"])
+def test_a_damaged_account_of_how_a_store_was_made_is_noticed(store, capsys, name):
+    with h5py.File(store, "r+") as file:
+        text = bytearray(file.attrs[name])
+        text[5] ^= 1
+        file.attrs[name] = np.bytes_(text)
+    assert run(["info", str(store)]) == 1
+    err = capsys.readouterr().err
+    assert "what tells how it was made does not fit its checksum" in err and err.count("\n") == 1
+
+
+def test_features_of_another_byte_order_are_noticed_though_their_checksums_fit(store, capsys):
+    with h5py.File(store, "r+") as file:
+        features = file["features"][:]
+        del file["features"]
+        file["features"] = features.view(">f4")
+    assert run(["info", str(store), "--verify"]) == 1
+    assert "is damaged: features is of shape and type" in capsys.readouterr().err
