@@ -58,7 +58,7 @@ IMPATIENT = (
     sys.executable,
     "-c",
     "from featurepipe.sources import patience\n"
-    "patience.TRY_SECONDS, patience.LISTING_SECONDS, patience.FIRST_PAUSE_SECONDS = 1.0, 5.0, 0.1\n"
+    "patience.TRY_SECONDS, patience.LISTING_SECONDS, patience.FIRST_PAUSE_SECONDS = 3.0, 6.0, 0.1\n"
     "from featurepipe.cli import main\n"
     "main()",
 )

@@ -71,7 +71,7 @@ def test_help_is_light_and_quick():
 
 def test_the_command_is_installed():
     (script,) = entry_points(group="console_scripts", name="featurepipe")
-    assert script.value == "featurepipe.cli:main"
+    assert script.value == "featurepipe.__main__:main"
 
 
 def test_the_main_job_from_images_to_predictions(folder, capsys):

@@ -2,7 +2,6 @@
 
 import io
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -65,27 +64,31 @@ def test_garments_from_images_to_predictions(tmp_path, shared):
 def test_a_killed_command_resumes_to_the_same_store(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
-    for index in range(120):
+    for index in range(240):
         pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index:03}.png")
     arguments = ["extract", "images", "--backbone", "mobilenet_v2", "--weights", "random"]
-    arguments += ["--size", "64", "--batch-size", "4"]
-    store = tmp_path / "killed" / "features" / "mobilenet_v2-random0-64-avg-rgb.h5"
+    arguments += ["--size", "160", "--batch-size", "4"]
+    store = tmp_path / "killed" / "features" / "mobilenet_v2-random0-160-avg-rgb.h5"
     process = subprocess.Popen(
         [FEATUREPIPE, *arguments, "--workspace", "killed"], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and not store.exists():
-        time.sleep(0.02)
-    time.sleep(random.Random(0).uniform(0.05, 0.3))
+    while process.poll() is None and not _n_done(store):
+        time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with FeatureStore.open(store) as killed:
-        n_done = killed.counts()["done"]
-    assert n_done < 120
+    assert 0 < _n_done(store) < 240
     featurepipe(tmp_path, *arguments, "--workspace", "killed")
     featurepipe(tmp_path, *arguments, "--workspace", "whole")
     whole = tmp_path / "whole" / "features" / store.name
     with FeatureStore.open(store) as resumed, FeatureStore.open(whole) as expected:
         assert resumed.ids.tolist() == expected.ids.tolist()
-        assert resumed.status.tolist() == expected.status.tolist() == [1] * 120
+        assert resumed.status.tolist() == expected.status.tolist() == [1] * 240
         np.testing.assert_array_equal(resumed.features(), expected.features())
+
+
+def _n_done(store):
+    if not store.exists():
+        return 0
+    with FeatureStore.open(store) as opened:
+        return opened.counts()["done"]

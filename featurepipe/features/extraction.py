@@ -212,6 +212,7 @@ class _StoreUpdate:
         self._row_of = {image_id: row for row, image_id in enumerate(store.ids)}
         self._n_embedded = 0
         self._done = set(store.ids[store.rows("done")])
+        self._untouched: set[str] = set()
         self._unread: dict[str, str] = {}
 
     def stale(self, *, retry_refused: bool, rehash: bool) -> dict[str, bytes | None]:
@@ -223,6 +224,7 @@ class _StoreUpdate:
         again = (status == PENDING) | ((status == REFUSED) & retry_refused)
         kept = np.stack([self.store.sizes[rows], self.store.mtimes[rows]], axis=1)
         untouched = (stamps == kept).all(axis=1) & (stamps != UNKNOWN).all(axis=1)
+        self._untouched = {ids[place] for place in np.flatnonzero(untouched)}
         return {
             ids[place]: None if again[place] else digests[place].tobytes()
             for place in np.flatnonzero(again | ~untouched | rehash)
@@ -245,7 +247,7 @@ class _StoreUpdate:
             self._unread[image.image_id] = image.reason
         elif image.reason:
             self.store.write_refused(rows, [image.reason], digests, *stamps.T)
-        else:
+        elif image.image_id not in self._untouched:
             self.store.write_seen(rows, *stamps.T)
 
     def _columns(
