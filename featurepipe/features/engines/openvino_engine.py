@@ -78,19 +78,23 @@ class OpenVinoEngine(Engine):
         n_requests = 2 * self.n_parallel
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
         for _ in range(n_requests):
-            self._requests.put(compiled.create_infer_request())
+            request = compiled.create_infer_request()
+            # Read once by this thread: threads that are the first to ask, and do so at the
+            # same moment, can wait for each other for ever.
+            request.get_output_tensor(0).data.sum()
+            self._requests.put(request)
         # These only wait. OpenVINO's callbacks would need no threads, but are not called
         # where computing fails.
         self._waiters = ThreadPoolExecutor(n_requests, "openvino")
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Begin to compute the features of a batch; see `Engine`."""
-        return self._waiters.submit(self._compute, images)
-
-    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         request = self._requests.get()
+        request.start_async({0: pad_batch(images, self.batch_size)}, share_inputs=True)
+        return self._waiters.submit(self._finish, request, images)
+
+    def _finish(self, request: ov.InferRequest, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
-            request.start_async({0: pad_batch(images, self.batch_size)}, share_inputs=True)
             request.wait()
             return request.get_output_tensor(0).data[: len(images)].copy()
         finally:
