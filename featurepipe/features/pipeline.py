@@ -166,7 +166,7 @@ class _Flight:
         return self.lane.view.merge(features)
 
 
-def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> StageTimes:
+def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> None:
     """Load every image once and let each lane embed it that wants it.
 
     Parameters
@@ -175,11 +175,6 @@ def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> 
     ids : sequence of str
         Image ids, in the order in which to load them.
     lanes : sequence of Lane
-
-    Returns
-    -------
-    StageTimes
-        Of all lanes.
     """
     n_wanted = sum(len(lane.wanted) for lane in lanes)
     title = ", ".join(lane.title for lane in lanes)
@@ -192,7 +187,6 @@ def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> 
         except BaseException:
             one_pass.keep_what_is_done()
             raise
-    return sum((lane.stages for lane in lanes), StageTimes())
 
 
 def _jobs(
