@@ -104,10 +104,9 @@ def test_the_caller_may_drop_the_images(small):
 
 
 def test_a_batch_that_fails_says_so_and_harms_no_other(small):
-    futures = [small.start(noise(4)[:, :50]) for _ in range(3 * small.n_parallel)]
-    for future in futures:
+    for _ in range(3 * small.n_parallel):
         with pytest.raises(RuntimeError, match="shape"):
-            future.result()
+            small.start(noise(4)[:, :50])
     assert small.embed(noise(9)).shape == (9, 1280)
 
 

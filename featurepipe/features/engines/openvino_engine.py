@@ -90,7 +90,11 @@ class OpenVinoEngine(Engine):
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Begin to compute the features of a batch; see `Engine`."""
         request = self._requests.get()
-        request.start_async({0: pad_batch(images, self.batch_size)}, share_inputs=True)
+        try:
+            request.start_async({0: pad_batch(images, self.batch_size)}, share_inputs=True)
+        except BaseException:
+            self._requests.put(request)
+            raise
         return self._waiters.submit(self._finish, request, images)
 
     def _finish(self, request: ov.InferRequest, images: NDArray[np.uint8]) -> NDArray[np.float32]:
