@@ -63,20 +63,18 @@ def bare_inference(images: Path, backbone: str, weights: str | None, precision: 
     """Images a second of OpenVINO's own asynchronous loop on tensors that are ready."""
     import openvino as ov
 
-    from featurepipe.features.backbones import find_backbone
     from featurepipe.features.engines.graphs import graph_file
-    from featurepipe.features.weights import resolve_weights
+    from featurepipe.features.recipe import make_recipe
 
-    spec, batch_size = find_backbone(backbone), 16
-    found = resolve_weights(weights or "random", spec)
-    graph = ov.Core().read_model(graph_file(spec, found, size=spec.size_px, pooling="avg"))
-    graph.reshape([batch_size, spec.size_px, spec.size_px, 3])
+    network, batch_size = make_recipe(backbone, weights or "random").network, 16
+    shape = (batch_size, *network.input_size, 3)
+    graph = ov.Core().read_model(graph_file(network))
+    graph.reshape(shape)
     hints = {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
     }
     queue = ov.AsyncInferQueue(ov.Core().compile_model(graph, "CPU", hints))
-    shape = (batch_size, spec.size_px, spec.size_px, 3)
     batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def compute(n_batches: int) -> float:

@@ -236,7 +236,7 @@ class Truth:
             if (view, digest) in self._features:
                 continue
             try:
-                pixels = decode_image(data, recipe.input_size)
+                pixels = decode_image(data, recipe.network.input_size)
             except ImageError:
                 continue
             shown = find_view(view)

@@ -42,8 +42,8 @@ def colour_mean(monkeypatch):
     """Every recipe's engine is a `ColourMean`: the whole of featurepipe without Keras."""
     engines = []
 
-    def open_engine(backbone, weights, *, size, batch_size, **_):
-        engines.append(ColourMean((size, size), batch_size=batch_size))
+    def open_engine(network, *, batch_size, **_):
+        engines.append(ColourMean(network.input_size, batch_size=batch_size))
         return engines[-1]
 
     monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)

@@ -136,8 +136,8 @@ def extract_features(
         ]
         lanes = [
             Lane(
-                f"{recipe.backbone.name} {recipe.view}",
-                recipe.input_size,
+                f"{recipe.network.backbone.name} {recipe.view}",
+                recipe.network.input_size,
                 find_view(recipe.view),
                 update.stale(retry_refused=retry_refused, rehash=rehash),
                 partial(engine.open_for, update.store),
@@ -173,7 +173,7 @@ def embed_images(
     kept, engine = _KeptInMemory(), _EngineSource(recipe, batch_size)
     lane = Lane(
         "embedding",
-        recipe.input_size,
+        recipe.network.input_size,
         find_view(recipe.view),
         dict.fromkeys(ids),
         engine.open,
@@ -303,8 +303,8 @@ class _EngineSource:
         if n_pictures is not None:
             self._n_pictures, self._engine = n_pictures, None
         if self._engine is None:
-            name = self._recipe.backbone.name
-            logger.info("Loading %s (%s weights) …", name, self._recipe.weights.label)
+            name = self._recipe.network.backbone.name
+            logger.info("Loading %s (%s weights) …", name, self._recipe.network.weights.label)
             self._engine = self._recipe.open_engine(self._n_pictures)
         return self._engine
 
@@ -335,8 +335,8 @@ def _make_ready(
 def _create_store(path: Path, recipe: Recipe, ids: Sequence[str], engine: Engine) -> None:
     probe = engine.embed(probes.probe_images(engine.input_size))
     made_by = _software(engine) | {
-        "weights_label": recipe.weights.label,
-        "weights_source": recipe.weights.source,
+        "weights_label": recipe.network.weights.label,
+        "weights_source": recipe.network.weights.source,
     }
     FeatureStore.create(path, ids=ids, key=recipe.key, made_by=made_by, probe=probe)
 

@@ -4,15 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from featurepipe.errors import StoreMismatchError
-from featurepipe.features.backbones import BackboneSpec, find_backbone
-from featurepipe.features.engines import (
-    Engine,
-    choose_engine,
-    choose_precision,
-    open_engine,
-)
+from featurepipe.features.backbones import find_backbone
+from featurepipe.features.engines import Engine, choose_engine, choose_precision, open_engine
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.features.views import find_view
-from featurepipe.features.weights import Weights, resolve_weights
+from featurepipe.features.weights import resolve_weights
 from featurepipe.provenance import differences
 
 
@@ -22,47 +18,30 @@ class Recipe:
 
     Attributes
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size_px : int
-        Side of the square picture that the backbone is shown.
-    pooling : str
-        ``avg``, ``max`` or the name of a layer.
+    network : HeadlessNetwork
     view : str
-        What of the image the backbone is shown.
+        What of the image the network is shown.
     precision : str
         ``float32``, ``bfloat16`` or ``float16``.
     engine : str
-        What runs the backbone; decides no feature and is no part of the key.
+        What runs the network; decides no feature and is no part of the key.
     fast_decode : bool
         Whether large JPEGs are decoded at a reduced size.
     """
 
-    backbone: BackboneSpec
-    weights: Weights
-    size_px: int
-    pooling: str
+    network: HeadlessNetwork
     view: str
     precision: str = "float32"
     engine: str = "keras"
     fast_decode: bool = False
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the picture that the backbone is shown."""
-        return self.size_px, self.size_px
-
-    @property
     def key(self) -> dict[str, Any]:
         """The recipe as plain values, as stores and runs keep it."""
-        return {
-            "backbone": self.backbone.name,
-            "weights": self.weights.identity(),
-            "size_px": self.size_px,
+        return self.network.identity() | {
             "decoding": "reduced" if self.fast_decode else "full",
             "resize": "pillow-bilinear",
-            "preprocessing": self.backbone.preprocessing,
-            "pooling": self.pooling,
+            "preprocessing": self.network.backbone.preprocessing,
             "view": self.view,
             "precision": self.precision,
         }
@@ -70,20 +49,16 @@ class Recipe:
     @property
     def store_name(self) -> str:
         """Name of its store, such as ``xception-imagenet-299-avg-rgb``."""
-        parts = [self.backbone.name, self.weights.file_label, self.size_px, self.pooling, self.view]
+        network = self.network
+        names = [network.backbone.name, network.weights.file_label]
+        parts = [*names, network.size_px, network.pooling, self.view]
         parts += ["fast"] if self.fast_decode else []
         return "-".join(map(str, parts)).replace("/", "_")
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
-        """Load the backbone, for batches of at most that many pictures."""
+        """Load the network, for batches of at most that many pictures."""
         return open_engine(
-            self.backbone,
-            self.weights,
-            size=self.size_px,
-            pooling=self.pooling,
-            batch_size=batch_size,
-            precision=self.precision,
-            engine=self.engine,
+            self.network, batch_size=batch_size, precision=self.precision, engine=self.engine
         )
 
     def settled(self, precision: str, kept: str | None = None) -> "Recipe":
@@ -97,15 +72,7 @@ class Recipe:
         """
         if precision == "auto" and kept is not None:
             return replace(self, precision=kept)
-        chosen = choose_precision(
-            precision,
-            self.engine,
-            self.backbone,
-            self.weights,
-            size=self.size_px,
-            pooling=self.pooling,
-        )
-        return replace(self, precision=chosen)
+        return replace(self, precision=choose_precision(precision, self.engine, self.network))
 
 
 def make_recipe(
@@ -142,12 +109,10 @@ def make_recipe(
     """
     spec = find_backbone(backbone)
     find_view(view)
+    found = resolve_weights(weights, spec, seed)
     return Recipe(
-        backbone=spec,
-        weights=resolve_weights(weights, spec, seed),
-        size_px=size_px or spec.size_px,
-        pooling=pooling,
-        view=view,
+        HeadlessNetwork(spec, found, spec.size_px if size_px is None else size_px, pooling),
+        view,
         engine=choose_engine(engine),
         fast_decode=fast_decode,
     )

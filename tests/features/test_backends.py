@@ -9,18 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import open_engine
 from featurepipe.features.engines.keras_engine import save_weights
 from featurepipe.features.probes import probe_images
-from featurepipe.features.weights import resolve_weights
+from featurepipe.features.recipe import make_recipe
 
 pytestmark = [
     pytest.mark.keras,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras"),
 ]
 
-MOBILENET = find_backbone("mobilenet_v2")
 SIZE = 32
 # More than a batch, and no multiple of it.
 PICTURES = probe_images((SIZE, SIZE))[:7]
@@ -29,17 +27,14 @@ COMPUTE = """
 import sys
 import numpy as np
 import featurepipe
-from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import open_engine
 from featurepipe.features.engines.keras_engine import computes_on_gpu
 from featurepipe.features.probes import probe_images
+from featurepipe.features.recipe import make_recipe
 from featurepipe.features.store import FeatureStore
-from featurepipe.features.weights import resolve_weights
 _, path, images, place = sys.argv
-backbone = find_backbone("mobilenet_v2")
-weights = resolve_weights(path, backbone)
-options = {"size": 32, "batch_size": 4, "precision": "bfloat16", "engine": "keras"}
-engine = open_engine(backbone, weights, **options)
+network = make_recipe("mobilenet_v2", path, size_px=32).network
+engine = open_engine(network, batch_size=4, precision="bfloat16", engine="keras")
 np.save(f"{place}/bfloat16.npy", engine.embed(probe_images((32, 32))[:7]))
 options = {"backbone": "mobilenet_v2", "size_px": 32, "batch_size": 4, "engine": "keras"}
 (done,) = featurepipe.extract(images, weights=path, workspace=place, **options)
@@ -56,15 +51,15 @@ def distances(features, expected):
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.weights.h5"
-    save_weights(MOBILENET, resolve_weights("random", MOBILENET), SIZE, path)
+    save_weights(make_recipe("mobilenet_v2", "random", size_px=SIZE).network, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def expected(weights_file):
     """What OpenVINO computes."""
-    weights = resolve_weights(str(weights_file), MOBILENET)
-    return open_engine(MOBILENET, weights, size=SIZE, engine="openvino").embed(PICTURES)
+    network = make_recipe("mobilenet_v2", str(weights_file), size_px=SIZE).network
+    return open_engine(network, engine="openvino").embed(PICTURES)
 
 
 @pytest.fixture(scope="module")

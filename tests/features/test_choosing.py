@@ -1,5 +1,6 @@
 import ctypes
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,13 +10,13 @@ from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, choose_precision, hardware
 from featurepipe.features.engines.precision import native_precision
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.features.probes import N_PROBES
 from featurepipe.features.weights import Weights, resolve_weights
 
 ENGINES = "featurepipe.features.engines"
 MOBILENET = find_backbone("mobilenet_v2")
-RANDOM = resolve_weights("random", MOBILENET)
-SETTINGS = {"size": 96, "pooling": "avg"}
+RANDOM = HeadlessNetwork(MOBILENET, resolve_weights("random", MOBILENET), 96)
 
 
 class Driver:
@@ -105,17 +106,17 @@ def test_a_gpu_without_keras_means_openvino(monkeypatch, tmp_path):
 
 
 def test_precisions_that_are_named():
-    assert choose_precision("bfloat16", "keras", MOBILENET, RANDOM, **SETTINGS) == "bfloat16"
-    histogram = find_backbone("hsv-histogram")
-    assert choose_precision("auto", "keras", histogram, RANDOM, **SETTINGS) == "float32"
+    assert choose_precision("bfloat16", "keras", RANDOM) == "bfloat16"
+    histogram = replace(RANDOM, backbone=find_backbone("hsv-histogram"))
+    assert choose_precision("auto", "keras", histogram) == "float32"
     with pytest.raises(UsageError, match="smaller than float16 has numbers"):
-        choose_precision("float16", "openvino", MOBILENET, RANDOM, **SETTINGS)
+        choose_precision("float16", "openvino", RANDOM)
     with pytest.raises(UnknownNameError, match="Unknown precision 'float31'"):
-        choose_precision("float31", "openvino", MOBILENET, RANDOM, **SETTINGS)
+        choose_precision("float31", "openvino", RANDOM)
 
 
 def test_keras_without_a_gpu_computes_in_float32(no_driver):
-    assert choose_precision("auto", "keras", MOBILENET, RANDOM, **SETTINGS) == "float32"
+    assert choose_precision("auto", "keras", RANDOM) == "float32"
 
 
 @pytest.fixture
@@ -139,17 +140,17 @@ def noisy_engine(monkeypatch, tmp_path):
 def test_bfloat16_is_chosen_where_it_keeps_the_features(noisy_engine, error, expected):
     # Two pictures of 50 normal features are 10 apart; a shift by 0.03 is of length 0.2.
     noisy_engine.error = error
-    assert native_precision("openvino", MOBILENET, RANDOM, **SETTINGS) == expected
+    assert native_precision("openvino", RANDOM) == expected
 
 
 def test_the_verdict_is_kept_for_each_engine_and_network(noisy_engine):
     def ask(engine="openvino", seed=0, **settings):
         weights = Weights("random", "random", "mobilenet_v2", seed=seed)
-        native_precision(engine, MOBILENET, weights, **SETTINGS | settings)
+        native_precision(engine, replace(RANDOM, weights=weights, **settings))
         return noisy_engine.n_opened
 
     assert [ask(), ask()] == [2, 2]
-    assert ask(size=64) == 4
+    assert ask(size_px=64) == 4
     assert ask(seed=1) == 6
     assert ask(pooling="max") == 8
     assert ask() == 8

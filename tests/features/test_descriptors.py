@@ -8,11 +8,9 @@ import pytest
 import featurepipe
 from featurepipe.errors import UsageError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.engines import open_engine
 from featurepipe.features.extraction import embed_images, extract_features
 from featurepipe.features.recipe import make_recipe, repeat_recipe
 from featurepipe.features.store import FeatureStore
-from featurepipe.features.weights import resolve_weights
 from featurepipe.sources import LocalFolder
 from pictures import draw, draw_data_set
 
@@ -21,12 +19,12 @@ SIDE = 32
 
 
 def open_histogram(**options):
-    return open_engine(BACKBONE, resolve_weights("imagenet", BACKBONE), **options)
+    return make_recipe("hsv-histogram", **options).open_engine()
 
 
 @pytest.fixture(scope="module")
 def engine():
-    return open_histogram(size=SIDE)
+    return open_histogram(size_px=SIDE)
 
 
 def painted(*colours, side=SIDE):
@@ -92,7 +90,7 @@ def test_every_colour_is_in_the_bin_that_fractions_say():
     rng = np.random.default_rng(0)
     # Few steps a channel give many colours that lie on the borders of bins.
     colours = np.concatenate([rng.integers(0, 256, (2000, 3)), 5 * rng.integers(0, 52, (2000, 3))])
-    found = open_histogram(size=1).embed(painted(*colours, side=1)).argmax(axis=1)
+    found = open_histogram(size_px=1).embed(painted(*colours, side=1)).argmax(axis=1)
     expected = [bin_number(*exact_bins(*map(int, colour))) for colour in colours]
     assert found.tolist() == expected
 
@@ -101,7 +99,7 @@ def test_pixels_weigh_by_their_distance_from_the_centre():
     image = painted((255, 0, 0), side=2).repeat(2, axis=1).repeat(2, axis=2)
     image[0, 0, 0] = (0, 255, 0)
     image[0, 1, 1] = (0, 0, 255)
-    found = shares(open_histogram(size=4), image)[0]
+    found = shares(open_histogram(size_px=4), image)[0]
     # Along a side, pixels lie at -3/4, -1/4, 1/4 and 3/4; the deviation is 1/2.
     outer, inner = np.exp(-((3 / 4) ** 2) * 2), np.exp(-((1 / 4) ** 2) * 2)
     total = (2 * outer + 2 * inner) ** 2
@@ -161,7 +159,7 @@ def test_there_is_nothing_to_pool():
 
 def test_too_small():
     with pytest.raises(UsageError) as error:
-        open_histogram(size=0)
+        open_histogram(size_px=0)
     assert str(error.value) == (
         "hsv_histogram cannot be given images of 0 px: expected at least 1 px. "
         "Its own size is 128 px."

@@ -8,21 +8,18 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WeightsError
-from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import open_engine
 from featurepipe.features.engines.openvino_engine import cpu_has_bfloat16
 from featurepipe.features.engines.precision import native_precision
 from featurepipe.features.images import decode_image
 from featurepipe.features.probes import probe_images
+from featurepipe.features.recipe import make_recipe
 from featurepipe.features.views import find_view
-from featurepipe.features.weights import resolve_weights
 
 pytestmark = [
     pytest.mark.keras,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras"),
 ]
-
-MOBILENET = find_backbone("mobilenet_v2")
 
 
 def distances(features, expected):
@@ -36,35 +33,35 @@ def small():
 
 
 def open_small(**options):
-    weights = resolve_weights("random", MOBILENET)
-    return open_engine(MOBILENET, weights, size=96, batch_size=4, engine="openvino", **options)
+    network = make_recipe("mobilenet_v2", "random", size_px=96, **options).network
+    return open_engine(network, batch_size=4, engine="openvino")
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["resnet50", "inception_v3", "mobilenet_v2"])
 def test_real_weights_on_photos(shared, name):
-    backbone = find_backbone(name)
-    weights = resolve_weights(str(shared / "weights" / f"{name}_notop.h5"), backbone)
+    network = make_recipe(name, str(shared / "weights" / f"{name}_notop.h5")).network
     files = sorted((shared / "data" / "photos").iterdir())[::4]
-    size = (backbone.size_px, backbone.size_px)
-    photos = np.stack([decode_image(path.read_bytes(), size) for path in files])
-    expected = open_engine(backbone, weights, batch_size=5, engine="keras").embed(photos[:5])
-    features = open_engine(backbone, weights, engine="openvino").embed(photos)
+    photos = np.stack([decode_image(path.read_bytes(), network.input_size) for path in files])
+    expected = open_engine(network, batch_size=5, engine="keras").embed(photos[:5])
+    features = open_engine(network, engine="openvino").embed(photos)
     assert distances(features[:5], expected).max() <= 1e-4
 
-    def moved_by(precision):
+    def moved_by(precision, engine):
         """Median error as a share of the median distance between photographs."""
-        reduced = open_engine(backbone, weights, engine="openvino", precision=precision)
+        reduced = open_engine(network, engine=engine, precision=precision)
         errors = np.linalg.norm(reduced.embed(photos) - features, axis=1)
         return np.median(errors) / np.median(pdist(features))
 
-    assert moved_by("float16") <= 0.03
-    if not cpu_has_bfloat16():
-        return
-    share = moved_by("bfloat16")
-    chosen = native_precision("openvino", backbone, weights, size=backbone.size_px, pooling="avg")
     # These MobileNetV2 weights, batch norm folded, do not bear bfloat16; the probes tell.
-    assert (chosen == "bfloat16") == (share <= 0.03) == (name != "mobilenet_v2")
+    bears_bfloat16 = name != "mobilenet_v2"
+    for engine in ("openvino", "keras"):
+        assert moved_by("float16", engine) <= 0.03
+        # Without it, OpenVINO computes in float32.
+        if engine == "keras" or cpu_has_bfloat16():
+            assert (moved_by("bfloat16", engine) <= 0.03) == bears_bfloat16
+    chosen = native_precision("openvino", network)
+    assert (chosen == "bfloat16") == (cpu_has_bfloat16() and bears_bfloat16)
 
 
 def noise(n_images, seed=0):
@@ -111,8 +108,8 @@ def test_a_batch_that_fails_says_so_and_harms_no_other(small):
 
 
 def test_the_batch_size_that_is_found():
-    weights = resolve_weights("random", MOBILENET)
-    assert open_engine(MOBILENET, weights, size=96, engine="openvino").batch_size == 16
+    network = make_recipe("mobilenet_v2", "random", size_px=96).network
+    assert open_engine(network, engine="openvino").batch_size == 16
 
 
 def test_flip_gives_the_mean_of_both_mirror_images(small):
@@ -132,20 +129,18 @@ def test_unknown_layer():
 
 
 def test_too_small():
-    weights = resolve_weights("random", MOBILENET)
+    network = make_recipe("mobilenet_v2", "random", size_px=31).network
     with pytest.raises(UsageError, match="cannot be given images of 31 px: expected at least 32"):
-        open_engine(MOBILENET, weights, size=31, engine="openvino")
+        open_engine(network, engine="openvino")
 
 
 def test_later_runs_import_no_keras(small, tmp_path):
     code = (
-        "import sys; from featurepipe.features.backbones import find_backbone;"
-        "from featurepipe.features.engines import open_engine;"
+        "import sys; from featurepipe.features.engines import open_engine;"
         "from featurepipe.features.probes import probe_images;"
-        "from featurepipe.features.weights import resolve_weights;"
-        "backbone = find_backbone('mobilenet_v2');"
-        "weights = resolve_weights('random', backbone);"
-        "engine = open_engine(backbone, weights, size=96, engine='openvino');"
+        "from featurepipe.features.recipe import make_recipe;"
+        "network = make_recipe('mobilenet_v2', 'random', size_px=96).network;"
+        "engine = open_engine(network, engine='openvino');"
         "engine.embed(probe_images((96, 96))).tofile(sys.argv[1]);"
         "print({'keras', 'tensorflow'} & set(sys.modules))"
     )

@@ -70,8 +70,8 @@ def engine_class(monkeypatch):
     opened = []
 
     def use(engine_class):
-        def open_engine(*_, size, batch_size, **__):
-            opened.append(engine_class((size, size), batch_size=batch_size))
+        def open_engine(network, *, batch_size, **_):
+            opened.append(engine_class(network.input_size, batch_size=batch_size))
             return opened[-1]
 
         monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)

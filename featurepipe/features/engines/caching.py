@@ -6,21 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from featurepipe.features.backbones import BackboneSpec
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.files import user_cache
 
 
-def cached_file(
-    folder: str,
-    suffix: str,
-    backbone: BackboneSpec,
-    weights: Weights,
-    *,
-    size: int,
-    pooling: str,
-    **others: Any,
-) -> Path:
+def cached_file(folder: str, suffix: str, network: HeadlessNetwork, **others: Any) -> Path:
     """The file of a network and of what else decides it.
 
     Parameters
@@ -28,10 +18,7 @@ def cached_file(
     folder : str
         In the user's cache.
     suffix : str
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-    pooling : str
+    network : HeadlessNetwork
     **others
         What else decides its content, as JSON values.
 
@@ -40,13 +27,6 @@ def cached_file(
     Path
         Named by the backbone and a digest of all that decides it.
     """
-    decides = {
-        "backbone": backbone.name,
-        "weights": weights.identity(),
-        "size_px": size,
-        "pooling": pooling,
-        "keras": version("keras"),
-        **others,
-    }
+    decides = network.identity() | {"keras": version("keras")} | others
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    return user_cache() / folder / f"{backbone.name}-{digest}{suffix}"
+    return user_cache() / folder / f"{network.backbone.name}-{digest}{suffix}"

@@ -3,10 +3,9 @@
 import importlib.util
 
 from featurepipe.errors import UnknownNameError, UsageError
-from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.hardware import has_gpu_driver
 from featurepipe.features.engines.precision import native_precision
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 
 ENGINES = ("openvino", "keras")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -45,9 +44,7 @@ def _keras_computes_on_gpu() -> bool:
     return computes_on_gpu()
 
 
-def choose_precision(
-    name: str, engine: str, backbone: BackboneSpec, weights: Weights, *, size: int, pooling: str
-) -> str:
+def choose_precision(name: str, engine: str, network: HeadlessNetwork) -> str:
     """The precision that a name asks for.
 
     Parameters
@@ -56,10 +53,7 @@ def choose_precision(
         ``"auto"``: what the hardware runs natively, if the features of
         generated pictures keep to their tolerance in it; else float32.
     engine : {"openvino", "keras"}
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-    pooling : str
+    network : HeadlessNetwork
 
     Raises
     ------
@@ -70,13 +64,13 @@ def choose_precision(
     """
     if name not in (*PRECISIONS, "auto"):
         raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
-    if name == "float16" and weights.kind == "random":
+    if name == "float16" and network.weights.kind == "random":
         raise UsageError(
             "Features of random weights can be smaller than float16 has numbers. Give --precision "
             "bfloat16 or float32."
         )
-    if backbone.kind == "descriptor":
+    if network.backbone.kind == "descriptor":
         return "float32"
     if name != "auto":
         return name
-    return native_precision(engine, backbone, weights, size=size, pooling=pooling)
+    return native_precision(engine, network)

@@ -11,10 +11,13 @@ from typing import Any
 
 from featurepipe.errors import FeaturepipeError, UsageError, WeightsError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.features.weights import Weights
 
 
-def convert(backbone: str, weights: dict[str, Any], size: int, pooling: str, exported: str) -> None:
+def convert(
+    backbone: str, weights: dict[str, Any], size_px: int, pooling: str, exported: str
+) -> None:
     """As `keras_engine.export_graph`, given plain values.
 
     Parameters
@@ -22,8 +25,7 @@ def convert(backbone: str, weights: dict[str, Any], size: int, pooling: str, exp
     backbone : str
     weights : dict
         Attributes of `Weights`, of which there is a file.
-    size : int
-        Side of the square input, in pixels.
+    size_px : int
     pooling : str
     exported : str
         The `.xml` file to write.
@@ -31,7 +33,8 @@ def convert(backbone: str, weights: dict[str, Any], size: int, pooling: str, exp
     from featurepipe.features.engines.keras_engine import export_graph
 
     given = Weights(**(weights | {"path": Path(weights["path"])}))
-    export_graph(find_backbone(backbone), given, size, pooling, Path(exported))
+    network = HeadlessNetwork(find_backbone(backbone), given, size_px, pooling)
+    export_graph(network, Path(exported))
 
 
 def _main() -> int:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import UsageError
-from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.protocol import Engine
+from featurepipe.features.network import HeadlessNetwork
 
 _N_HUES, _N_SATURATIONS, _N_VALUES = 16, 6, 6
 _N_BINS = _N_HUES * _N_SATURATIONS * _N_VALUES
@@ -39,11 +39,8 @@ class HsvHistogram(Engine):
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
-        ``"avg"``: it has no feature map that could be pooled otherwise.
+    network : HeadlessNetwork
+        Pooled by ``avg``: it has no feature map that could be pooled otherwise.
 
     Attributes
     ----------
@@ -71,11 +68,11 @@ class HsvHistogram(Engine):
     batch_size = 16
     n_parallel = 1
 
-    def __init__(self, backbone: BackboneSpec, *, size: int, pooling: str = "avg") -> None:
-        _require_average(backbone, pooling)
-        self._pixel_weights = _weigh_pixels(size)
+    def __init__(self, network: HeadlessNetwork) -> None:
+        _require_average(network)
+        self._pixel_weights = _weigh_pixels(network.size_px)
         self.versions = {"numpy": np.__version__}
-        self.input_size = (size, size)
+        self.input_size = network.input_size
         self._worker = ThreadPoolExecutor(1, "descriptors")
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
@@ -93,11 +90,11 @@ class HsvHistogram(Engine):
         return np.sqrt(shares).astype(np.float32)
 
 
-def _require_average(backbone: BackboneSpec, pooling: str) -> None:
-    if pooling != "avg":
+def _require_average(network: HeadlessNetwork) -> None:
+    if network.pooling != "avg":
         raise UsageError(
-            f"{backbone.name} cannot be pooled by {pooling!r}: it is no network and has no "
-            "layers. Expected avg; leave --pooling away."
+            f"{network.backbone.name} cannot be pooled by {network.pooling!r}: it is no network "
+            "and has no layers. Expected avg; leave --pooling away."
         )
 
 

@@ -18,9 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError, FeaturepipeError, UsageError, WeightsError
-from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.caching import cached_file
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -29,19 +28,14 @@ _FORMAT = 2
 _CONVERSION = "featurepipe.features.engines.conversion"
 
 
-def graph_file(backbone: BackboneSpec, weights: Weights, *, size: int, pooling: str) -> Path:
-    """The graph of a backbone for OpenVINO, from the user's cache or put there now.
+def graph_file(network: HeadlessNetwork) -> Path:
+    """The graph of a network for OpenVINO, from the user's cache or put there now.
 
     uint8 pixels go in, float32 features come out; the batch is left open.
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
-        ``"avg"``, ``"max"``, or the name of a layer.
+    network : HeadlessNetwork
 
     Returns
     -------
@@ -56,46 +50,42 @@ def graph_file(backbone: BackboneSpec, weights: Weights, *, size: int, pooling: 
         If it cannot be converted.
     """
     made_by = {"format": _FORMAT, "openvino": version("openvino")}
-    graph = cached_file(
-        "graphs", ".xml", backbone, weights, size=size, pooling=pooling, made_by=made_by
-    )
+    graph = cached_file("graphs", ".xml", network, made_by=made_by)
     if not graph.exists():
-        logger.info("Converting %s for OpenVINO, this once …", backbone.name)
-        _convert(backbone, weights, size, pooling, graph)
+        logger.info("Converting %s for OpenVINO, this once …", network.backbone.name)
+        _convert(network, graph)
     return graph
 
 
-def _convert(
-    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, graph: Path
-) -> None:
+def _convert(network: HeadlessNetwork, graph: Path) -> None:
     # The only place where the OpenVINO engine needs Keras.
     from featurepipe.features.engines import keras_engine
 
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, "graph.xml")
         if keras_engine.backend() == "tensorflow":
-            keras_engine.export_graph(backbone, weights, size, pooling, exported)
+            keras_engine.export_graph(network, exported)
         else:
-            if weights.kind == "random":
+            if network.weights.kind == "random":
                 # Each backend draws other numbers; a Keras engine of this process has these.
                 path = Path(folder, "random.weights.h5")
-                keras_engine.save_weights(backbone, weights, size, path)
-                weights = replace(weights, kind="file", path=path)
-            _convert_elsewhere(backbone, weights, size, pooling, exported)
+                keras_engine.save_weights(network, path)
+                drawn = replace(network.weights, kind="file", path=path)
+                network = replace(network, weights=drawn)
+            _convert_elsewhere(network, exported)
         # The graph's file comes last: where it is, its weights are.
         for suffix in (".bin", ".xml"):
             with replacing(graph.with_suffix(suffix)) as beside:
                 shutil.copyfile(exported.with_suffix(suffix), beside)
 
 
-def _convert_elsewhere(
-    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, exported: Path
-) -> None:
+def _convert_elsewhere(network: HeadlessNetwork, exported: Path) -> None:
+    weights = network.weights
     task = {
-        "backbone": backbone.name,
+        "backbone": network.backbone.name,
         "weights": asdict(weights) | {"path": str(weights.path)},
-        "size": size,
-        "pooling": pooling,
+        "size_px": network.size_px,
+        "pooling": network.pooling,
         "exported": str(exported),
     }
     done = subprocess.run(
@@ -107,10 +97,10 @@ def _convert_elsewhere(
         errors="replace",
     )
     if done.returncode != 0:
-        raise _error_of(done, backbone)
+        raise _error_of(done, network.backbone.name)
 
 
-def _error_of(done: "subprocess.CompletedProcess[str]", backbone: BackboneSpec) -> FeaturepipeError:
+def _error_of(done: "subprocess.CompletedProcess[str]", backbone: str) -> FeaturepipeError:
     """What the other process raised, as far as it was raised on purpose."""
     last_line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     name, _, text = last_line.partition(": ")
@@ -118,6 +108,5 @@ def _error_of(done: "subprocess.CompletedProcess[str]", backbone: BackboneSpec) 
     if name in kinds:
         return kinds[name](text)
     return ExtractionError(
-        f"{backbone.name} could not be converted for OpenVINO ({last_line[:200]}). Give "
-        "--engine keras."
+        f"{backbone} could not be converted for OpenVINO ({last_line[:200]}). Give --engine keras."
     )

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.keras_weights import load_weights
 from featurepipe.features.engines.protocol import Engine, pad_batch
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 
 
 @contextmanager
@@ -62,13 +63,7 @@ class KerasEngine(Engine):
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
-        ``"avg"``, ``"max"``, or the name of a layer: a map is averaged over its
-        places, a vector is taken as it is.
+    network : HeadlessNetwork
     batch_size : int
         Images of one batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
@@ -102,25 +97,18 @@ class KerasEngine(Engine):
     n_parallel = 1
 
     def __init__(
-        self,
-        backbone: BackboneSpec,
-        weights: Weights,
-        *,
-        size: int,
-        pooling: str,
-        batch_size: int,
-        precision: str = "float32",
+        self, network: HeadlessNetwork, *, batch_size: int, precision: str = "float32"
     ) -> None:
         with _computing_in(precision):
-            self._model = build_graph(backbone, weights, size, pooling, batch_size)
+            self._model = build_graph(network, batch_size)
         self.name = f"keras-{backend()}"
         self.versions = library_versions()
-        self.input_size = (size, size)
+        self.input_size = network.input_size
         self.n_features = int(self._model.output_shape[-1])
         self.batch_size = batch_size
         self._worker = ThreadPoolExecutor(1, "keras")
         # Whether memory suffices is known only now.
-        self.embed(np.zeros((batch_size, size, size, 3), dtype=np.uint8))
+        self.embed(np.zeros((batch_size, *self.input_size, 3), dtype=np.uint8))
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Begin to compute the features of a batch; see `Engine`."""
@@ -150,24 +138,17 @@ def library_versions() -> dict[str, str]:
     return {"keras": keras.__version__, backend(): version}
 
 
-def save_weights(backbone: BackboneSpec, weights: Weights, size: int, path: Path) -> None:
-    """Write the weights that a backbone is loaded with to a `.weights.h5` file."""
-    _build_network(backbone, weights, size, pooling="avg").save_weights(path)
+def save_weights(network: HeadlessNetwork, path: Path) -> None:
+    """Write the weights that a network is loaded with to a `.weights.h5` file."""
+    _build(replace(network, pooling="avg")).save_weights(path)
 
 
-def build_graph(
-    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, batch_size: int | None
-) -> "keras.Model":
+def build_graph(network: HeadlessNetwork, batch_size: int | None) -> "keras.Model":
     """The whole graph: uint8 pixels, preprocessing, backbone, pooling, float32 features.
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
-        ``"avg"``, ``"max"``, or the name of a layer.
+    network : HeadlessNetwork
     batch_size : int or None
         None leaves it open.
 
@@ -176,22 +157,15 @@ def build_graph(
     UsageError, UnknownNameError, WeightsError
         As `KerasEngine`.
     """
-    network = _build_network(backbone, weights, size, pooling)
-    return _prepend_preprocessing(backbone, network, batch_size)
+    return _prepend_preprocessing(network.backbone, _build(network), batch_size)
 
 
-def export_graph(
-    backbone: BackboneSpec, weights: Weights, size: int, pooling: str, path: Path
-) -> None:
+def export_graph(network: HeadlessNetwork, path: Path) -> None:
     """Write the whole graph for OpenVINO, the batch left open; needs TensorFlow as the backend.
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
+    network : HeadlessNetwork
     path : Path
         The `.xml` file; weights go beside it as `.bin`.
 
@@ -200,9 +174,9 @@ def export_graph(
     UsageError, UnknownNameError, WeightsError
         As `KerasEngine`.
     """
-    network = build_graph(backbone, weights, size, pooling, batch_size=None)
+    graph = build_graph(network, batch_size=None)
     with warnings.catch_warnings(action="ignore"):
-        network.export(str(path), format="openvino", verbose=False)
+        graph.export(str(path), format="openvino", verbose=False)
 
 
 @contextmanager
@@ -216,25 +190,24 @@ def _computing_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _build_network(
-    backbone: BackboneSpec, weights: Weights, size: int, pooling: str
-) -> "keras.Model":
-    pooled = pooling in ("avg", "max")
+def _build(network: HeadlessNetwork) -> "keras.Model":
+    backbone, weights = network.backbone, network.weights
+    pooled = network.pooling in ("avg", "max")
     # By path wherever the graph allows it: that is the file that was hashed.
     # By name, Keras picks another file for some sizes of MobileNet.
     by_name = weights.kind == "imagenet" and backbone.module in GRAPH_FOLLOWS_WEIGHTS
     constructor = getattr(keras.applications, backbone.constructor)
     with _seeded(weights.seed), warnings.catch_warnings(action="ignore"):
         # Pooling is left to the constructor: ConvNeXt normalises after it.
-        network = constructor(
+        model = constructor(
             weights="imagenet" if by_name else None,
             include_top=False,
-            input_shape=(size, size, 3),
-            pooling=pooling if pooled else None,
+            input_shape=(*network.input_size, 3),
+            pooling=network.pooling if pooled else None,
         )
     if weights.path is not None and not by_name:
-        load_weights(network, weights.path, backbone.name)
-    return network if pooled else _cut_at(network, pooling)
+        load_weights(model, weights.path, backbone.name)
+    return model if pooled else _cut_at(model, network.pooling)
 
 
 @contextmanager
@@ -252,12 +225,12 @@ def _seeded(seed: int | None) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _cut_at(network: "keras.Model", layer_name: str) -> "keras.Model":
-    names = [layer.name for layer in network.layers]
+def _cut_at(model: "keras.Model", layer_name: str) -> "keras.Model":
+    names = [layer.name for layer in model.layers]
     if layer_name not in names:
         hint = f"Or give avg or max; the last layer is {names[-1]!r}."
         raise UnknownNameError("layer", layer_name, names, hint)
-    output = network.get_layer(layer_name).output
+    output = model.get_layer(layer_name).output
     if len(output.shape) == 4:
         output = keras.layers.GlobalAveragePooling2D()(output)
     elif len(output.shape) != 2:
@@ -265,13 +238,13 @@ def _cut_at(network: "keras.Model", layer_name: str) -> "keras.Model":
             f"The output of layer {layer_name!r} cannot be pooled: its shape is "
             f"{tuple(output.shape)}, expected a map (4 axes) or a vector (2 axes)."
         )
-    return keras.Model(network.input, output)
+    return keras.Model(model.input, output)
 
 
 def _prepend_preprocessing(
-    backbone: BackboneSpec, network: "keras.Model", batch_size: int | None
+    backbone: BackboneSpec, model: "keras.Model", batch_size: int | None
 ) -> "keras.Model":
     preprocess_input = getattr(keras.applications, backbone.module).preprocess_input
-    pixels = keras.Input(network.input_shape[1:], batch_size=batch_size, dtype="uint8")
-    features = network(preprocess_input(keras.ops.cast(pixels, "float32")))
+    pixels = keras.Input(model.input_shape[1:], batch_size=batch_size, dtype="uint8")
+    features = model(preprocess_input(keras.ops.cast(pixels, "float32")))
     return keras.Model(pixels, keras.ops.cast(features, "float32"))

@@ -1,4 +1,4 @@
-"""open_engine(): a backbone and its weights -> a loaded engine."""
+"""open_engine(): a network -> a loaded engine."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,32 +9,24 @@ from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.descriptors import HsvHistogram
 from featurepipe.features.engines.memory import load_with_room
 from featurepipe.features.engines.protocol import Engine
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 
 CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 256
 
 
 def open_engine(
-    backbone: BackboneSpec,
-    weights: Weights,
+    network: HeadlessNetwork,
     *,
-    size: int | None = None,
-    pooling: str = "avg",
     batch_size: int | None = None,
     precision: str = "float32",
     engine: str = "keras",
 ) -> Engine:
-    """Load a backbone with its weights, ready to compute.
+    """Load a network, ready to compute.
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int, optional
-        Side of the square input, in pixels; default: the backbone's own.
-    pooling : str
-        ``"avg"``, ``"max"`` or the name of a layer.
+    network : HeadlessNetwork
     batch_size : int, optional
         Images computed at once, at most: where memory does not suffice it is
         halved until it does. Default: 16 on a CPU, 256 on a GPU.
@@ -48,31 +40,24 @@ def open_engine(
         If the backbone cannot be that small, has no such pooling, or Keras
         cannot be loaded.
     UnknownNameError
-        If `pooling` names no layer.
+        If its pooling names no layer.
     WeightsError
         If the weights do not fit the backbone.
     ExtractionError
         If memory does not suffice for a single image.
     """
-    size = backbone.size_px if size is None else size
-    _require_size(backbone, size)
+    backbone = network.backbone
+    _require_size(backbone, network.size_px)
     if backbone.kind == "descriptor":
-        return HsvHistogram(backbone, size=size, pooling=pooling)
+        return HsvHistogram(network)
 
     with _backend_named():
         kind, default_batch_size = _find_class(engine)
 
         def load(batch_size: int) -> Engine:
-            return kind(
-                backbone,
-                weights,
-                size=size,
-                pooling=pooling,
-                batch_size=batch_size,
-                precision=precision,
-            )
+            return kind(network, batch_size=batch_size, precision=precision)
 
-        what = f"{backbone.name} at {size} px in {precision}"
+        what = f"{backbone.name} at {network.size_px} px in {precision}"
         return load_with_room(load, batch_size or default_batch_size, what)
 
 

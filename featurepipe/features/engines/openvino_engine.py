@@ -8,10 +8,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.graphs import graph_file
 from featurepipe.features.engines.protocol import Engine, pad_batch
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -21,12 +20,7 @@ class OpenVinoEngine(Engine):
 
     Parameters
     ----------
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-        Side of the square input, in pixels.
-    pooling : str
-        ``"avg"``, ``"max"``, or the name of a layer.
+    network : HeadlessNetwork
     batch_size : int
         Images of one batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
@@ -56,20 +50,13 @@ class OpenVinoEngine(Engine):
     name = "openvino"
 
     def __init__(
-        self,
-        backbone: BackboneSpec,
-        weights: Weights,
-        *,
-        size: int,
-        pooling: str,
-        batch_size: int,
-        precision: str = "float32",
+        self, network: HeadlessNetwork, *, batch_size: int, precision: str = "float32"
     ) -> None:
-        graph = ov.Core().read_model(graph_file(backbone, weights, size=size, pooling=pooling))
-        graph.reshape([batch_size, size, size, 3])
+        graph = ov.Core().read_model(graph_file(network))
+        graph.reshape([batch_size, *network.input_size, 3])
         compiled = ov.Core().compile_model(graph, "CPU", _settings(precision))
         self.versions = {"openvino": version("openvino")}
-        self.input_size = (size, size)
+        self.input_size = network.input_size
         self.n_features = int(compiled.output(0).shape[-1])
         self.batch_size = batch_size
         self.n_parallel = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))

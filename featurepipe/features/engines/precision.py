@@ -6,29 +6,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 from featurepipe.features import probes
-from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.caching import cached_file
 from featurepipe.features.engines.hardware import gpu_has_bfloat16
 from featurepipe.features.engines.opening import open_engine
-from featurepipe.features.weights import Weights
+from featurepipe.features.network import HeadlessNetwork
 from featurepipe.files import replacing
 
 logger = logging.getLogger(__name__)
 
 
-def native_precision(
-    engine: str, backbone: BackboneSpec, weights: Weights, *, size: int, pooling: str
-) -> str:
+def native_precision(engine: str, network: HeadlessNetwork) -> str:
     """The fastest precision that this machine has and that keeps the features.
 
     Parameters
     ----------
     engine : {"openvino", "keras"}
-        What runs the backbone.
-    backbone : BackboneSpec
-    weights : Weights
-    size : int
-    pooling : str
+        What runs the network.
+    network : HeadlessNetwork
 
     Returns
     -------
@@ -38,13 +32,13 @@ def native_precision(
     """
     if not _has_bfloat16(engine):
         return "float32"
-    found = _bfloat16_distance(engine, backbone, weights, size, pooling)
+    found = _bfloat16_distance(engine, network)
     if found <= probes.tolerance("bfloat16"):
         return "bfloat16"
     logger.info(
         "Computing %s in float32: bfloat16 would move its features by %.0f %% of the distance "
         "between images, at most %.0f %% is allowed.",
-        backbone.name,
+        network.backbone.name,
         100 * found,
         100 * probes.tolerance("bfloat16"),
     )
@@ -63,23 +57,15 @@ def _has_bfloat16(engine: str) -> bool:
     return computes_on_gpu()
 
 
-def _bfloat16_distance(
-    engine: str, backbone: BackboneSpec, weights: Weights, size: int, pooling: str
-) -> float:
+def _bfloat16_distance(engine: str, network: HeadlessNetwork) -> float:
     """How far bfloat16 moves the probes' features; measured once and kept."""
-    verdict = _verdict_file(engine, backbone, weights, size, pooling)
+    verdict = _verdict_file(engine, network)
     if verdict.exists():
         return float(json.loads(verdict.read_text())["bfloat16_distance"])
-    pictures = probes.probe_images((size, size))
+    pictures = probes.probe_images(network.input_size)
     features = {
         precision: open_engine(
-            backbone,
-            weights,
-            size=size,
-            pooling=pooling,
-            batch_size=len(pictures),
-            precision=precision,
-            engine=engine,
+            network, batch_size=len(pictures), precision=precision, engine=engine
         ).embed(pictures)
         for precision in ("float32", "bfloat16")
     }
@@ -89,13 +75,8 @@ def _bfloat16_distance(
     return found
 
 
-def _verdict_file(
-    engine: str, backbone: BackboneSpec, weights: Weights, size: int, pooling: str
-) -> Path:
-    versions = _engine_versions(engine)
-    return cached_file(
-        "precision", ".json", backbone, weights, size=size, pooling=pooling, versions=versions
-    )
+def _verdict_file(engine: str, network: HeadlessNetwork) -> Path:
+    return cached_file("precision", ".json", network, versions=_engine_versions(engine))
 
 
 def _engine_versions(engine: str) -> dict[str, str]:
