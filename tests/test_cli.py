@@ -310,7 +310,7 @@ def test_a_full_disk_is_one_clear_line(folder, capsys, monkeypatch):
     class Usage:
         free = 10
 
-    monkeypatch.setattr("featurepipe.features.store.shutil.disk_usage", lambda _: Usage)
+    monkeypatch.setattr("featurepipe.features.store.layout.shutil.disk_usage", lambda _: Usage)
     assert "The disk is full" in fail(capsys, *EXTRACT)
 
 

@@ -233,7 +233,7 @@ def test_a_repair_that_fails_leaves_everything_as_it_was(store, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featurepipe.features.store._copy_rows", full)
+    monkeypatch.setattr("featurepipe.features.store.rewriting.copy_rows", full)
     assert run(["repair", str(store)]) == 1
     assert store.read_bytes() == broken
     assert others(store) == []

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -232,7 +232,7 @@ class _Pass:
 
     def _land(self, flight: _Flight) -> None:
         lane, features = flight.lane, flight.land()
-        before = StageTimes() + lane.stages
+        before = replace(lane.stages)
         lane.count(flight.images)
         cost = Cost(self._credit(lane), lane.stages - before)
         self._writer.submit(lane, lane.sink.embedded, flight.images, features, cost)

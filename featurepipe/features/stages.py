@@ -26,9 +26,6 @@ class StageTimes:
     infer: float = 0.0
     write: float = 0.0
 
-    def __add__(self, other: "StageTimes") -> "StageTimes":
-        return StageTimes(*(getattr(self, name) + getattr(other, name) for name in STAGES))
-
     def __sub__(self, other: "StageTimes") -> "StageTimes":
         return StageTimes(*(getattr(self, name) - getattr(other, name) for name in STAGES))
 

@@ -1,5 +1,7 @@
 """Labels in the names of folders."""
 
+from functools import lru_cache
+
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.tables import Columns
 from featurepipe.sources import is_archive
@@ -19,7 +21,12 @@ def folders_of(image_id: str) -> Folders:
         One in an archive among several begins with the archive's name, which says
         where the image is packed, not what it shows.
     """
-    folders = tuple(image_id.split("/")[:-1])
+    return _split_path(image_id.rpartition("/")[0])
+
+
+@lru_cache(maxsize=4096)
+def _split_path(path: str) -> Folders:
+    folders = tuple(path.split("/")) if path else ()
     return folders[1:] if folders and is_archive(folders[0]) else folders
 
 

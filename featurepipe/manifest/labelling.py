@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from featurepipe.errors import ManifestError, UnknownNameError, UsageError
 from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE, folder_labels, folders_of, step_over
 from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
 from featurepipe.manifest.tables import Cell, Columns
 from featurepipe.manifest.words import counted, examples
 
+Cells = dict[str, Sequence[Any]]
 _FLAG_COLUMN = re.compile(r"([^=:]+)[=:](.+)")
 # As spreadsheets and pandas write 0 and 1, also beside empty cells.
 _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
@@ -52,9 +51,9 @@ class Labelling:
             )
 
 
-def labelled_table(
+def label_images(
     ids: list[str], columns: Columns, labelling: Labelling
-) -> tuple[pd.DataFrame, tuple[str, ...], list[str]]:
+) -> tuple[Cells, tuple[str, ...], list[str]]:
     """What a labelling makes of images and the columns about them.
 
     Parameters
@@ -67,7 +66,7 @@ def labelled_table(
 
     Returns
     -------
-    table : DataFrame, indexed by image id
+    cells : dict of str to sequence
         As in `Manifest`.
     attribute_names : tuple of str
     findings : list of str
@@ -82,16 +81,12 @@ def labelled_table(
     parts, findings = given_parts(split_column(columns) or named_parts)
     labels = _column_labels(columns, labelling) or folder_labels(folders, labelling.attributes)
     _refuse_empty(labels)
-    cells: dict[str, Sequence[Any]] = {**labels}
+    cells: Cells = {**labels}
     if labelling.group is not None:
         cells[labelling.group] = _group_values(columns, labelling.group, labels)
     if parts:
         cells[SPLIT_COLUMN] = parts
-    index = pd.Index(ids, dtype=object, name="id")
-    table = pd.DataFrame(
-        {name: pd.Series(values, index, dtype=object) for name, values in cells.items()}, index
-    )
-    return table, tuple(labels), findings + _unlabelled(labels, ids)
+    return cells, tuple(labels), findings + _unlabelled(labels, ids)
 
 
 def used_columns(columns: Columns, labelling: Labelling) -> set[str]:

@@ -4,23 +4,26 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurepipe.errors import ManifestError
 from featurepipe.files import replacing
-from featurepipe.manifest.labelling import Labelling, labelled_table
+from featurepipe.manifest.labelling import Cells, Labelling, label_images
 from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
 from featurepipe.manifest.tables import Columns
 from featurepipe.manifest.words import one_line
 from featurepipe.sources import ImageSource, absolute_place, open_source
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _METADATA_KEY = b"featurepipe.manifest"
 _STORED_COLUMN = "table."
@@ -40,14 +43,16 @@ class Manifest:
         Absolute path or URL of what the images came from.
     labels_source : str or None
         Absolute path or URL of the table that the labels came from, if it is another.
-    table : DataFrame, indexed by sorted unique image id
-        One object column per attribute, each cell a sorted tuple of class names,
-        or None where the label is missing (an empty tuple is a label: none of the
-        classes); the group column, str or None; where the images came with a
-        split, a column ``split`` of ``"train"`` or ``"test"``.
+    ids : ndarray of shape (n_images,), str objects
+        Image ids, sorted, each once.
+    cells : dict of str to sequence
+        In the order of the ids: of each attribute a sorted tuple of class names, or
+        None where the label is missing (an empty tuple is a label: none of the
+        classes); of the group column, str or None; where the images came with a
+        split, ``"train"`` or ``"test"`` by the name ``split``.
     attribute_names : tuple of str
     labelling : Labelling
-        How `table` was made of `columns`.
+        How `cells` were made of `columns`.
     columns : dict of str to list of (tuple of str or None)
         The columns of the labels' table as they were read, in the order of the ids;
         empty where labels come from folder names.
@@ -60,22 +65,25 @@ class Manifest:
     root: str
     source: str
     labels_source: str | None
-    table: pd.DataFrame
+    ids: NDArray[np.object_]
+    cells: Cells
     attribute_names: tuple[str, ...]
     labelling: Labelling
     columns: Columns
     findings: tuple[str, ...]
     opened: ImageSource | None = None
 
-    @property
-    def ids(self) -> NDArray[np.object_]:
-        """Image ids, sorted.
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """`cells` as one table: a DataFrame indexed by image id, its columns of objects."""
+        # Only here, since it takes long to import, and extraction needs no table.
+        import pandas as pd
 
-        Returns
-        -------
-        ndarray of shape (n_images,), str objects
-        """
-        return self.table.index.to_numpy(dtype=object)
+        index = pd.Index(self.ids, dtype=object, name="id")
+        columns = {
+            name: pd.Series(cells, index, dtype=object) for name, cells in self.cells.items()
+        }
+        return pd.DataFrame(columns, index)
 
     @property
     def group_column(self) -> str | None:
@@ -83,7 +91,7 @@ class Manifest:
         return self.labelling.group
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.ids)
 
     def images(self) -> ImageSource:
         """What reads the images.
@@ -117,10 +125,7 @@ class Manifest:
             If the manifest has no image of one of the ids.
         """
         rows = np.arange(len(self)) if ids is None else self._rows(ids)
-        return {
-            name: labels_of(name, self.table[name].tolist()).take(rows)
-            for name in self.attribute_names
-        }
+        return {name: labels_of(name, self.cells[name]).take(rows) for name in self.attribute_names}
 
     def combinations(self) -> "pd.Series[Any]":
         """Classes of each image over all exclusive attributes, such as ``"black_dress"``.
@@ -130,8 +135,10 @@ class Manifest:
         Series of object, indexed by image id
             None where one of the labels is missing, or if no attribute is exclusive.
         """
+        import pandas as pd
+
         exclusive = [name for name, labels in self.labels().items() if labels.exclusive]
-        cells = zip(*(self.table[name] for name in exclusive), strict=True)
+        cells = zip(*(self.cells[name] for name in exclusive), strict=True)
         names = [None if None in row else "_".join(cell[0] for cell in row) for row in cells]
         return pd.Series(names or [None] * len(self), index=self.table.index, dtype=object)
 
@@ -188,7 +195,21 @@ class Manifest:
         The same manifest gives the same bytes. The file holds the ids and the
         columns as they were read; labels are made of them anew on loading.
         """
-        about: dict[str, Any] = {
+        names = ["id", *(f"{_STORED_COLUMN}{name}" for name in self.columns)]
+        arrays = [pa.array(self.ids, pa.string())]
+        arrays += [pa.array(cells, pa.list_(pa.string())) for cells in self.columns.values()]
+        about = self._about() | {"checksum": self.checksum}
+        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True)}
+        with replacing(Path(path)) as beside:
+            pq.write_table(pa.table(arrays, names=names, metadata=metadata), beside)
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of all that its file holds."""
+        return _checksum(self._about(), self.ids.tolist(), self.columns)
+
+    def _about(self) -> dict[str, Any]:
+        return {
             "format": _FORMAT,
             "root": self.root,
             "source": self.source,
@@ -196,13 +217,6 @@ class Manifest:
             "labelling": asdict(self.labelling),
             "findings": self.findings,
         }
-        names = ["id", *(f"{_STORED_COLUMN}{name}" for name in self.columns)]
-        arrays = [pa.array(self.ids, pa.string())]
-        arrays += [pa.array(cells, pa.list_(pa.string())) for cells in self.columns.values()]
-        about["checksum"] = _checksum(about, self.ids.tolist(), self.columns)
-        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True)}
-        with replacing(Path(path)) as beside:
-            pq.write_table(pa.table(arrays, names=names, metadata=metadata), beside)
 
     @classmethod
     def load(cls, path: Path | str) -> "Manifest":
@@ -227,11 +241,11 @@ class Manifest:
             ) from error
 
     def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
-        wanted = pd.Index(list(ids), dtype=object)
-        rows = self.table.index.get_indexer(wanted)
-        if (rows < 0).any():
-            raise self._no_such_image(wanted[rows < 0][0])
-        return rows
+        rows = {image_id: row for row, image_id in enumerate(self.ids)}
+        try:
+            return np.array([rows[image_id] for image_id in ids], dtype=np.intp)
+        except KeyError as error:
+            raise self._no_such_image(error.args[0]) from None
 
     def _no_such_image(self, image_id: str) -> ManifestError:
         return ManifestError(
@@ -265,12 +279,13 @@ def new_manifest(
     ManifestError, UnknownNameError, UsageError
         As `read_manifest`.
     """
-    table, attribute_names, found = labelled_table(ids, columns, labelling)
+    cells, attribute_names, found = label_images(ids, columns, labelling)
     return Manifest(
         root=root,
         source=source,
         labels_source=labels_source,
-        table=table,
+        ids=np.array(ids, dtype=object),
+        cells=cells,
         attribute_names=attribute_names,
         labelling=labelling,
         columns=columns,

@@ -99,8 +99,10 @@ def extract(
     for name, shown in pairs:
         find_backbone(name)
         find_view(shown)
+    remembered = Manifest.load(place.manifest) if place.manifest.exists() else None
     manifest = _read_source(
         place,
+        remembered,
         source,
         attributes=tuple(attributes),
         labels=labels,
@@ -124,7 +126,8 @@ def extract(
         place.store(recipe.store_name): _settled(place, recipe, precision) for recipe in recipes
     }
     with place.writing():
-        manifest.save(place.manifest)
+        if remembered is None or remembered.checksum != manifest.checksum:
+            manifest.save(place.manifest)
         done = extract_features(
             stores,
             manifest.images(),
@@ -151,6 +154,7 @@ def _settled(place: Workspace, recipe: Recipe, precision: str) -> Recipe:
 
 def _read_source(
     place: Workspace,
+    remembered: Manifest | None,
     source: Path | str | None,
     *,
     attributes: tuple[str, ...],
@@ -159,7 +163,6 @@ def _read_source(
     label_separator: str | None,
 ) -> Manifest:
     """The images of the source as it is now; what the workspace remembers fills in."""
-    remembered = Manifest.load(place.manifest) if place.manifest.exists() else None
     if remembered is not None:
         source = source or remembered.source
         if labels is None:

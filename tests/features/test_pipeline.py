@@ -238,8 +238,8 @@ def test_a_busy_clock_counts_places_in_use():
     assert clock.seconds < 0.1
 
 
-def test_stage_times_add_up():
-    times = StageTimes(1, 2, 3, 4) + StageTimes(write=1) - StageTimes(read=1)
-    assert times == StageTimes(0, 2, 3, 5)
+def test_stage_times():
+    times = StageTimes(1, 2, 3, 5) - StageTimes(read=1, write=1)
+    assert times == StageTimes(0, 2, 3, 4)
     assert times.bottleneck == "write"
     assert StageTimes().bottleneck == ""

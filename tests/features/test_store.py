@@ -177,7 +177,7 @@ def test_a_full_disk_shows_before_the_work(tmp_path, monkeypatch):
     class Usage:
         free = 1000
 
-    monkeypatch.setattr("featurepipe.features.store.shutil.disk_usage", lambda folder: Usage)
+    monkeypatch.setattr("featurepipe.features.store.layout.shutil.disk_usage", lambda folder: Usage)
     with pytest.raises(DiskFullError, match=r"needs \d+ MB and .* has 0 MB free"):
         make(tmp_path / "a.h5", ["a.jpg"] * 1000, n_features=2048)
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_a_disk_that_fills_while_writing_keeps_the_old_file(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featurepipe.features.store._copy_rows", full)
+    monkeypatch.setattr("featurepipe.features.store.rewriting.copy_rows", full)
     with pytest.raises(DiskFullError, match="The disk is full"):
         grow(path, ["new.jpg"])
     with FeatureStore.open(path) as store:

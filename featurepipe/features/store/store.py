@@ -1,37 +1,9 @@
-"""FeatureStore: one HDF5 file of features; the only module that knows its layout.
-
-Datasets, all of one row an image, contiguous, and of a size that never changes:
-
-========  =================  ====================================================
-ids       utf-8 bytes        image ids, sorted
-status    uint8              0 ``pending``, 1 ``done``, 2 ``refused``
-digests   uint8 (n, 32)      SHA-256 of the image's bytes
-crc32     uint32             CRC-32 of id, digest, and features or else reason
-size      int64              of the image's file, bytes
-mtime     int64              modification time of the image's file, ns since 1970
-reasons   utf-8 bytes        why an image was refused
-features  float32 (n, d)     pooled features; zero unless the status is ``done``
-========  =================  ====================================================
-
-besides ``probe`` (float32 (k, d), features of generated pictures) and ``timing``
-(float64 (6,): images embedded, seconds that took, and how long each stage was
-busy: read, decode, infer, write). What made the store lies in
-the attributes ``key`` and ``made_by`` (JSON), and their CRC-32 in ``crc32``.
-
-Under SIGKILL this layout keeps every row whose status was flushed: after
-creation nothing is written but raw data in place, features first, then status.
-The features lie behind everything else in the file: one that lost its end still
-has all that tells which of its rows are whole.
-"""
+"""FeatureStore: the features of some images, and what made them."""
 
 import json
-import os
-import shutil
-import tempfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
@@ -42,28 +14,34 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import DiskFullError, StoreError, StoreMismatchError
-from featurepipe.features.stages import STAGES, StageTimes
-from featurepipe.files import PART_SUFFIX, disk_full_named, only_writer, replacing
+from featurepipe.errors import StoreError, StoreMismatchError
+from featurepipe.features.stages import StageTimes
+from featurepipe.features.store.layout import (
+    DONE,
+    FORMAT,
+    H5PY_ERRORS,
+    PENDING,
+    REFUSED,
+    ROW_DATASETS,
+    STATUS_NAMES,
+    Rows,
+    about_checksum,
+    as_slice,
+    checksums,
+    cut_reason,
+    expected_datasets,
+    in_chunks,
+    lay_out,
+    read_about,
+    read_rows,
+    read_text,
+    require_room,
+)
+from featurepipe.files import disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
 
-PENDING, DONE, REFUSED = 0, 1, 2
-STATUS_NAMES = ("pending", "done", "refused")
-
-_FORMAT = "featurepipe-store-3"
-_REASON_BYTES = 160
-_CHUNK = 4096
 # A row that does not fit its checksum may be one that is being written.
 _N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
-_ROW_DATASETS = ("status", "digests", "crc32", "size", "mtime", "reasons", "features")
-# What h5py raises of a file whose inner structure is damaged.
-_H5PY_ERRORS = (
-    OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError,
-)  # fmt: skip
-# Where a superblock of each version holds the size that the file should have.
-_SIZE_OFFSETS = {0: 40, 1: 44, 2: 28, 3: 28}
-
-Rows = NDArray[np.intp]
 
 
 class FeatureStore:
@@ -122,15 +100,15 @@ class FeatureStore:
         DiskFullError
             If the disk has not the room that the whole store will need.
         """
-        _require_room(path, len(ids), probe.shape[1])
+        require_room(path, len(ids), probe.shape[1])
         about = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "key": json.dumps(key, sort_keys=True),
             "made_by": json.dumps(made_by, sort_keys=True),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_writer(path), replacing(path) as beside, h5py.File(beside, "w") as file:
-            _lay_out(file, sorted(ids), probe.shape, about)
+            lay_out(file, sorted(ids), probe.shape, about)
             file["probe"][:] = probe
 
     @classmethod
@@ -161,7 +139,7 @@ class FeatureStore:
                 opened.callback(file.close)
                 store = cls(file, path)
                 store._check_layout()
-            except _H5PY_ERRORS as error:
+            except H5PY_ERRORS as error:
                 raise StoreError(_unreadable(path, error)) from error
             store._opened = opened.pop_all()
         return store
@@ -198,12 +176,12 @@ class FeatureStore:
     @property
     def key(self) -> dict[str, Any]:
         """What decides the features: backbone, weights, size, pooling, view, …."""
-        return json.loads(_text(self._file, "key"))
+        return json.loads(read_text(self._file, "key"))
 
     @property
     def made_by(self) -> dict[str, Any]:
         """Versions, engine and machine that made the store."""
-        return json.loads(_text(self._file, "made_by"))
+        return json.loads(read_text(self._file, "made_by"))
 
     @property
     def probe(self) -> NDArray[np.float32]:
@@ -279,14 +257,14 @@ class FeatureStore:
             If a row is not done or its checksum does not fit.
         """
         rows = self.rows("done") if rows is None else np.asarray(rows, dtype=np.intp)
-        features = _read_rows(self._file["features"], rows)
+        features = read_rows(self._file["features"], rows)
         left = np.flatnonzero(~self._committed(rows, features))
         for _ in range(_N_LOOKS_AGAIN):
             if not len(left):
                 break
             # Another process may be writing just these rows anew.
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            features[left] = _read_rows(self._file["features"], rows[left])
+            features[left] = read_rows(self._file["features"], rows[left])
             left = left[~self._committed(rows[left], features[left])]
         if len(left):
             raise self._not_committed(rows[left])
@@ -315,7 +293,7 @@ class FeatureStore:
             rows,
             DONE,
             features=features,
-            crc32=_checksums(self._raw_ids[rows], digests, features),
+            crc32=checksums(self._raw_ids[rows], digests, features),
             digests=digests,
             size=sizes,
             mtime=mtimes,
@@ -330,12 +308,14 @@ class FeatureStore:
         mtimes: NDArray[np.int64],
     ) -> None:
         """Commit why some images were refused; parameters as in `write_done`."""
-        raw = np.array([_cut(reason) for reason in reasons], dtype=self._file["reasons"].dtype)
+        raw = np.array(
+            [cut_reason(reason) for reason in reasons], dtype=self._file["reasons"].dtype
+        )
         self._commit(
             rows,
             REFUSED,
             reasons=raw,
-            crc32=_checksums(self._raw_ids[rows], digests, raw),
+            crc32=checksums(self._raw_ids[rows], digests, raw),
             digests=digests,
             size=sizes,
             mtime=mtimes,
@@ -343,7 +323,7 @@ class FeatureStore:
 
     def write_seen(self, rows: Rows, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> None:
         """Note the new size and time of files whose bytes are still the same."""
-        place = _place(rows)
+        place = as_slice(rows)
         with disk_full_named(self.path):
             self._file["size"][place] = sizes
             self._file["mtime"][place] = mtimes
@@ -385,11 +365,11 @@ class FeatureStore:
         return damaged
 
     def _damaged_among(self, rows: Rows) -> Rows:
-        status = _read_rows(self._file["status"], rows)
+        status = read_rows(self._file["status"], rows)
         damaged = [rows[status >= len(STATUS_NAMES)]]
         for settled, name in ((DONE, "features"), (REFUSED, "reasons")):
-            for some in _chunks(rows[status == settled]):
-                contents = _read_rows(self._file[name], some)
+            for some in in_chunks(rows[status == settled]):
+                contents = read_rows(self._file[name], some)
                 damaged.append(some[~self._sound(some, contents)])
         return np.sort(np.concatenate(damaged))
 
@@ -398,10 +378,10 @@ class FeatureStore:
         return self._file["ids"][:]
 
     def _committed(self, rows: Rows, features: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return self._sound(rows, features) & (_read_rows(self._file["status"], rows) == DONE)
+        return self._sound(rows, features) & (read_rows(self._file["status"], rows) == DONE)
 
     def _not_committed(self, rows: Rows) -> StoreError:
-        n_open = int((_read_rows(self._file["status"], rows) != DONE).sum())
+        n_open = int((read_rows(self._file["status"], rows) != DONE).sum())
         if n_open:
             return StoreError(f"{self.path}: {n_open} of the rows asked for are not done.")
         return StoreError(
@@ -410,12 +390,12 @@ class FeatureStore:
         )
 
     def _sound(self, rows: Rows, contents: NDArray[Any]) -> NDArray[np.bool_]:
-        digests = _read_rows(self._file["digests"], rows)
-        found = _checksums(self._raw_ids[rows], digests, contents)
-        return found == _read_rows(self._file["crc32"], rows)
+        digests = read_rows(self._file["digests"], rows)
+        found = checksums(self._raw_ids[rows], digests, contents)
+        return found == read_rows(self._file["crc32"], rows)
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
-        place, of_rows = _place(rows), self._file["status"]
+        place, of_rows = as_slice(rows), self._file["status"]
         with disk_full_named(self.path):
             # A row that is written again must not look done half-way.
             if (of_rows[place] != PENDING).any():
@@ -428,19 +408,19 @@ class FeatureStore:
             self._file.flush()
 
     def _check_layout(self) -> None:
-        if self._file.attrs.get("format") != _FORMAT.encode():
+        if self._file.attrs.get("format") != FORMAT.encode():
             raise StoreError(
                 f"{self.path} is HDF5 but no feature store of this version of featurepipe "
-                f"(expected the format {_FORMAT!r}). Name another file, or extract again."
+                f"(expected the format {FORMAT!r}). Name another file, or extract again."
             )
-        if _about_checksum(_about(self._file)) != self._file.attrs["crc32"]:
+        if about_checksum(read_about(self._file)) != self._file.attrs["crc32"]:
             raise StoreError(
                 f"{self.path} is damaged: what tells how it was made does not fit its checksum. "
                 "Delete it and extract again."
             )
         lengths = {
             name: self._file[name].shape[0] if name in self._file else None
-            for name in ("ids", *_ROW_DATASETS)
+            for name in ("ids", *ROW_DATASETS)
         }
         if len(set(lengths.values())) != 1:
             raise StoreError(
@@ -448,7 +428,7 @@ class FeatureStore:
                 f"Save what is sound: featurepipe repair {self.path}"
             )
         n_probes, id_bytes = len(self._file["probe"]), self._file["ids"].dtype.itemsize
-        expected = _layout(len(self), id_bytes, (n_probes, self.n_features))
+        expected = expected_datasets(len(self), id_bytes, (n_probes, self.n_features))
         found = {name: (self._file[name].shape, self._file[name].dtype) for name in expected}
         odd = [name for name in expected if found[name] != expected[name]]
         if odd:
@@ -456,247 +436,6 @@ class FeatureStore:
                 f"{self.path} is damaged: {odd[0]} is of shape and type {found[odd[0]]}, expected "
                 f"{expected[odd[0]]}. Delete it and extract again."
             )
-
-
-def grow(path: Path, ids: Sequence[str]) -> None:
-    """Give a store pending rows for images that it does not hold yet.
-
-    A larger file is written beside with the rows of the old one and replaces
-    it once complete.
-
-    Parameters
-    ----------
-    path : Path
-        The store.
-    ids : sequence of str
-        Image ids; those that it holds already keep their rows, and rows of
-        other images stay too.
-    """
-    with only_writer(path), FeatureStore.open(path) as old:
-        if len(set(old.ids)) < len(old):
-            raise StoreError(
-                f"{path} is damaged: it holds an image twice. Save what is sound: featurepipe "
-                f"repair {path}"
-            )
-        united = sorted({*old.ids, *ids})
-        if len(united) > len(old):
-            rewrite(old, path, united, np.arange(len(old)))
-
-
-def rewrite(old: FeatureStore, path: Path, ids: Sequence[str], rows: Rows) -> None:
-    """Write a store anew with some of its rows; those of all other ids are pending.
-
-    Parameters
-    ----------
-    old : FeatureStore
-        Where the rows are; it may be the file that is replaced.
-    path : Path
-        What is replaced once the new file is complete.
-    ids : sequence of str
-        Image ids of the new file, sorted, each once.
-    rows : ndarray of int
-        Positions in `old` of the rows to keep; their ids are among `ids`.
-    """
-    _require_room(path, len(ids), old.n_features)
-    targets = np.searchsorted(ids, old.ids[rows].astype(str))
-    # HDF5 writes rows in their order only, and damaged ids are in none.
-    order = np.argsort(targets)
-    with replacing(path) as beside, h5py.File(beside, "w") as file:
-        _lay_out_alike(old._file, file, ids)
-        _copy_rows(old._file, file, rows[order], targets[order])
-
-
-@contextmanager
-def open_damaged(path: Path) -> Iterator[FeatureStore]:
-    """Open what is left of a store that `FeatureStore.open` may refuse.
-
-    In a truncated file zeros stand for the lost end, and datasets of unequal
-    lengths are read as far as the shortest; `FeatureStore.damaged_rows` tells
-    which rows are still sound.
-
-    Parameters
-    ----------
-    path : Path
-        The store; it is not changed.
-
-    Yields
-    ------
-    FeatureStore
-        For reading. If the file's structure is damaged it is a mended copy, with
-        a `path` of its own, that is gone afterwards.
-
-    Raises
-    ------
-    StoreError
-        If too little is left to read.
-    """
-    try:
-        with (
-            disk_full_named(path),
-            tempfile.TemporaryDirectory(
-                prefix=f".{path.name}.", suffix=PART_SUFFIX, dir=path.parent
-            ) as folder,
-            _open_left(path, folder) as store,
-        ):
-            yield store
-    except _H5PY_ERRORS as error:
-        raise _beyond_repair(path) from error
-
-
-def _open_left(path: Path, folder: str) -> FeatureStore:
-    try:
-        return FeatureStore.open(_of_equal_lengths(_of_full_size(path, folder), folder))
-    except StoreError as error:
-        raise _beyond_repair(path) from error
-
-
-def _beyond_repair(path: Path) -> StoreError:
-    return StoreError(
-        f"{path} cannot be repaired: too little of it is left, or it is no feature store of this "
-        "version of featurepipe. If it was one, delete it and extract again."
-    )
-
-
-def _of_full_size(path: Path, folder: str) -> Path:
-    """A copy with zeros for the lost end; the file itself if it is as long as it says."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if len(start) < 64 or not h5py.is_hdf5(path):
-        return path
-    offset = _SIZE_OFFSETS[start[8]]
-    recorded = int.from_bytes(start[offset : offset + 8], "little")
-    if path.stat().st_size >= recorded:
-        return path
-    whole = Path(folder) / f"whole-{path.name}"
-    shutil.copyfile(path, whole)
-    os.truncate(whole, recorded)
-    return whole
-
-
-def _of_equal_lengths(path: Path, folder: str) -> Path:
-    """A copy of as many rows as every dataset has; the file itself if all have as many."""
-    with h5py.File(path, "r", locking=False) as old:
-        lengths = [len(old[name]) for name in ("ids", *_ROW_DATASETS)]
-        n_images = min(lengths)
-        if n_images == max(lengths):
-            return path
-        ids = [raw.decode(errors="replace") for raw in old["ids"][:n_images]]
-        even, rows = Path(folder) / f"even-{path.name}", np.arange(n_images)
-        with h5py.File(even, "w") as new:
-            _lay_out_alike(old, new, ids)
-            _copy_rows(old, new, rows, rows)
-    return even
-
-
-def _lay_out_alike(old: h5py.File, new: h5py.File, ids: Sequence[str]) -> None:
-    _lay_out(new, ids, old["probe"].shape, _about(old))
-    new["probe"][:] = old["probe"][:]
-    new["timing"][:] = old["timing"][:]
-
-
-def _copy_rows(old: h5py.File, new: h5py.File, sources: Rows, targets: Rows) -> None:
-    for places in _chunks(np.arange(len(sources))):
-        for name in _ROW_DATASETS:
-            new[name][targets[places]] = _read_rows(old[name], sources[places])
-
-
-def _lay_out(
-    file: h5py.File, ids: Sequence[str], probe_shape: tuple[int, int], about: Mapping[str, str]
-) -> None:
-    # First the attributes, last the features: what comes late is lost when a file is cut.
-    for name, text in about.items():
-        # Not of any length: damaged references to such texts make libhdf5 crash.
-        file.attrs[name] = np.bytes_(text.encode())
-    file.attrs["crc32"] = _about_checksum(about)
-    raw_ids = [image_id.encode() for image_id in ids]
-    id_bytes = max(map(len, raw_ids), default=1)
-    # All room is taken now, so that a full disk shows before the work, not amid it.
-    allocate_early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    allocate_early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    allocate_early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    for name, (shape, dtype) in _layout(len(raw_ids), id_bytes, probe_shape).items():
-        file.create_dataset(name, shape, dtype, dcpl=allocate_early)
-    file["ids"][:] = np.array(raw_ids, dtype=file["ids"].dtype)
-
-
-def _layout(
-    n_images: int, id_bytes: int, probe_shape: tuple[int, int]
-) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of every dataset, in their order in the file."""
-    return {
-        "ids": ((n_images,), h5py.string_dtype("utf-8", id_bytes)),
-        "status": ((n_images,), np.dtype(np.uint8)),
-        "digests": ((n_images, 32), np.dtype(np.uint8)),
-        "crc32": ((n_images,), np.dtype(np.uint32)),
-        "size": ((n_images,), np.dtype(np.int64)),
-        "mtime": ((n_images,), np.dtype(np.int64)),
-        "reasons": ((n_images,), h5py.string_dtype("utf-8", _REASON_BYTES)),
-        "probe": (probe_shape, np.dtype(np.float32)),
-        "timing": ((2 + len(STAGES),), np.dtype(np.float64)),
-        "features": ((n_images, probe_shape[1]), np.dtype(np.float32)),
-    }
-
-
-def _about(file: h5py.File) -> dict[str, str]:
-    """What is known of the store as a whole, by the names of its attributes."""
-    return {name: _text(file, name) for name in ("format", "key", "made_by")}
-
-
-def _text(file: h5py.File, name: str) -> str:
-    return bytes(file.attrs[name]).decode()
-
-
-def _about_checksum(about: Mapping[str, str]) -> np.uint32:
-    return np.uint32(zlib.crc32("\n".join(about.values()).encode()))
-
-
-def _read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
-    # A slice read and then picked from is far faster than h5py's own row lists.
-    values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
-    order = np.argsort(rows, kind="stable")
-    for start in range(0, dataset.shape[0], _CHUNK):
-        first, last = np.searchsorted(rows[order], (start, start + _CHUNK))
-        if last > first:
-            picked = order[first:last]
-            lowest, highest = rows[picked[0]], rows[picked[-1]]
-            values[picked] = dataset[lowest : highest + 1][rows[picked] - lowest]
-    return values
-
-
-def _place(rows: Rows) -> slice | Rows:
-    # h5py takes far longer over a list of rows than over a run of them.
-    is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
-    return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else rows
-
-
-def _chunks(rows: Rows) -> Iterator[Rows]:
-    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
-
-
-def _checksums(
-    ids: NDArray[np.bytes_], digests: NDArray[np.uint8], contents: NDArray[Any]
-) -> NDArray[np.uint32]:
-    rows = zip(ids, digests, contents, strict=True)
-    checksums = (
-        zlib.crc32(content, zlib.crc32(digest, zlib.crc32(raw_id)))
-        for raw_id, digest, content in rows
-    )
-    return np.fromiter(checksums, np.uint32, count=len(ids))
-
-
-def _cut(reason: str) -> bytes:
-    return reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
-
-
-def _require_room(path: Path, n_images: int, n_features: int) -> None:
-    needed = n_images * (4 * n_features + 512) + 2**16
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskFullError(
-            f"The disk is full: {path} needs {needed / 1e6:.0f} MB and {folder} has "
-            f"{free / 1e6:.0f} MB free. Free some space, or give another --workspace."
-        )
 
 
 def _unreadable(path: Path, error: Exception) -> str:
