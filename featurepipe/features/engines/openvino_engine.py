@@ -68,7 +68,7 @@ class OpenVinoEngine(Engine):
             request = compiled.create_infer_request()
             # Read once by this thread: threads that are the first to ask, and do so at the
             # same moment, can wait for each other for ever.
-            request.get_output_tensor(0).data.sum()
+            request.get_output_tensor(0).data.copy()
             self._requests.put(request)
         # These only wait. OpenVINO's callbacks would need no threads, but are not called
         # where computing fails.
