@@ -222,6 +222,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     help="The classical head.",
 )
 @click.option(
+    "--solver",
+    type=click.Choice(["minibatch", "sklearn"]),
+    show_default="minibatch for bagged-sgd",
+    help="sklearn: bagged SGD literally by scikit-learn, which takes far longer.",
+)
+@click.option(
     "--task",
     type=click.Choice(["per-attribute", "multi-label"]),
     default="per-attribute",
@@ -271,6 +277,7 @@ def fit(as_json: bool, **options: Any) -> None:
     Examples:
       featurepipe fit --head bagged-sgd
       featurepipe fit --head bagged-sgd --task multi-label
+      featurepipe fit --head bagged-sgd --solver sklearn
       featurepipe fit --head logistic --backbone resnet50
       featurepipe fit --hold-out black_dress
       featurepipe fit --labels relabelled.csv --repeats 5

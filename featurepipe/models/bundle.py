@@ -22,6 +22,7 @@ from featurepipe.predictions import Predictions
 FORMAT = "featurepipe run 1"
 
 TRUSTED_TYPES = [
+    "featurepipe.models.bagged_sgd.BaggedSGDClassifier",
     "featurepipe.models.calibration.IsotonicCalibrator",
     "featurepipe.models.calibration.LogisticCalibrator",
     "featurepipe.models.calibration.SoftmaxCalibrator",

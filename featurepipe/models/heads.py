@@ -38,6 +38,8 @@ class HeadSettings:
     ----------
     head : str
         A key of `featurepipe.models.registry.HEADS`.
+    solver : str or None
+        What fits the head, of those in `HEADS`; None: its usual one.
     task : {"per-attribute", "multi-label"}
         One head an attribute, or one OneVsRest head over all labels.
     calibrate : {"sigmoid", "isotonic", "temperature", "none"}
@@ -58,6 +60,7 @@ class HeadSettings:
     """
 
     head: str = "bagged-sgd"
+    solver: str | None = None
     task: str = "per-attribute"
     calibrate: str = "temperature"
     variance_threshold: str = "1%"
@@ -65,7 +68,7 @@ class HeadSettings:
     n_folds: int = 5
 
     def __post_init__(self) -> None:
-        find_head(self.head)
+        find_head(self.head, self.solver)
         build_variance_threshold(self.variance_threshold)
         if self.task not in TASKS:
             raise UnknownNameError("task", self.task, TASKS)
@@ -431,6 +434,7 @@ def _fit_head(
     if len(learnt):
         estimator = build_head(
             settings.head,
+            solver=settings.solver,
             n_train_rows=len(X),
             variance_threshold=settings.variance_threshold,
             seed=settings.seed,

@@ -12,9 +12,11 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError
+from featurepipe.models.bagged_sgd import BaggedSGDClassifier
 
 # Root mean squares within which bagged SGD needs no help. Measured on 600 rows of
 # 1,024 features, 10 classes: accuracy 0.10 (chance) at 1e-5, 0.37 at 1e-3, 0.86 at
@@ -149,6 +151,12 @@ class CommonScale(TransformerMixin, BaseEstimator):
 
 
 def _bagged_sgd(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+    return [CommonScale()], BaggedSGDClassifier(alpha=1 / n_train_rows, random_state=seed)
+
+
+def _bagged_sgd_of_sklearn(
+    n_train_rows: int, seed: int
+) -> tuple[list[BaseEstimator], BaseEstimator]:
     # The recipe of github devforfu/Models, dogsbreeds/, commit a0c988d.
     member = SGDClassifier(
         loss="log_loss",
@@ -182,25 +190,36 @@ LOGISTIC_C = 0.01
 
 Builder = Callable[[int, int], tuple[list[Any], Any]]
 
-HEADS: dict[str, Builder] = {"bagged-sgd": _bagged_sgd, "logistic": _logistic}
+HEADS: dict[str, dict[str, Builder]] = {
+    "bagged-sgd": {"minibatch": _bagged_sgd, "sklearn": _bagged_sgd_of_sklearn},
+    "logistic": {"sklearn": _logistic},
+}
+"""Builders of each head by the solvers that it can be fitted with, the usual one first."""
 
 
-def find_head(name: str) -> Builder:
+def find_head(name: str, solver: str | None = None) -> Builder:
     """The builder of the head of this name.
 
     Parameters
     ----------
     name : str
         A key of `HEADS`.
+    solver : str, optional
+        What fits it; default: its usual one.
 
     Raises
     ------
     UnknownNameError
-        If there is no such head.
+        If there is no such head, or it has no such solver.
     """
     if name not in HEADS:
         raise UnknownNameError("head", name, HEADS)
-    return HEADS[name]
+    solvers = HEADS[name]
+    if solver is None:
+        return next(iter(solvers.values()))
+    if solver not in solvers:
+        raise UnknownNameError(f"solver of {name}", solver, solvers)
+    return solvers[solver]
 
 
 def build_head(
@@ -209,6 +228,7 @@ def build_head(
     n_train_rows: int,
     variance_threshold: str,
     seed: int,
+    solver: str | None = None,
     one_vs_rest: bool = False,
 ) -> Pipeline:
     """An unfitted estimator that reads features.
@@ -224,6 +244,8 @@ def build_head(
         features' own unit squared.
     seed : int
         Random state.
+    solver : str, optional
+        As in `find_head`.
     one_vs_rest : bool
         True for sets of labels: one classifier a label.
 
@@ -235,12 +257,12 @@ def build_head(
     Raises
     ------
     UnknownNameError
-        If there is no such head.
+        If there is no such head or solver.
     UsageError
         If the threshold cannot be read.
     """
-    steps, classifier = find_head(name)(n_train_rows, seed)
-    if one_vs_rest:
+    steps, classifier = find_head(name, solver)(n_train_rows, seed)
+    if one_vs_rest and not get_tags(classifier).classifier_tags.multi_label:
         classifier = OneVsRestClassifier(classifier)
     return make_pipeline(build_variance_threshold(variance_threshold), *steps, classifier)
 

@@ -20,7 +20,6 @@ from featurepipe.features.store import PENDING, FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
 from featurepipe.models.heads import HeadModel, HeadSettings, fit_heads
-from featurepipe.models.registry import find_head
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
@@ -56,6 +55,7 @@ class _CachedFeatures:
 def fit(
     *,
     head: str = "bagged-sgd",
+    solver: str | None = None,
     backbone: str | Sequence[str] = (),
     task: str = "per-attribute",
     calibrate: str = HeadSettings.calibrate,
@@ -77,6 +77,9 @@ def fit(
     ----------
     head : str
         ``bagged-sgd`` or ``logistic``.
+    solver : str, optional
+        ``sklearn`` fits bagged SGD literally by scikit-learn, which takes some hundred
+        times as long; default: ``minibatch``.
     backbone : str or sequence of str
         Backbones whose features to fit on; default: every store.
     task : {"per-attribute", "multi-label"}
@@ -107,9 +110,9 @@ def fit(
     FeaturepipeError
         If anything given cannot be used; see `featurepipe.errors`.
     """
-    find_head(head)
     settings = HeadSettings(
         head=head,
+        solver=solver,
         task=task,
         calibrate=calibrate,
         variance_threshold=variance_threshold,

@@ -39,6 +39,13 @@ def test_unknown_head_gets_the_nearest():
         find_head("baged-sgd")
 
 
+def test_solvers():
+    assert find_head("bagged-sgd") is find_head("bagged-sgd", "minibatch")
+    assert find_head("logistic") is find_head("logistic", "sklearn")
+    with pytest.raises(UnknownNameError, match="Unknown solver of logistic 'minibatch'"):
+        find_head("logistic", "minibatch")
+
+
 def test_relative_threshold_keeps_what_varies_beside_the_mean():
     # Variances 1, 0.04 and 0; a hundredth of their mean is 0.0035.
     X = np.array([[0, 0, 7], [2, 0.4, 7]])
@@ -103,16 +110,20 @@ def test_extraordinary_features_get_a_root_mean_square_of_1(scale):
     np.testing.assert_allclose(scaled / scaled[0, 0], X / X[0, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("solver", ["minibatch", "sklearn"])
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e3])
-def test_bagged_sgd_learns_features_of_any_scale(scale):
+def test_bagged_sgd_learns_features_of_any_scale(scale, solver):
     X, codes = make_features(scale=scale)
-    head = build_head("bagged-sgd", n_train_rows=120, variance_threshold="1%", seed=0)
+    options = {"n_train_rows": 120, "variance_threshold": "1%", "seed": 0}
+    head = build_head("bagged-sgd", solver=solver, **options)
     assert head.fit(X, codes).score(X, codes) > 0.9
 
 
-def test_bagged_sgd_is_the_anchors_recipe_bit_for_bit():
+def test_bagged_sgd_of_sklearn_is_the_anchors_recipe_bit_for_bit():
     X, codes = make_features()
-    head = build_head("bagged-sgd", n_train_rows=120, variance_threshold="0.001", seed=3)
+    head = build_head(
+        "bagged-sgd", solver="sklearn", n_train_rows=120, variance_threshold="0.001", seed=3
+    )
     by_hand = make_pipeline(
         VarianceThreshold(0.001),
         BaggingClassifier(

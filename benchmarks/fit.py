@@ -1,0 +1,171 @@
+"""How fast are heads fitted, and how good are they? Ours beside scikit-learn's, in one run.
+
+    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality] [--repeats 3]
+
+Speed is measured on drawn features, quality on those and on every store of each workspace
+(on its training rows only: five random divisions of these, each with a seed of its own).
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+from extract import describe_machine
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.ensemble import BaggingClassifier
+from sklearn.linear_model import SGDClassifier
+from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
+
+from featurepipe.features.store import FeatureStore
+from featurepipe.manifest import Manifest
+from featurepipe.models.bagged_sgd import BaggedSGDClassifier
+from featurepipe.splits import Split
+from featurepipe.workspace import Workspace
+
+N_SEEDS = 5
+Features = NDArray[np.float32]
+Codes = NDArray[np.intp]
+
+
+def draw_features(
+    n_rows: int, n_features: int, n_classes: int, seed: int = 0
+) -> tuple[Features, Codes]:
+    """Features as networks pool them: none below 0, not centred, correlated."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, n_classes, n_rows)
+    means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.2, (n_classes, n_features))
+    mixing = rng.normal(0, 0.15, (64, n_features))
+    noise = rng.normal(0, 0.3, (n_rows, n_features))
+    X = means[codes] + rng.normal(size=(n_rows, 64)) @ mixing + noise
+    return np.maximum(X, 0).astype(np.float32), codes
+
+
+def ours(penalty: str, n_rows: int, seed: int = 0) -> BaggedSGDClassifier:
+    """The head's own solver, on all cores."""
+    return BaggedSGDClassifier(penalty=penalty, alpha=1 / n_rows, n_jobs=-1, random_state=seed)
+
+
+def of_sklearn(penalty: str, n_rows: int, seed: int = 0) -> BaggingClassifier:
+    """The recipe as it is literally written, on all cores."""
+    member = SGDClassifier(
+        loss="log_loss",
+        penalty=penalty,
+        alpha=1 / n_rows,
+        class_weight="balanced",
+        fit_intercept=False,
+        tol=1e-3,
+    )
+    return BaggingClassifier(
+        member,
+        max_samples=0.5,
+        max_features=0.5,
+        bootstrap_features=True,
+        n_jobs=-1,
+        random_state=seed,
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long some work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def bare_products(n_rows: int, n_features: int, n_classes: int) -> None:
+    """Only the products of matrices that a fit needs, on one core, and nothing between them."""
+    model = BaggedSGDClassifier()
+    n_drawn, n_kept = (round(n * (1 - np.exp(-0.5))) for n in (n_rows, n_features))
+    X = np.random.default_rng(0).random((model.batch_size, n_kept), dtype=np.float32)
+    weights = np.zeros((n_classes, n_kept), np.float32)
+    n_steps = model.n_estimators * model.max_iter * -(-n_drawn // model.batch_size)
+    with threadpool_limits(1):
+        for _ in range(n_steps):
+            np.matmul((X @ weights.T).T, X)
+
+
+def measure_speed(repeats: int) -> None:
+    """4,000 rows of 2,048 features and 60 classes, 10 members."""
+    X, codes = draw_features(4000, 2048, 60)
+    bare = statistics.median(seconds(lambda: bare_products(4000, 2048, 60)) for _ in range(repeats))
+    click.echo("| penalty | scikit-learn, s | ours, s | ratio | products of matrices alone, s |")
+    click.echo("| --- | --- | --- | --- | --- |")
+    for penalty in ("l2", "elasticnet"):
+        own = statistics.median(
+            seconds(partial(ours(penalty, len(X)).fit, X, codes)) for _ in range(repeats)
+        )
+        literal = seconds(partial(of_sklearn(penalty, len(X)).fit, X, codes))
+        click.echo(f"| {penalty} | {literal:.1f} | {own:.2f} | {literal / own:.0f} | {bare:.2f} |")
+
+
+def measure_large(repeats: int) -> None:
+    """As many rows and classes as the dog breeds have."""
+    X, codes = draw_features(9200, 2048, 120)
+    own = statistics.median(
+        seconds(lambda: ours("elasticnet", len(X)).fit(X, codes)) for _ in range(repeats)
+    )
+    click.echo(f"9,200 x 2,048, 120 classes, elastic net: {own:.1f} s")
+
+
+def measure_quality(workspaces: tuple[Path, ...]) -> None:
+    """Accuracy and log-loss on validation rows, over seeds."""
+    click.echo("| features | solver | accuracy: mean, spread | log-loss: mean, spread |")
+    click.echo("| --- | --- | --- | --- |")
+    sets = [("drawn, 1,500 x 512, 20 classes", *draw_features(1500, 512, 20, seed=1))]
+    for title, X, codes in [*sets, *_training_rows(workspaces)]:
+        for name, build in (("ours", ours), ("scikit-learn", of_sklearn)):
+            figures = np.array([_judge(build, X, codes, seed) for seed in range(N_SEEDS)])
+            means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
+            cells = (f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True))
+            click.echo(f"| {title} | {name} | {' | '.join(cells)} |")
+
+
+def _judge(
+    build: Callable[[str, int, int], ClassifierMixin], X: Features, codes: Codes, seed: int
+) -> tuple[float, float]:
+    order = np.random.default_rng(seed).permutation(len(X))
+    train, held_out = np.split(order, [round(0.8 * len(X))])
+    model = build("elasticnet", len(train), seed).fit(X[train], codes[train])
+    probabilities = np.clip(model.predict_proba(X[held_out]), 1e-15, 1)
+    accuracy = np.mean(model.classes_[probabilities.argmax(axis=1)] == codes[held_out])
+    return float(accuracy), log_loss(codes[held_out], probabilities, labels=model.classes_)
+
+
+def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features, Codes]]:
+    for workspace in map(Workspace, workspaces):
+        split = Split.load(min(workspace.splits(), key=lambda path: Split.load(path).number))
+        ids = split.ids[split.rows("train")]
+        combinations = Manifest.load(workspace.manifest).combinations().loc[ids.tolist()]
+        codes = np.unique(combinations.to_numpy(dtype=str), return_inverse=True)[1]
+        for path in workspace.stores():
+            with FeatureStore.open(path) as store:
+                row_of = {image_id: row for row, image_id in enumerate(store.ids)}
+                X = store.features(np.array([row_of[image_id] for image_id in ids]))
+                yield f"{workspace.root.name}, {store.key['backbone']}", X, codes
+
+
+@click.command()
+@click.argument("workspaces", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--only", multiple=True, type=click.Choice(["speed", "large", "quality"]))
+@click.option("--repeats", default=3, show_default=True)
+def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> None:
+    """Measure bagged SGD, ours beside scikit-learn's."""
+    click.echo(describe_machine())
+    parts: dict[str, Callable[[], None]] = {
+        "speed": lambda: measure_speed(repeats),
+        "large": lambda: measure_large(repeats),
+        "quality": lambda: measure_quality(workspaces),
+    }
+    for name in only or tuple(parts):
+        click.echo(f"\n## {name}\n")
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()

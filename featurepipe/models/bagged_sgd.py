@@ -1,0 +1,326 @@
+"""BaggedSGDClassifier: bagged logistic regression, all classes of a member at once.
+
+The recipe of ``BaggingClassifier(SGDClassifier(loss="log_loss"))``. Each member draws rows
+and features with replacement, and minimises for each class on its own
+
+    1/n sum_i c_i log(1 + exp(-s_i x_i . w)) + alpha (l1_ratio |w|_1 + (1 - l1_ratio)/2 |w|_2^2)
+
+over its n rows, s_i being 1 where row i has the class and -1 elsewhere, c_i the weight of the
+row. scikit-learn goes through the rows once for each class; here a mini-batch is multiplied
+with the weights of all classes at once. Rows and features that a member drew several times
+are kept once, with their number: k equal columns of weight w/k each are one of weight w whose
+squared norm counts 1/k.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from featurepipe.models.descent import Descent
+
+Floats = NDArray[np.float32]
+
+_PATIENCE = 5
+
+
+class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
+    """Bagged one-vs-rest logistic regression without intercept, by mini-batch SGD.
+
+    Steps follow Nesterov's momentum and a cosine that ends at 0 with the last pass; the
+    L1 part is a proximal step, which leaves weights near 0 rather than at it, as ever
+    with mini-batches. A class's step is no longer than its curvature allows: the mean of
+    ``p (1 - p)`` in the latest mini-batches times the largest eigenvalue of the features'
+    second moment.
+
+    Parameters
+    ----------
+    n_estimators : int
+        Members.
+    penalty : {"elasticnet", "l2"}
+    alpha : float or None
+        Strength of the penalty; None: ``1 / n_samples``.
+    l1_ratio : float
+        Share of the L1 part of an elastic net, in [0, 1].
+    max_samples, max_features : float
+        Rows and features that a member draws, as shares of all, in (0, 1].
+    balanced : bool
+        Whether rows of a class weigh ``n / (n_classes * n_of_class)``; of more than two
+        classes, the rows of all others weigh 1, as SGDClassifier has it.
+    max_iter : int
+        Passes over the rows.
+    early_stopping : bool
+        Whether a member stops once the log-loss of the rows that it did not draw has not
+        fallen for 5 passes, and takes the weights from before.
+    batch_size : int
+        Rows of a mini-batch, at most; less where a pass would have fewer than 25 steps.
+    n_jobs : int or None
+        Threads, each with a single thread of BLAS; None: 1; -1: one a core.
+    random_state : int, RandomState or None
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Of sets of labels, their column numbers.
+    coefs_ : ndarray of shape (n_estimators, n_outputs, n_features), float32
+        0 for features that a member did not draw. There is one output for two classes,
+        else one a class or label.
+    n_iter_ : ndarray of shape (n_estimators,), int
+        Passes of each member.
+    n_features_in_ : int
+    """
+
+    def __init__(
+        self,
+        n_estimators: int = 10,
+        *,
+        penalty: str = "elasticnet",
+        alpha: float | None = None,
+        l1_ratio: float = 0.15,
+        max_samples: float = 0.5,
+        max_features: float = 0.5,
+        balanced: bool = True,
+        max_iter: int = 30,
+        early_stopping: bool = False,
+        batch_size: int = 64,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.penalty = penalty
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.max_samples = max_samples
+        self.max_features = max_features
+        self.balanced = balanced
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.batch_size = batch_size
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn is told of it: it also takes sets of labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    @property
+    def coef_(self) -> Floats:
+        """Mean weights of all members: ndarray of shape (n_outputs, n_features), float32."""
+        check_is_fitted(self)
+        return self.coefs_.mean(axis=0)
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit all members.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite; computed with in float32.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or an indicator of sets of labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            How often each row counts.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or `X` and `y` are of no use.
+        """
+        self._check_parameters()
+        X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float32)
+        truth = self._learn_classes(np.asarray(y))
+        random = check_random_state(self.random_state)
+        seeds = random.randint(np.iinfo(np.int32).max, size=self.n_estimators)
+        # One thread of BLAS in each of ours: more would contend.
+        with threadpool_limits(limits=1):
+            members = Parallel(n_jobs=self.n_jobs, backend="threading")(
+                delayed(self._fit_member)(X, truth, weights, seed) for seed in seeds
+            )
+        self.coefs_ = np.stack([coef for coef, _ in members])
+        self.n_iter_ = np.array([n_passes for _, n_passes in members])
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Mean score of all members.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) for two classes, else (n_samples, n_outputs), float64
+        """
+        scores = (self._checked(X) @ self.coef_.T).astype(np.float64)
+        return scores.ravel() if self._kind == "binary" else scores
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Mean probability of all members; a member's of several classes are over their sum.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+        """
+        features = self._checked(X)
+        members = [self._member_probabilities(features @ coef.T) for coef in self.coefs_]
+        return np.mean(members, axis=0)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable class, or the set of labels that are more probable than not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+        """
+        probabilities = self.predict_proba(X)
+        if self._kind == "labels":
+            return (probabilities > 0.5).astype(int)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def _checked(self, X: ArrayLike) -> Floats:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=np.float32, reset=False)
+
+    def _member_probabilities(self, scores: Floats) -> NDArray[np.float64]:
+        probabilities = expit(scores.astype(np.float64))
+        if self._kind == "binary":
+            return np.hstack([1 - probabilities, probabilities])
+        if self._kind == "labels":
+            return probabilities
+        total = probabilities.sum(axis=1, keepdims=True)
+        uniform = np.full_like(probabilities, 1 / probabilities.shape[1])
+        return np.divide(probabilities, total, out=uniform, where=total > 0)
+
+    def _check_parameters(self) -> None:
+        positive = {"n_estimators", "max_iter", "batch_size"}
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        for name in ("max_samples", "max_features"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a share in (0, 1].")
+        if self.penalty not in ("elasticnet", "l2"):
+            raise ValueError(f"penalty is {self.penalty!r}, expected 'elasticnet' or 'l2'.")
+
+    def _learn_classes(self, y: NDArray[Any]) -> Floats:
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            self._kind, self.classes_ = "labels", np.arange(y.shape[1])
+        else:
+            y = column_or_1d(y, warn=True)
+            self.classes_ = np.unique(y)
+            if len(self.classes_) < 2:
+                raise ValueError(
+                    "The number of classes has to be greater than one; got "
+                    f"{len(self.classes_)} class."
+                )
+            self._kind = "binary" if len(self.classes_) == 2 else "classes"
+        return self._truth_of(y)
+
+    def _truth_of(self, y: NDArray[Any]) -> Floats:
+        if self._kind == "labels":
+            return np.asarray(y, dtype=np.float32)
+        outputs = self.classes_[1:] if self._kind == "binary" else self.classes_
+        return (np.asarray(y)[:, None] == outputs).astype(np.float32)
+
+    def _fit_member(
+        self, X: Floats, truth: Floats, weights: Floats, seed: int
+    ) -> tuple[Floats, int]:
+        """Weights of a member, of shape (n_outputs, n_features), and its number of passes."""
+        rng = np.random.default_rng(seed)
+        n_times = _draw(rng, len(X), self.max_samples)
+        n_copies = _draw(rng, X.shape[1], self.max_features)
+        rows, features = np.flatnonzero(n_times), np.flatnonzero(n_copies)
+        costs = self._costs(truth[rows], n_times[rows] * weights[rows])
+        # Only here: the compiler takes a second to import, and prediction needs none.
+        from featurepipe.models.descent import Descent, Problem
+
+        problem = Problem(
+            X=X[np.ix_(rows, features)],
+            truth=truth[rows],
+            costs=costs / n_times.sum(),
+            alpha=1 / len(X) if self.alpha is None else self.alpha,
+            l1_ratio=self.l1_ratio if self.penalty == "elasticnet" else 0.0,
+            n_copies=n_copies[features].astype(np.float32),
+        )
+        judge = None
+        if self.early_stopping and len(rows) < len(X):
+            left_out = np.flatnonzero(n_times == 0)
+            judge = _Judge(X[np.ix_(left_out, features)], truth[left_out])
+        descent = Descent(problem, self.max_iter, self.batch_size)
+        found, n_passes = _descend(descent, rng, self.max_iter, judge)
+        coef = np.zeros((truth.shape[1], X.shape[1]), dtype=np.float32)
+        coef[:, features] = found
+        return coef, n_passes
+
+    def _costs(self, truth: Floats, counts: Floats) -> Floats:
+        """Weight of each row in each output's loss."""
+        if not self.balanced:
+            return np.repeat(counts[:, None], truth.shape[1], axis=1)
+        n, n_true = counts.sum(), np.maximum(counts @ truth, np.finfo(np.float32).tiny)
+        if self._kind == "classes":
+            of_true, of_others = n / (truth.shape[1] * n_true), np.ones_like(n_true)
+        else:
+            n_false = np.maximum(n - n_true, np.finfo(np.float32).tiny)
+            of_true, of_others = n / (2 * n_true), n / (2 * n_false)
+        return (counts[:, None] * np.where(truth > 0, of_true, of_others)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Rows that a member did not draw."""
+
+    X: Floats
+    truth: Floats
+
+    def log_loss(self, weights: Floats) -> float:
+        """Mean log-loss of all outputs."""
+        scores = self.X @ weights.T
+        return float(np.mean(np.logaddexp(0, scores) - self.truth * scores))
+
+
+def _draw(rng: np.random.Generator, n: int, share: float) -> NDArray[np.intp]:
+    """How often each of `n` is drawn, with replacement."""
+    return np.bincount(rng.integers(0, n, max(1, int(share * n))), minlength=n)
+
+
+def _descend(
+    descent: "Descent", rng: np.random.Generator, n_passes: int, judge: _Judge | None
+) -> tuple[Floats, int]:
+    """Weights of shape (n_outputs, n_features), and the passes that were made."""
+    best, best_loss, best_pass = descent.weights, np.inf, 0
+    for n_passed in range(1, n_passes + 1):
+        descent.make_pass(rng)
+        if judge is None:
+            continue
+        loss = judge.log_loss(descent.weights)
+        if loss < best_loss:
+            best, best_loss, best_pass = descent.weights.copy(), loss, n_passed
+        elif n_passed - best_pass >= _PATIENCE:
+            return best, n_passed
+    return (descent.weights if judge is None else best), n_passes
