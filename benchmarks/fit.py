@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
+from featurepipe.metrics import log_loss
 from featurepipe.models.bagged_sgd import BaggedSGDClassifier
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
@@ -39,7 +39,7 @@ def draw_features(
     """Features as networks pool them: none below 0, not centred, correlated."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, n_classes, n_rows)
-    means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.2, (n_classes, n_features))
+    means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.35, (n_classes, n_features))
     mixing = rng.normal(0, 0.15, (64, n_features))
     noise = rng.normal(0, 0.3, (n_rows, n_features))
     X = means[codes] + rng.normal(size=(n_rows, 64)) @ mixing + noise
@@ -132,9 +132,9 @@ def _judge(
     order = np.random.default_rng(seed).permutation(len(X))
     train, held_out = np.split(order, [round(0.8 * len(X))])
     model = build("elasticnet", len(train), seed).fit(X[train], codes[train])
-    probabilities = np.clip(model.predict_proba(X[held_out]), 1e-15, 1)
-    accuracy = np.mean(model.classes_[probabilities.argmax(axis=1)] == codes[held_out])
-    return float(accuracy), log_loss(codes[held_out], probabilities, labels=model.classes_)
+    probabilities = model.predict_proba(X[held_out])
+    accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
+    return float(accuracy), log_loss(codes[held_out], probabilities)
 
 
 def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features, Codes]]:
