@@ -44,8 +44,8 @@ class HeadSettings:
         One head an attribute, or one OneVsRest head over all labels.
     calibrate : {"sigmoid", "isotonic", "temperature", "none"}
         How decision scores become probabilities. Temperature had the lowest
-        log-loss of held-out rows on every set of exclusive classes measured,
-        and was level with sigmoid on sets of labels.
+        log-loss of held-out rows on every set of exclusive classes measured;
+        on sets of labels it was level with sigmoid, or above it.
     variance_threshold : str
         ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
     seed : int
