@@ -217,8 +217,7 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         return np.divide(probabilities, total, out=uniform, where=total > 0)
 
     def _check_parameters(self) -> None:
-        positive = {"n_estimators", "max_iter", "batch_size"}
-        for name in positive:
+        for name in ("n_estimators", "max_iter", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1.")
         for name in ("max_samples", "max_features"):

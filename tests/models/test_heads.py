@@ -55,15 +55,18 @@ def accuracy(labels, probabilities):
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
-@pytest.mark.parametrize("head", HEADS)
-def test_heads_learn_every_attribute(head, calibrate, task):
+@pytest.mark.parametrize(
+    ("head", "solver", "least"),
+    [("bagged-sgd", "minibatch", 0.78), ("bagged-sgd", "sklearn", 0.8), ("logistic", None, 0.8)],
+)
+def test_heads_learn_every_attribute(head, solver, least, calibrate, task):
     X, labels = make_images()
     X_test, truth = make_images(seed=1)
-    model, out_of_fold = fit(X, labels, head=head, calibrate=calibrate, task=task)
+    model, out_of_fold = fit(X, labels, head=head, solver=solver, calibrate=calibrate, task=task)
     predicted = model.predict(X_test)
     for name in labels:
-        assert accuracy(truth[name], predicted[name]) > 0.75
-        assert accuracy(labels[name], out_of_fold[name]) > 0.75
+        assert accuracy(truth[name], predicted[name]) > least
+        assert accuracy(labels[name], out_of_fold[name]) > least
         for probabilities in (predicted[name], out_of_fold[name]):
             assert probabilities.shape == (120, len(labels[name].classes))
             assert probabilities.dtype == np.float64
@@ -144,13 +147,15 @@ def test_groups_never_part():
     assert accuracy(labels["coin"], together["coin"]) > 0.72
 
 
-def test_out_of_fold_probabilities_are_calibrated():
+# The own solver's raw probabilities are the better ones: less is left to gain.
+@pytest.mark.parametrize(("solver", "gain"), [("minibatch", 0.03), ("sklearn", 0.05)])
+def test_out_of_fold_probabilities_are_calibrated(solver, gain):
     X, labels = make_images(n=300, noise=1.2)
-    _, raw = fit(X, labels, head="bagged-sgd", calibrate="none")
-    _, calibrated = fit(X, labels, head="bagged-sgd", calibrate="temperature")
+    _, raw = fit(X, labels, head="bagged-sgd", solver=solver, calibrate="none")
+    _, calibrated = fit(X, labels, head="bagged-sgd", solver=solver, calibrate="temperature")
     for name, of_attribute in labels.items():
         before = metrics.log_loss(of_attribute.codes, raw[name])
-        assert metrics.log_loss(of_attribute.codes, calibrated[name]) < before - 0.02
+        assert metrics.log_loss(of_attribute.codes, calibrated[name]) < before - gain
 
 
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
