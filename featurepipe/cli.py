@@ -229,10 +229,25 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 )
 @click.option(
     "--task",
-    type=click.Choice(["per-attribute", "multi-label"]),
+    type=click.Choice(["per-attribute", "multi-label", "joint"]),
     default="per-attribute",
     show_default=True,
-    help="One head an attribute, or one OneVsRest head over all labels.",
+    help="One head an attribute, one OneVsRest head over all labels, or one head over the "
+    "combinations of classes.",
+)
+@click.option(
+    "--features",
+    metavar="auto|[ATTRIBUTE=]STORE[+STORE],…",
+    help="What heads read: the same for all attributes, or for each; auto finds out on training "
+    "images which stores and pairs tell an attribute even in combinations never trained. A store "
+    "is BACKBONE:VIEW, or its file's name  [default: each store gives a run]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["balanced", "unseen", "seen"]),
+    show_default="balanced",
+    help="What auto looks for: accuracy on combinations not trained, on those trained, or the "
+    "mean of both.",
 )
 @click.option(
     "--calibrate",
@@ -280,6 +295,8 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --head bagged-sgd --solver sklearn
       featurepipe fit --head logistic --backbone resnet50
       featurepipe fit --hold-out black_dress
+      featurepipe fit --features auto --hold-out black_dress
+      featurepipe fit --features category=xception:grey,color=hsv-histogram+xception:shuffle
       featurepipe fit --labels relabelled.csv --repeats 5
     """
     # A seed that was given asks for a split; the default does not.
@@ -325,7 +342,12 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
     show_default=True,
     help="Classes to give for each attribute.",
 )
-@click.option("--weights", metavar="PATH", help="Where the run's weights are now.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="[BACKBONE=]PATH",
+    help="Where the run's weights are now; repeatable.",
+)
 @click.option(
     "--annotate",
     type=click.Path(file_okay=False, path_type=Path),

@@ -12,7 +12,7 @@ from featurepipe.files import replacing
 from featurepipe.manifest import Labels
 
 PARTS = ("train", "test", "unseen")
-TASKS = ("per-attribute", "multi-label")
+TASKS = ("per-attribute", "multi-label", "joint")
 ALL = "all"
 
 
@@ -27,13 +27,13 @@ class Predictions:
     parts : ndarray of shape (n_images,), str
         ``"train"`` for rows predicted out of fold, ``"test"`` or ``"unseen"``.
     task : str
-        ``"per-attribute"`` or ``"multi-label"``.
+        ``"per-attribute"``, ``"multi-label"`` or ``"joint"``.
     labels : dict of str to Labels
         The truth for each attribute, over all classes that the manifest knows.
     scores : dict of str to ndarray of shape (n_images, n_classes), float64
         Raw probabilities for each attribute, in [0, 1]. Rows of an exclusive
-        attribute sum to 1 in the per-attribute task; elsewhere each label has
-        a probability of its own. A class that was never trained has 0.
+        attribute sum to 1, but for the multi-label task, where each label has a
+        probability of its own. A class that was never trained has 0.
     """
 
     ids: NDArray[np.str_]
@@ -69,9 +69,9 @@ class Predictions:
             probabilities over their sum, uniform where all are 0; else `scores`.
         """
         scores = self.scores[attribute]
-        if self.task == "per-attribute" or not self.labels[attribute].exclusive:
-            return scores
-        return normalized(scores)
+        if self.task == "multi-label" and self.labels[attribute].exclusive:
+            return normalized(scores)
+        return scores
 
     def correct(self, attribute: str) -> NDArray[np.bool_]:
         """Which images' answers are right.

@@ -141,5 +141,5 @@ def test_unknown_parts_and_tasks_are_refused():
     predictions = make_predictions()
     with pytest.raises(ValueError, match="do not fit"):
         Predictions(
-            predictions.ids, predictions.parts, "joint", predictions.labels, predictions.scores
+            predictions.ids, predictions.parts, "together", predictions.labels, predictions.scores
         )

@@ -150,7 +150,11 @@ def extract_features(
 
 
 def embed_images(
-    source: ImageSource, ids: Sequence[str], recipe: Recipe, *, batch_size: int | None = None
+    source: ImageSource,
+    ids: Sequence[str],
+    recipes: Sequence[Recipe],
+    *,
+    batch_size: int | None = None,
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Embed images without a store.
 
@@ -159,31 +163,46 @@ def embed_images(
     source : ImageSource
     ids : sequence of str
         Image ids, each once.
-    recipe : Recipe
+    recipes : sequence of Recipe
+        Each image is read and decoded once for all that decode alike.
     batch_size : int, optional
         Images embedded at once; default: the engine's own.
 
     Returns
     -------
     features : ndarray of shape (n_readable, n_features), float32
-        Of the images that can be read, in their order.
+        Of the images that can be read, in their order; those of the recipes side by side.
     refused : dict of int to str
         Positions of the others, and why they cannot be read.
     """
-    kept, engine = _KeptInMemory(), _EngineSource(recipe, batch_size)
-    lane = Lane(
-        "embedding",
-        recipe.network.input_size,
-        find_view(recipe.view),
-        dict.fromkeys(ids),
-        engine.open,
-        kept,
-    )
-    run_pass(ImageLoader(source, fast_decode=recipe.fast_decode), ids, [lane])
-    rows = [kept.features[image_id] for image_id in ids if image_id in kept.features]
-    refused = {
-        k: kept.refused[image_id] for k, image_id in enumerate(ids) if image_id in kept.refused
-    }
+    kept = [_KeptInMemory() for _ in recipes]
+    lanes = [
+        Lane(
+            f"embedding by {recipe.network.backbone}",
+            recipe.network.input_size,
+            find_view(recipe.view),
+            dict.fromkeys(ids),
+            _EngineSource(recipe, batch_size).open,
+            sink,
+        )
+        for recipe, sink in zip(recipes, kept, strict=True)
+    ]
+    for fast_decode in sorted({recipe.fast_decode for recipe in recipes}):
+        of_kind = [
+            lane
+            for lane, recipe in zip(lanes, recipes, strict=True)
+            if recipe.fast_decode == fast_decode
+        ]
+        run_pass(ImageLoader(source, fast_decode=fast_decode), ids, of_kind)
+    reasons: dict[str, str] = {}
+    for sink in kept:
+        reasons |= sink.refused
+    refused = {k: reasons[image_id] for k, image_id in enumerate(ids) if image_id in reasons}
+    rows = [
+        np.concatenate([sink.features[image_id] for sink in kept])
+        for image_id in ids
+        if image_id not in reasons
+    ]
     return np.stack(rows) if rows else np.empty((0, 0), np.float32), refused
 
 

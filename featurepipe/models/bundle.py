@@ -19,7 +19,7 @@ from featurepipe.files import disk_full_named, replacing
 from featurepipe.models.heads import HeadModel
 from featurepipe.predictions import Predictions
 
-FORMAT = "featurepipe run 1"
+FORMAT = "featurepipe run 2"
 
 TRUSTED_TYPES = [
     "featurepipe.models.bagged_sgd.BaggedSGDClassifier",
@@ -29,6 +29,7 @@ TRUSTED_TYPES = [
     "featurepipe.models.heads.Head",
     "featurepipe.models.heads.HeadModel",
     "featurepipe.models.registry.AbsoluteVarianceThreshold",
+    "featurepipe.models.registry.BlockScale",
     "featurepipe.models.registry.CommonScale",
     "featurepipe.models.registry.RelativeVarianceThreshold",
 ]

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,18 +16,20 @@ from threadpoolctl import threadpool_limits
 from featurepipe.errors import FitError, UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.calibration import CALIBRATIONS, Calibrator, fit_calibrator
-from featurepipe.models.registry import build_head, build_variance_threshold, find_head
+from featurepipe.models.registry import HEADS, build_head, build_variance_threshold, find_head
 from featurepipe.predictions import TASKS, normalized
 from featurepipe.splits import inner_folds
 
 logger = logging.getLogger(__name__)
 
 ALL_LABELS = "all labels"
+COMBINATIONS = "combinations"
 LEAST_IMAGES_A_CLASS = 2
 
 Features = NDArray[np.floating]
 Probabilities = NDArray[np.float64]
 Rows = NDArray[np.intp]
+Columns = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class HeadSettings:
     head : str
         A key of `featurepipe.models.registry.HEADS`.
     solver : str or None
-        What fits the head, of those in `HEADS`; None: its usual one.
-    task : {"per-attribute", "multi-label"}
-        One head an attribute, or one OneVsRest head over all labels.
+        What fits the head, of those in `HEADS`; None becomes its usual one.
+    task : {"per-attribute", "multi-label", "joint"}
+        One head an attribute, one OneVsRest head over all labels, or one head over
+        the combinations of classes that training images have.
     calibrate : {"sigmoid", "isotonic", "temperature", "none"}
         How decision scores become probabilities. Temperature had the lowest
         log-loss of held-out rows on every set of exclusive classes measured;
@@ -69,6 +72,7 @@ class HeadSettings:
 
     def __post_init__(self) -> None:
         find_head(self.head, self.solver)
+        object.__setattr__(self, "solver", self.solver or next(iter(HEADS[self.head])))
         build_variance_threshold(self.variance_threshold)
         if self.task not in TASKS:
             raise UnknownNameError("task", self.task, TASKS)
@@ -90,6 +94,8 @@ class Head:
         Probability of the other classes: 1 if every row had the class, else 0.
     exclusive : bool
         True if every image has exactly one class.
+    columns : tuple of (int, int)
+        First column of each block of features that it reads, and the one after its last.
     calibrator : Calibrator or None
         None leaves the estimator's own probabilities.
     """
@@ -98,6 +104,7 @@ class Head:
     learnt: Rows
     constant: Probabilities
     exclusive: bool
+    columns: Columns
     calibrator: Calibrator | None = None
 
     def decision_scores(self, X: Features) -> NDArray[np.float64]:
@@ -106,6 +113,7 @@ class Head:
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
+            All columns, whichever of them the head reads.
 
         Returns
         -------
@@ -114,7 +122,7 @@ class Head:
         """
         scores = np.full((len(X), len(self.constant)), np.nan)
         if self.estimator is not None and len(X):
-            of_learnt = self.estimator.decision_function(X).reshape(len(X), -1)
+            of_learnt = self.estimator.decision_function(self.read(X)).reshape(len(X), -1)
             # scikit-learn scores two exclusive classes by one number.
             if self.exclusive and len(self.learnt) == 2:
                 of_learnt = of_learnt * [-1, 1]
@@ -144,10 +152,14 @@ class Head:
             probabilities[:, self.learnt] = self.calibrator.predict_proba(scores)
         return probabilities
 
+    def read(self, X: Features) -> Features:
+        """The features that the head reads: ndarray of shape (n_samples, n_read)."""
+        return _side_by_side(X, self.columns)
+
     def _own_probabilities(self, X: Features) -> Probabilities:
         assert self.estimator is not None
         # OneVsRest over a single label also gives the probability of its absence.
-        own = self.estimator.predict_proba(X)[:, -len(self.learnt) :]
+        own = self.estimator.predict_proba(self.read(X))[:, -len(self.learnt) :]
         return own.astype(np.float64)
 
 
@@ -157,20 +169,24 @@ class HeadModel:
 
     Attributes
     ----------
-    task : {"per-attribute", "multi-label"}
+    task : {"per-attribute", "multi-label", "joint"}
     classes : dict of str to tuple of str
         The classes of each attribute, in the order of the columns.
     exclusive : dict of str to bool
         Whether an image has exactly one class of an attribute.
     heads : dict of str to Head
         By attribute; in the multi-label task one, over the labels of all
-        attributes in their order.
+        attributes in their order; in the joint task one, over `combinations`.
+    combinations : ndarray of shape (n_combinations, n_attributes), intp
+        The class of each attribute in each combination that the joint task knows;
+        empty in the other tasks.
     """
 
     task: str
     classes: dict[str, tuple[str, ...]]
     exclusive: dict[str, bool]
     heads: dict[str, Head]
+    combinations: Rows
 
     def predict(self, X: Features) -> dict[str, Probabilities]:
         """Raw probabilities, as `featurepipe.predictions.Predictions.scores` has them.
@@ -184,8 +200,30 @@ class HeadModel:
         dict of str to ndarray of shape (n_samples, n_classes), float64
             For each attribute.
         """
-        of_heads = {name: head.predict_proba(X) for name, head in self.heads.items()}
-        return _by_attribute(self.task, self.classes, of_heads)
+        return self.by_attribute({name: head.predict_proba(X) for name, head in self.heads.items()})
+
+    def by_attribute(self, of_heads: dict[str, Probabilities]) -> dict[str, Probabilities]:
+        """The probabilities that heads give, as probabilities of each attribute's classes.
+
+        Parameters
+        ----------
+        of_heads : dict of str to ndarray of shape (n_samples, n_classes of the head), float64
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, n_classes), float64
+            In the joint task, a class has the sum over its combinations.
+        """
+        n_classes = [len(names) for names in self.classes.values()]
+        if self.task == "multi-label":
+            parts = np.split(of_heads[ALL_LABELS], np.cumsum(n_classes)[:-1], axis=1)
+            return dict(zip(self.classes, parts, strict=True))
+        if self.task == "joint":
+            return {
+                name: np.minimum(of_heads[COMBINATIONS] @ (codes[:, None] == np.arange(n)), 1)
+                for name, codes, n in zip(self.classes, self.combinations.T, n_classes, strict=True)
+            }
+        return {name: of_heads[name] for name in self.classes}
 
     def answer(self, X: Features) -> dict[str, tuple[tuple[str, ...], Probabilities]]:
         """Classes of each attribute and their probabilities, as a person is told them.
@@ -213,6 +251,7 @@ class _Question:
     rows: Rows
     truth: NDArray[np.bool_]
     exclusive: bool
+    columns: Columns
 
     def strata(self, n_folds: int) -> Rows:
         if self.exclusive:
@@ -242,6 +281,7 @@ def fit_heads(
     groups: NDArray[np.intp],
     settings: HeadSettings,
     *,
+    columns: Mapping[str, Columns] | None = None,
     n_jobs: int = -1,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[HeadModel, dict[str, Probabilities]]:
@@ -258,10 +298,13 @@ def fit_heads(
     labels : dict of str to Labels
         The truth for each attribute. In the per-attribute task an image without
         a label is left out of that attribute's head; in the multi-label task
-        images without a label of every attribute are left out.
+        and in the joint one images without a label of every attribute are left out.
     groups : ndarray of shape (n_train,), intp
         Rows of one group are never on both sides of a fold.
     settings : HeadSettings
+    columns : mapping of str to tuple of (int, int), optional
+        For each attribute the blocks of features that its head reads, as in `Head`; if one
+        head answers for all attributes, equal for each. Default: all columns, as one block.
     n_jobs : int
         Threads; -1: one a processor core.
     progress : callable, optional
@@ -282,7 +325,8 @@ def fit_heads(
         has fewer than two classes or a class with a single image.
     """
     _check_features(X)
-    questions = _make_questions(labels, settings.task)
+    columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))
+    questions, combinations = _make_questions(labels, settings.task, columns)
     held_out, heads = _run_fits(X, groups, questions, settings, n_jobs, progress)
     out_of_fold = {}
     for question in questions:
@@ -294,11 +338,14 @@ def fit_heads(
         )
     classes = {name: of_attribute.classes for name, of_attribute in labels.items()}
     exclusive = {name: of_attribute.exclusive for name, of_attribute in labels.items()}
-    model = HeadModel(settings.task, classes, exclusive, heads)
-    return model, _by_attribute(settings.task, classes, out_of_fold)
+    model = HeadModel(settings.task, classes, exclusive, heads, combinations)
+    return model, model.by_attribute(out_of_fold)
 
 
-def _make_questions(labels: dict[str, Labels], task: str) -> list[_Question]:
+def _make_questions(
+    labels: dict[str, Labels], task: str, columns: Mapping[str, Columns]
+) -> tuple[list[_Question], Rows]:
+    """What is to be fitted, and the combinations that a joint head tells apart."""
     if task == "per-attribute":
         rows_of = {name: np.flatnonzero(each.labelled) for name, each in labels.items()}
     else:
@@ -311,15 +358,40 @@ def _make_questions(labels: dict[str, Labels], task: str) -> list[_Question]:
                 len(everywhere),
             )
     questions = [
-        _Question(name, rows_of[name], each.indicator[rows_of[name]], each.exclusive)
+        _Question(name, rows_of[name], each.indicator[rows_of[name]], each.exclusive, columns[name])
         for name, each in labels.items()
     ]
     for question in questions:
         _check_question(question, labels[question.name].classes)
+    no_combinations = np.empty((0, len(labels)), np.intp)
     if task == "per-attribute":
-        return questions
+        return questions, no_combinations
+    if task == "joint":
+        question, combinations = _joint_question(questions, labels)
+        return [question], combinations
     truth = np.hstack([question.truth for question in questions])
-    return [_Question(ALL_LABELS, questions[0].rows, truth, exclusive=False)]
+    return [replace(questions[0], name=ALL_LABELS, truth=truth, exclusive=False)], no_combinations
+
+
+def _joint_question(
+    questions: Sequence[_Question], labels: dict[str, Labels]
+) -> tuple[_Question, Rows]:
+    sets = [question.name for question in questions if not question.exclusive]
+    if sets:
+        raise FitError(
+            f"Attribute {sets[0]!r} has sets of labels, and combinations are of exactly one class "
+            "of each attribute. Expected exclusive attributes; set --task multi-label."
+        )
+    codes = np.column_stack([question.truth.argmax(axis=1) for question in questions])
+    combinations, of_row = np.unique(codes, axis=0, return_inverse=True)
+    truth = of_row.reshape(-1, 1) == np.arange(len(combinations))
+    question = replace(questions[0], name=COMBINATIONS, truth=truth)
+    names = [
+        "_".join(labels[each.name].classes[code] for each, code in zip(questions, row, strict=True))
+        for row in combinations
+    ]
+    _check_question(question, names)
+    return question, combinations
 
 
 def _check_features(X: Features) -> None:
@@ -411,23 +483,21 @@ def _run_numbered(number: int, job: _Job) -> tuple[int, tuple[str, Head | _HeldO
 
 
 def _fit_final(X: Features, question: _Question, settings: HeadSettings) -> tuple[str, Head]:
-    return question.name, _fit_head(X[question.rows], question.truth, question.exclusive, settings)
+    return question.name, _fit_head(X, question, np.arange(len(question.rows)), settings)
 
 
 def _fit_fold(
     X: Features, question: _Question, train: Rows, validation: Rows, settings: HeadSettings
 ) -> tuple[str, _HeldOut]:
-    rows, truth = question.rows, question.truth
-    head = _fit_head(X[rows[train]], truth[train], question.exclusive, settings)
+    head = _fit_head(X, question, train, settings)
     ask = head.predict_proba if settings.calibrate == "none" else head.decision_scores
     # The fold's estimator has done its work and would only fill the memory.
     spent = replace(head, estimator=None)
-    return question.name, _HeldOut(validation, spent, ask(X[rows[validation]]))
+    return question.name, _HeldOut(validation, spent, ask(X[question.rows[validation]]))
 
 
-def _fit_head(
-    X: Features, truth: NDArray[np.bool_], exclusive: bool, settings: HeadSettings
-) -> Head:
+def _fit_head(X: Features, question: _Question, rows: Rows, settings: HeadSettings) -> Head:
+    truth, exclusive = question.truth[rows], question.exclusive
     constant = np.asarray(truth.all(axis=0))
     learnt = np.flatnonzero(truth.any(axis=0) & ~constant)
     estimator = None
@@ -435,13 +505,20 @@ def _fit_head(
         estimator = build_head(
             settings.head,
             solver=settings.solver,
-            n_train_rows=len(X),
+            n_train_rows=len(rows),
             variance_threshold=settings.variance_threshold,
             seed=settings.seed,
             one_vs_rest=not exclusive,
+            widths=[end - start for start, end in question.columns],
         )
-        estimator.fit(X, _targets(truth, learnt, exclusive))
-    return Head(estimator, learnt, constant.astype(np.float64), exclusive)
+        features = _side_by_side(X, question.columns, question.rows[rows])
+        estimator.fit(features, _targets(truth, learnt, exclusive))
+    return Head(estimator, learnt, constant.astype(np.float64), exclusive, question.columns)
+
+
+def _side_by_side(X: Features, columns: Columns, rows: Rows | slice = np.s_[:]) -> Features:
+    blocks = [X[rows, start:end] for start, end in columns]
+    return blocks[0] if len(blocks) == 1 else np.hstack(blocks)
 
 
 def _targets(truth: NDArray[np.bool_], learnt: Rows, exclusive: bool) -> NDArray[np.intp]:
@@ -503,12 +580,3 @@ def _fit_on_held_out(
     # Classes that a fold's head did not know never win there.
     scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
     return fit_calibrator(method, scores, truth, exclusive=question.exclusive)
-
-
-def _by_attribute(
-    task: str, classes: dict[str, tuple[str, ...]], of_heads: dict[str, Probabilities]
-) -> dict[str, Probabilities]:
-    if task == "per-attribute":
-        return {name: of_heads[name] for name in classes}
-    ends = np.cumsum([len(names) for names in classes.values()])
-    return dict(zip(classes, np.split(of_heads[ALL_LABELS], ends[:-1], axis=1), strict=True))

@@ -1,11 +1,13 @@
 """Head names and the scikit-learn estimators behind them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_selection import SelectorMixin, VarianceThreshold
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -150,6 +152,56 @@ class CommonScale(TransformerMixin, BaseEstimator):
         return features if self.divisor_ == 1.0 else features / self.divisor_
 
 
+class BlockScale(TransformerMixin, BaseEstimator):
+    """Divide features by one number, so that their variances add up to a wanted sum.
+
+    Blocks of features of one sum of variances, side by side, have an equal say in
+    the distances between images, however many features each has and of whatever
+    scale.
+
+    Parameters
+    ----------
+    total_variance : float
+        The wanted sum.
+
+    Attributes
+    ----------
+    divisor_ : float
+        1 where nothing varies.
+    """
+
+    def __init__(self, total_variance: float = 1.0) -> None:
+        self.total_variance = total_variance
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn the divisor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : ignored
+        """
+        features = validate_data(self, X, dtype=(np.float64, np.float32))
+        found = float(np.var(features, axis=0, dtype=np.float64).sum())
+        self.divisor_ = float(np.sqrt(found / self.total_variance)) or 1.0
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Features over the divisor.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features), dtype of `X`
+        """
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return features / self.divisor_
+
+
 def _bagged_sgd(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
     return [CommonScale()], BaggedSGDClassifier(alpha=1 / n_train_rows, random_state=seed)
 
@@ -230,6 +282,7 @@ def build_head(
     seed: int,
     solver: str | None = None,
     one_vs_rest: bool = False,
+    widths: Sequence[int] = (),
 ) -> Pipeline:
     """An unfitted estimator that reads features.
 
@@ -248,6 +301,9 @@ def build_head(
         As in `find_head`.
     one_vs_rest : bool
         True for sets of labels: one classifier a label.
+    widths : sequence of int
+        Numbers of features of the blocks that lie side by side; none: it is one block.
+        Of several, each is prepared on its own, and `BlockScale` gives all one say.
 
     Returns
     -------
@@ -264,7 +320,22 @@ def build_head(
     steps, classifier = find_head(name, solver)(n_train_rows, seed)
     if one_vs_rest and not get_tags(classifier).classifier_tags.multi_label:
         classifier = OneVsRestClassifier(classifier)
-    return make_pipeline(build_variance_threshold(variance_threshold), *steps, classifier)
+    steps = [build_variance_threshold(variance_threshold), *steps]
+    if len(widths) > 1:
+        steps = [_side_by_side(steps, widths)]
+    return make_pipeline(*steps, classifier)
+
+
+def _side_by_side(steps: Sequence[BaseEstimator], widths: Sequence[int]) -> ColumnTransformer:
+    # One block alone has about as much variance as it has features, once they are standardised.
+    common = BlockScale(float(np.mean(widths)))
+    ends = np.cumsum([0, *widths]).tolist()
+    return ColumnTransformer(
+        [
+            (f"block{number}", make_pipeline(*map(clone, [*steps, common])), slice(*place))
+            for number, place in enumerate(pairwise(ends), start=1)
+        ]
+    )
 
 
 def build_variance_threshold(text: str) -> RelativeVarianceThreshold | AbsoluteVarianceThreshold:

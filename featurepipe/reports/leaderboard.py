@@ -12,6 +12,7 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.reports.evaluation import FIGURES, evaluate
 
 _OF_RUN = ("run", "backbone", "view", "weights", "head", "task")
+_BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _COSTS = ("extract_images_per_s", "fit_s", "predict_ms_per_image", "model_bytes")
 _KEY = ("run", "attribute")
 _COUNTS = ("n_train", "n_test", "n_unseen", "model_bytes")
@@ -33,7 +34,7 @@ class EvaluatedRun(Protocol):
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """Facts by column name; ``n_train`` and ``selection_accuracy`` by attribute."""
+        """Facts by column name; those that differ between attributes by attribute."""
 
     @property
     def predictions(self) -> Predictions:
@@ -113,8 +114,7 @@ def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
         {
             **of_run,
             **figures,
-            "n_train": info.get("n_train", {}).get(figures["attribute"]),
-            "selection_accuracy": info.get("selection_accuracy", {}).get(figures["attribute"]),
+            **{name: info.get(name, {}).get(figures["attribute"]) for name in _BY_ATTRIBUTE},
         }
         for figures in evaluate(run.predictions)
     ]

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import FitError, UnknownNameError, WorkspaceError
+from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.store import PENDING, FeatureStore
+from featurepipe.features.cached import CachedFeatures, open_caches
+from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
+from featurepipe.models.feature_choice import OBJECTIVES
 from featurepipe.models.heads import HeadModel, HeadSettings, fit_heads
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
 from featurepipe.splits import Split, SplitSettings, divisible_ids, make_splits
+from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _CachedFeatures:
-    """What fitting needs of a store."""
-
-    path: Path
-    key: dict[str, Any]
-    weights_label: str
-    weights_source: str
-    images_per_s: float
-    row_of: dict[str, int]
-    digests: dict[str, bytes]
-
-    def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
-        with FeatureStore.open(self.path) as store:
-            return store.features(np.array([self.row_of[image_id] for image_id in ids], np.intp))
-
-    @property
-    def title(self) -> str:
-        view = "" if self.key["view"] == "rgb" else f"-{self.key['view']}"
-        return f"{self.key['backbone']}{view}"
 
 
 def fit(
@@ -58,6 +39,8 @@ def fit(
     solver: str | None = None,
     backbone: str | Sequence[str] = (),
     task: str = "per-attribute",
+    features: str | None = None,
+    objective: str | None = None,
     calibrate: str = HeadSettings.calibrate,
     variance_threshold: str = HeadSettings.variance_threshold,
     test_size: float | None = None,
@@ -81,9 +64,18 @@ def fit(
         ``sklearn`` fits bagged SGD literally by scikit-learn, which takes some hundred
         times as long; default: ``minibatch``.
     backbone : str or sequence of str
-        Backbones whose features to fit on; default: every store.
-    task : {"per-attribute", "multi-label"}
-        One head an attribute, or one OneVsRest head over all labels.
+        Backbones whose features to fit on; default: every store. Each store gives a run.
+    task : {"per-attribute", "multi-label", "joint"}
+        One head an attribute, one OneVsRest head over all labels, or one head over the
+        combinations of classes.
+    features : str, optional
+        One run whose heads read what is named here: ``store+store`` for all attributes,
+        ``attribute=store+store,…`` for each, or ``auto``, which tries all stores and their
+        pairs on training rows. A store is ``backbone:view``, ``backbone`` for the view rgb,
+        or the name of its file.
+    objective : {"balanced", "unseen", "seen"}, optional
+        What ``auto`` looks for: accuracy on combinations of classes that were not trained
+        on, on those that were, or (default) their mean.
     calibrate : {"sigmoid", "isotonic", "temperature", "none"}
         How scores become probabilities; fitted out of fold on training rows.
     variance_threshold : str
@@ -122,13 +114,14 @@ def fit(
     with place.writing():
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
-        caches = [_open_cache(path, manifest) for path in stores]
+        caches = open_caches(stores, manifest.ids.tolist())
+        _require_one_sight(features, objective, task)
         asked = _split_settings(test_size, hold_out, repeats, group, seed)
         splits = _find_splits(place, manifest, caches[0].digests, asked)
         infos = [
-            _fit_run(place, manifest, cache, split, settings, n_jobs)
+            _fit_run(place, manifest, sight, split, settings, n_jobs)
             for split in splits
-            for cache in caches
+            for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
     return _summary(infos)
 
@@ -186,27 +179,49 @@ def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
     return [path for name in of_backbone if name in wanted for path in of_backbone[name]]
 
 
-def _open_cache(path: Path, manifest: Manifest) -> _CachedFeatures:
-    with FeatureStore.open(path) as store:
-        ids, done = store.ids, store.rows("done")
-        settled = set(ids[store.status != PENDING])
-        n_pending = sum(image_id not in settled for image_id in manifest.ids)
-        if n_pending:
-            raise FitError(
-                f"{path} has no features yet of {n_pending} of {len(manifest)} images. Finish it: "
-                f"featurepipe extract --backbone {store.key['backbone']} (with the options it was "
-                "begun with)"
-            )
-        digests = store.digests
-        return _CachedFeatures(
-            path=path,
-            key=store.key,
-            weights_label=store.made_by["weights_label"],
-            weights_source=store.made_by["weights_source"],
-            images_per_s=store.images_per_s,
-            row_of={ids[row]: int(row) for row in done},
-            digests={ids[row]: digests[row].tobytes() for row in done},
+def _require_one_sight(features: str | None, objective: str | None, task: str) -> None:
+    if objective and features != AUTO:
+        raise UsageError(
+            f"--objective {objective} says what --features auto looks for. Add --features auto, or "
+            "leave it out."
         )
+    if features and task != "per-attribute" and (features == AUTO or "=" in features):
+        raise UsageError(
+            f"--features {features} is a choice for each attribute, but --task {task} fits one "
+            "head for all of them. Name the stores that it reads, such as --features "
+            "mobilenet_v2:grey+hsv_histogram."
+        )
+
+
+def _sights(
+    features: str | None,
+    objective: str | None,
+    caches: Sequence[CachedFeatures],
+    manifest: Manifest,
+    split: Split,
+    seed: int | None,
+    n_jobs: int,
+) -> list[Sight]:
+    """What heads shall read; each sight gives a run."""
+    attributes = manifest.attribute_names
+    if features is None:
+        return [sight_of_one(cache, attributes) for cache in caches]
+    if features != AUTO:
+        return [named_sight(features, caches, attributes)]
+    _require_rows(caches, split)
+    train = split.rows("train")
+    ids = split.ids[train]
+    return [
+        chosen_sight(
+            caches,
+            ids,
+            manifest.labels(ids),
+            split.groups[train],
+            objective=objective or OBJECTIVES[0],
+            seed=seed or 0,
+            n_jobs=n_jobs,
+        )
+    ]
 
 
 def _split_settings(
@@ -257,33 +272,33 @@ def _find_splits(
 def _fit_run(
     place: Workspace,
     manifest: Manifest,
-    cache: _CachedFeatures,
+    sight: Sight,
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
 ) -> dict[str, Any]:
     """Fit, predict the test rows once, save; what the run is."""
-    _require_rows(cache, split)
+    _require_rows(sight.caches, split)
     train = split.rows("train")
-    name = _run_name(cache, split, settings, manifest)
+    name = _run_name(sight, split, settings, manifest)
     started = time.perf_counter()
-    model, out_of_fold = _fit_heads(name, manifest, cache, split, settings, n_jobs)
+    model, out_of_fold = _fit_heads(name, manifest, sight, split, settings, n_jobs)
     fit_s = time.perf_counter() - started
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
-    X = cache.read(split.ids[tested])
+    X = sight.read(split.ids[tested])
     started = time.perf_counter()
     scores = model.predict(X)
     head_ms = 1000 * (time.perf_counter() - started) / len(X)
     selection = _predictions(manifest, split, train, settings.task, out_of_fold)
     info = {
         "run": name,
-        **_provenance(cache, split, settings),
+        **_provenance(sight, split, settings),
         "attributes": list(manifest.attribute_names),
         "n_train": _n_labelled(selection),
         "selection_accuracy": accuracies(selection),
-        "extract_images_per_s": cache.images_per_s,
+        "extract_images_per_s": sight.images_per_s,
         "fit_s": fit_s,
-        "predict_ms_per_image": head_ms + 1000 / cache.images_per_s,
+        "predict_ms_per_image": head_ms + 1000 / sight.images_per_s,
     }
     predictions = _predictions(manifest, split, tested, settings.task, scores)
     save_run(place.run(name), info, model, predictions, selection)
@@ -293,7 +308,7 @@ def _fit_run(
 def _fit_heads(
     title: str,
     manifest: Manifest,
-    cache: _CachedFeatures,
+    sight: Sight,
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
@@ -310,10 +325,11 @@ def _fit_heads(
             bar[0].advance()
 
         return fit_heads(
-            cache.read(ids),
+            sight.read(ids),
             manifest.labels(ids),
             split.groups[train],
             settings,
+            columns=sight.columns,
             n_jobs=n_jobs,
             progress=advance,
         )
@@ -331,38 +347,34 @@ def _predictions(
     return Predictions(ids.astype(np.str_), parts, task, manifest.labels(ids), scores)
 
 
-def _require_rows(cache: _CachedFeatures, split: Split) -> None:
-    missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
-    if missing:
-        raise FitError(
-            f"{cache.path} has no features of {len(missing)} of the {len(split.ids)} images of "
-            f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "
-            "again with --retry-refused."
-        )
+def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
+    for cache in caches:
+        missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
+        if missing:
+            raise FitError(
+                f"{cache.path} has no features of {len(missing)} of the {len(split.ids)} images of "
+                f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "
+                "again with --retry-refused."
+            )
 
 
-def _run_name(
-    cache: _CachedFeatures, split: Split, settings: HeadSettings, manifest: Manifest
-) -> str:
+def _run_name(sight: Sight, split: Split, settings: HeadSettings, manifest: Manifest) -> str:
     """The same for the same features, split, labels and settings; else another."""
     labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
+    reads = [[cache.name, cache.key] for cache in sight.caches], sight.blocks
     decides = [
-        json.dumps([cache.key, asdict(settings)], sort_keys=True),
+        json.dumps([reads, asdict(settings)], sort_keys=True),
         repr([split.name, split.ids.tolist(), split.parts.tolist()]),
         repr([labels.columns.tolist(), labels.to_numpy().tolist()]),
     ]
     digest = hashlib.sha256("\n".join(decides).encode()).hexdigest()[:6]
     task = "" if settings.task == "per-attribute" else f"-{settings.task}"
-    return f"{cache.title}-{settings.head}{task}-{digest}"
+    return f"{sight.title}-{settings.head}{task}-{digest}"
 
 
-def _provenance(cache: _CachedFeatures, split: Split, settings: HeadSettings) -> dict[str, Any]:
+def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str, Any]:
     return {
-        "backbone": cache.key["backbone"],
-        "view": cache.key["view"],
-        "weights": cache.weights_label,
-        "weights_source": cache.weights_source,
-        "recipe": cache.key,
+        **sight.facts(),
         "head": settings.head,
         "task": settings.task,
         "settings": asdict(settings),
@@ -377,7 +389,7 @@ def _n_labelled(selection: Predictions) -> dict[str, int]:
     labelled = {name: labels.labelled for name, labels in selection.labels.items()}
     counts = {name: int(rows.sum()) for name, rows in labelled.items()}
     n_all = int(np.all(list(labelled.values()), axis=0).sum())
-    if selection.task == "multi-label":
+    if selection.task != "per-attribute":
         # One head reads all labels, and only images that have them all.
         return dict.fromkeys([*counts, ALL], n_all)
     return {**counts, ALL: n_all}
@@ -388,8 +400,8 @@ def _summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         [
             {
                 "run": info["run"],
-                "backbone": info["backbone"],
-                "view": info["view"],
+                "backbone": info["backbone"][attribute],
+                "view": info["view"][attribute],
                 "split": info["split"],
                 "attribute": attribute,
                 "n_train": info["n_train"][attribute],

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, UnknownNameError, WorkspaceError
+from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction import embed_images
-from featurepipe.features.recipe import repeat_recipe
+from featurepipe.features.recipe import Recipe, repeat_recipe
 from featurepipe.manifest import Manifest, find_images
 from featurepipe.models.bundle import Run, load_run
 from featurepipe.predictions import ALL
@@ -31,7 +32,7 @@ def predict(
     workspace: Path | str = ".",
     run: str | None = None,
     top: int = 1,
-    weights: str | None = None,
+    weights: Sequence[str] = (),
     annotate: Path | str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -48,8 +49,9 @@ def predict(
         the cheaper at a tie; never chosen by test figures.
     top : int
         Classes to give for each attribute.
-    weights : str, optional
-        Where the run's weights are now, if they have moved.
+    weights : sequence of str
+        Where the run's weights are now, if they have moved: a path, or ``backbone=path``
+        each if the run reads several backbones.
     annotate : Path or str, optional
         Folder for copies of the images with their classes written on.
     batch_size : int, optional
@@ -122,15 +124,15 @@ def _best_run(place: Workspace) -> Run:
 
 
 def _embed(
-    run: Run, paths: Sequence[Path], weights: str | None, batch_size: int | None
+    run: Run, paths: Sequence[Path], weights: Sequence[str], batch_size: int | None
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Features of the readable images, and why the others (by position) are none."""
-    recipe = repeat_recipe(run.info["recipe"], weights or run.info["weights_source"])
     if len(paths) < (batch_size or _SMALL_BATCH):
         # The engine pads a batch to its full size.
         batch_size = len(paths)
     ids = [str(path) for path in paths]
-    features, refused = embed_images(LocalFolder(Path()), ids, recipe, batch_size=batch_size)
+    recipes = _recipes(run, weights)
+    features, refused = embed_images(LocalFolder(Path()), ids, recipes, batch_size=batch_size)
     if not len(features):
         first = next(iter(refused.items()))
         raise ExtractionError(
@@ -138,6 +140,27 @@ def _embed(
             "Expected JPEG, PNG, WebP, BMP, GIF or TIFF files; look at the first of them."
         )
     return features, refused
+
+
+def _recipes(run: Run, weights: Sequence[str]) -> list[Recipe]:
+    """What made the features that the run reads, with weights where they are now."""
+    blocks = run.info["blocks"]
+    backbones = [block["recipe"]["backbone"] for block in blocks]
+    moved = {}
+    for given in weights:
+        backbone, parts, path = given.rpartition("=")
+        if not parts and len(set(backbones)) > 1:
+            raise UsageError(
+                f"--weights {given!r} does not say which backbone's weights these are, and the run "
+                f"reads {', '.join(dict.fromkeys(backbones))}. Expected BACKBONE=PATH."
+            )
+        moved[find_backbone(backbone).name if parts else backbones[0]] = path
+    return [
+        repeat_recipe(
+            block["recipe"], moved.get(block["recipe"]["backbone"], block["weights_source"])
+        )
+        for block in blocks
+    ]
 
 
 def _best_classes(run: Run, X: NDArray[np.float32], top: int) -> list[list[dict[str, object]]]:

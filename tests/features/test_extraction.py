@@ -189,9 +189,9 @@ def test_other_software_may_go_on_only_if_it_computes_the_same(
 @pytest.mark.parametrize("batch_size", [None, 1, 2, 10])
 def test_images_without_a_store_keep_their_order(engine, recipe, images, tmp_path, batch_size):
     ids, source = list(images)[:7], LocalFolder(tmp_path / "images")
-    whole, _ = embed_images(source, ids, recipe, batch_size=batch_size)
+    whole, _ = embed_images(source, ids, [recipe], batch_size=batch_size)
     images[ids[3]].write_bytes(b"broken")
-    features, refused = embed_images(source, ids, recipe, batch_size=batch_size)
+    features, refused = embed_images(source, ids, [recipe], batch_size=batch_size)
     assert features.tolist() == np.delete(whole, 3, axis=0).tolist()
     assert list(refused) == [3]
     assert refused[3].startswith("not an image")

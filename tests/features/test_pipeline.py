@@ -142,10 +142,10 @@ def test_rehash_reads_what_size_and_time_do_not_tell(source, ids, tmp_path, engi
 
 def test_short_memory_means_smaller_batches(source, ids, tmp_path, engine_class):
     engine_class(ColourMean)
-    expected, _ = embed_images(source, ids, recipe())
+    expected, _ = embed_images(source, ids, [recipe()])
     opened = engine_class(ShortOfMemory)
     opened.clear()
-    features, refused = embed_images(source, ids, recipe(), batch_size=16)
+    features, refused = embed_images(source, ids, [recipe()], batch_size=16)
     np.testing.assert_array_equal(features, expected)
     assert refused == {}
     assert [engine.batch_size for engine in opened] == [16, 8, 4, 2]
@@ -158,15 +158,15 @@ def test_memory_too_short_for_one_image_is_an_error(source, ids, engine_class):
 
     opened = engine_class(Hopeless)
     with pytest.raises(ExtractionError, match=r"does not fit into memory.*not even one"):
-        embed_images(source, ids, recipe(), batch_size=4)
+        embed_images(source, ids, [recipe()], batch_size=4)
     assert [engine.batch_size for engine in opened] == [4, 2, 1]
 
 
 def test_batches_side_by_side_keep_their_rows(source, ids, tmp_path, engine_class):
     engine_class(ColourMean)
-    expected, _ = embed_images(source, ids, recipe())
+    expected, _ = embed_images(source, ids, [recipe()])
     engine_class(SideBySide)
-    features, _ = embed_images(source, ids, recipe(), batch_size=2)
+    features, _ = embed_images(source, ids, [recipe()], batch_size=2)
     np.testing.assert_array_equal(features, expected)
 
 

@@ -156,12 +156,12 @@ def test_an_image_and_its_mirror_image_have_the_same_features(files, tmp_path, m
     )
     source, ids = LocalFolder(tmp_path), [path.name for path in files]
     as_is = make_recipe("mobilenet_v2", "random", size_px=8)
-    once, _ = embed_images(source, ids, as_is)
+    once, _ = embed_images(source, ids, [as_is])
     assert np.abs(once[:3] - once[3:]).min() > 1e-4
     by_hand = (once[:3] + once[3:]) / 2
 
     recipe = make_recipe("mobilenet_v2", "random", size_px=8, view="flip")
-    rows, _ = embed_images(source, ids, recipe, batch_size=4)
+    rows, _ = embed_images(source, ids, [recipe], batch_size=4)
     np.testing.assert_array_equal(rows, np.concatenate([by_hand, by_hand]))
     store_path = tmp_path / "flip.h5"
     extract_features({store_path: recipe}, source, ids, batch_size=4)

@@ -43,10 +43,10 @@ def make_images(n=120, n_features=24, noise=0.4, seed=0):
     return X.astype(np.float32), labels
 
 
-def fit(X, labels, groups=None, n_jobs=2, progress=None, **settings):
+def fit(X, labels, groups=None, n_jobs=2, progress=None, columns=None, **settings):
     groups = np.arange(len(X)) if groups is None else groups
     settings = HeadSettings(**{"head": "logistic", **settings})
-    return fit_heads(X, labels, groups, settings, n_jobs=n_jobs, progress=progress)
+    return fit_heads(X, labels, groups, settings, columns=columns, n_jobs=n_jobs, progress=progress)
 
 
 def accuracy(labels, probabilities):
@@ -320,3 +320,64 @@ def test_settings_that_cannot_be_read_are_refused(settings, reason):
     with pytest.raises(UsageError, match=re.escape(reason)) as raised:
         HeadSettings(**settings)
     assert isinstance(raised.value, UnknownNameError) == reason.startswith("Unknown")
+
+
+def test_a_head_reads_its_own_blocks_alone():
+    X, labels = make_images(n=60)
+    columns = {"color": ((0, 10),), "category": ((10, 17), (17, 24))}
+    model, out_of_fold = fit(X, labels, columns=columns)
+    other = X.copy()
+    other[:, 10:] += 1
+    np.testing.assert_array_equal(model.predict(other)["color"], model.predict(X)["color"])
+    assert not np.allclose(model.predict(other)["category"], model.predict(X)["category"])
+    changed, changed_out_of_fold = fit(other, labels, columns=columns)
+    np.testing.assert_array_equal(changed_out_of_fold["color"], out_of_fold["color"])
+    np.testing.assert_array_equal(changed.predict(X)["color"], model.predict(X)["color"])
+    assert model.heads["category"].read(X).tolist() == X[:, 10:].tolist()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_block_drowns_another(head):
+    X, labels = make_images(n=90)
+    X_test, truth = make_images(n=200, seed=3)
+    columns = dict.fromkeys(labels, ((0, 10), (10, 24)))
+    model, _ = fit(X, labels, head=head, columns=columns)
+    loud, loud_test = X.copy(), X_test.copy()
+    loud[:, 10:] *= 1024
+    loud_test[:, 10:] *= 1024
+    louder, _ = fit(loud, labels, head=head, columns=columns)
+    for name in labels:
+        expected = accuracy(truth[name], model.predict(X_test)[name])
+        assert expected > 0.7
+        found = accuracy(truth[name], louder.predict(loud_test)[name])
+        # Small batches make bagged SGD sensitive to rounding.
+        assert found == pytest.approx(expected, abs=0.05)
+
+
+def test_a_joint_head_answers_for_attributes_by_the_sum_over_combinations():
+    X, labels = make_images(n=300)
+    model, _ = fit(X, labels, task="joint", calibrate="none")
+    head = model.heads["combinations"]
+    of_combinations = head.predict_proba(X)
+    assert of_combinations.shape == (300, 12)
+    np.testing.assert_allclose(of_combinations.sum(axis=1), 1, atol=1e-6)
+    of_color = np.zeros((300, 3))
+    for k, (color, _) in enumerate(model.combinations):
+        of_color[:, color] += of_combinations[:, k]
+    np.testing.assert_allclose(model.predict(X)["color"], of_color, atol=1e-6)
+
+
+def test_a_joint_head_knows_the_combinations_that_it_was_shown():
+    X, labels = make_images(n=300)
+    is_blue_jeans = (labels["color"].codes == 1) & (labels["category"].codes == 1)
+    known = {name: each.take(~is_blue_jeans) for name, each in labels.items()}
+    model, _ = fit(X[~is_blue_jeans], known, task="joint")
+    assert len(model.combinations) == 11
+    assert [1, 1] not in model.combinations.tolist()
+
+
+def test_a_joint_head_needs_one_class_of_each_attribute():
+    X, labels = make_images(n=60)
+    tags = set_labels("tags", labels["color"].indicator, ["a", "b", "c"])
+    with pytest.raises(FitError, match=r"'tags' has sets of labels.*--task multi-label"):
+        fit(X, {"tags": tags, "category": labels["category"]}, task="joint")

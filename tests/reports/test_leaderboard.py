@@ -44,9 +44,9 @@ def make_run(name, n_right=6, split="test20-seed0", part="test", **info):
     )
     facts = {
         "run": name,
-        "backbone": "xception",
-        "view": "rgb",
-        "weights": "imagenet",
+        "backbone": {"color": "xception", "all": "xception"},
+        "view": {"color": "rgb", "all": "rgb"},
+        "weights": {"color": "imagenet", "all": "imagenet"},
         "head": "bagged-sgd",
         "task": "per-attribute",
         "split": split,

@@ -1,0 +1,118 @@
+"""CachedFeatures: what fitting needs of a finished store."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import FitError
+from featurepipe.features.store import PENDING, FeatureStore
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """The finished features of one store.
+
+    Attributes
+    ----------
+    name : str
+        ``backbone:view``; where stores share that, the name of the file.
+    path : Path
+    key : dict of str to Any
+        What made them: `featurepipe.features.recipe.Recipe.key`.
+    weights_label, weights_source : str
+        Name of the weights, and where they were.
+    n_features : int
+    images_per_s : float
+        Speed of the extraction.
+    row_of : dict of str to int
+        Rows of the store by image id.
+    digests : dict of str to bytes
+        SHA-256 of each image's bytes.
+    """
+
+    name: str
+    path: Path
+    key: dict[str, Any]
+    weights_label: str
+    weights_source: str
+    n_features: int
+    images_per_s: float
+    row_of: dict[str, int]
+    digests: dict[str, bytes]
+
+    def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
+        """Features of some images.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_images,), str objects
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_features), float32
+        """
+        with FeatureStore.open(self.path) as store:
+            return store.features(np.array([self.row_of[image_id] for image_id in ids], np.intp))
+
+    @property
+    def title(self) -> str:
+        """A short name that suits a file: the backbone, and the view if it is not rgb."""
+        return self.name.removesuffix(":rgb").replace(":", "-")
+
+
+def open_caches(paths: Sequence[Path], image_ids: Sequence[str]) -> list[CachedFeatures]:
+    """Look into stores that have settled every image.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Stores.
+    image_ids : sequence of str
+        Ids of all images.
+
+    Returns
+    -------
+    list of CachedFeatures
+        In the stores' order.
+
+    Raises
+    ------
+    FitError
+        If images are pending in a store.
+    """
+    caches = [_open_cache(path, image_ids) for path in paths]
+    shared = Counter(cache.name for cache in caches)
+    return [
+        replace(cache, name=cache.path.stem) if shared[cache.name] > 1 else cache
+        for cache in caches
+    ]
+
+
+def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
+    with FeatureStore.open(path) as store:
+        ids, done, key = store.ids, store.rows("done"), store.key
+        settled = set(ids[store.status != PENDING])
+        n_pending = sum(image_id not in settled for image_id in image_ids)
+        if n_pending:
+            raise FitError(
+                f"{path} has no features yet of {n_pending} of {len(image_ids)} images. Finish it: "
+                f"featurepipe extract --backbone {key['backbone']} (with the options it was "
+                "begun with)"
+            )
+        digests = store.digests
+        return CachedFeatures(
+            name=f"{key['backbone']}:{key['view']}",
+            path=path,
+            key=key,
+            weights_label=store.made_by["weights_label"],
+            weights_source=store.made_by["weights_source"],
+            n_features=store.n_features,
+            images_per_s=store.images_per_s,
+            row_of={ids[row]: int(row) for row in done},
+            digests={ids[row]: digests[row].tobytes() for row in done},
+        )

@@ -1,0 +1,156 @@
+import json
+
+import pytest
+
+from featurepipe.cli import run
+from pictures import draw, draw_data_set
+
+EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, colour_mean):
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=12)
+    assert run([*EXTRACT, "--backbone", "resnet50,xception", "--view", "rgb,grey"]) == 0
+    assert run(["extract", "--backbone", "hsv-histogram"]) == 0
+    return tmp_path
+
+
+def read_run(folder):
+    (path,) = folder.glob("runs/[!.]*/run.json")
+    return json.loads(path.read_text())
+
+
+def fail(capsys, *arguments):
+    capsys.readouterr()
+    assert run(["fit", "--head", "logistic", *arguments]) == 1
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_features_set_by_hand_are_read_by_each_attribute(folder, capsys):
+    features = "kind=xception:grey, color=HSV-histogram+resnet50"
+    assert run(["fit", "--head", "logistic", "--features", features]) == 0
+    facts = read_run(folder)
+    assert facts["run"].startswith("by-attribute-logistic-")
+    assert facts["features"] == {
+        "color": ["hsv_histogram:rgb", "resnet50:rgb"],
+        "kind": ["xception:grey"],
+    }
+    assert facts["backbone"] == {
+        "color": "hsv_histogram+resnet50",
+        "kind": "xception",
+        "all": "hsv_histogram+resnet50+xception",
+    }
+    assert facts["view"] == {"color": "rgb+rgb", "kind": "grey", "all": "rgb+rgb+grey"}
+    assert facts["selection_accuracy"]["all"] > 0.65
+    capsys.readouterr()
+    assert run(["report", "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert [row["view"] for row in board] == ["rgb+rgb", "grey", "rgb+rgb+grey"]
+
+
+def test_one_run_reads_blocks_for_all_attributes(folder):
+    arguments = ["--features", "xception:grey+hsv_histogram", "--task", "joint"]
+    assert run(["fit", "--head", "logistic", *arguments]) == 0
+    facts = read_run(folder)
+    assert facts["run"].startswith("xception-grey+hsv_histogram-logistic-joint-")
+    assert facts["features"]["kind"] == ["xception:grey", "hsv_histogram:rgb"]
+
+
+def test_prediction_computes_every_block_and_refuses_an_image_once(folder, capsys):
+    features = "kind=xception:grey,color=hsv-histogram+resnet50"
+    assert run(["fit", "--head", "logistic", "--features", features]) == 0
+    draw(folder / "new" / "blue.png", "blue", bright_top=True, seed=77)
+    (folder / "new" / "broken.png").write_bytes(b"broken")
+    capsys.readouterr()
+    assert run(["predict", "new", "--json"]) == 0
+    blue, broken = map(json.loads, capsys.readouterr().out.splitlines())
+    assert blue["attributes"]["color"][0]["class"] == "blue"
+    assert blue["attributes"]["kind"][0]["class"] == "bright"
+    assert broken["refused"].startswith("not an image")
+
+
+def test_auto_says_what_it_tried_and_keeps_it(folder, capsys):
+    capsys.readouterr()
+    assert run(["fit", "--head", "logistic", "--features", "auto"]) == 0
+    said = capsys.readouterr().err
+    assert "Chosen: the best mean of both" in said
+    assert "  chosen" in said
+    facts = read_run(folder)
+    assert facts["run"].startswith("auto-logistic-")
+    trials = facts["feature_trials"]
+    assert len(trials) == 2 * (5 + 10)
+    for attribute in ("color", "kind"):
+        (chosen,) = (t for t in trials if t["attribute"] == attribute and t["chosen"])
+        assert chosen["blocks"] == facts["features"][attribute]
+        assert chosen["unseen_accuracy"] > 0.7
+    # A histogram of colours cannot tell which half of a picture is bright.
+    assert facts["features"]["kind"] != ["hsv_histogram:rgb"]
+
+
+def test_auto_takes_only_the_backbones_that_are_named(folder):
+    arguments = ["--features", "auto", "--backbone", "xception"]
+    assert run(["fit", "--head", "logistic", *arguments]) == 0
+    blocks = {tuple(trial["blocks"]) for trial in read_run(folder)["feature_trials"]}
+    assert blocks == {
+        ("xception:grey",),
+        ("xception:rgb",),
+        ("xception:grey", "xception:rgb"),
+    }
+
+
+def test_auto_warns_of_what_nothing_tells_apart(tmp_path, monkeypatch, colour_mean, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=12, skip=("black_plain",))
+    assert run([*EXTRACT, "--backbone", "resnet50"]) == 0
+    capsys.readouterr()
+    assert run(["fit", "--head", "logistic", "--features", "auto", "--quiet"]) == 0
+    assert (
+        "training images of color 'black' are of kind 'bright': nothing in them tells the one "
+        "from the other." in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "resnet5"], "Unknown features 'resnet5'. Did you mean 'resnet50:rgb'?"),
+        (["--features", "resnet50:shuffle"], "featurepipe extract --backbone resnet50 --view shuf"),
+        (["--features", "size=resnet50"], "Unknown attribute 'size'. Expected one of: color, kind"),
+        (["--features", "color=resnet50"], "says nothing of 'kind'"),
+        (["--features", "color=resnet50,kind=xception,color=xception"], "names an attribute twice"),
+        (["--features", "resnet50+resnet50:rgb"], "names a store twice"),
+        (["--features", "auto", "--task", "joint"], "--task joint fits one head for all of them"),
+        (["--features", "color=resnet50", "--task", "multi-label"], "fits one head for all"),
+        (["--objective", "seen"], "Add --features auto"),
+        (["--features", "resnet50", "--objective", "seen"], "Add --features auto"),
+    ],
+)
+def test_features_that_cannot_be_read_are_refused(folder, capsys, arguments, message):
+    assert message in fail(capsys, *arguments)
+    assert not list(folder.glob("runs/*"))
+
+
+def test_stores_that_share_backbone_and_view_are_told_apart_by_their_files(folder, capsys):
+    arguments = ["--backbone", "resnet50", "--weights", "random", "--size", "12"]
+    assert run(["extract", *arguments]) == 0
+    assert "resnet50-random0-12-avg-rgb, resnet50-random0-8-avg-rgb" in fail(
+        capsys, "--features", "resnet50"
+    )
+    chosen = ["--features", "resnet50-random0-12-avg-rgb+resnet50-random0-8-avg-rgb"]
+    assert run(["fit", "--head", "logistic", *chosen]) == 0
+    assert read_run(folder)["features"]["color"] == [
+        "resnet50-random0-12-avg-rgb",
+        "resnet50-random0-8-avg-rgb",
+    ]
+
+
+def test_moved_weights_need_a_backbone_where_a_run_reads_several(folder, capsys):
+    features = "kind=xception:grey,color=resnet50"
+    assert run(["fit", "--head", "logistic", "--features", features]) == 0
+    capsys.readouterr()
+    assert run(["predict", "dataset", "--weights", "random"]) == 1
+    assert "Expected BACKBONE=PATH" in capsys.readouterr().err
+    given = ["--weights", "xception=random", "--weights", "resnet50=random"]
+    assert run(["predict", "dataset/red_plain", *given]) == 0
