@@ -1,0 +1,20 @@
+"""Named, saved divisions of the images into training, test and unseen rows.
+
+However a split is made, rows of one group never part: images of identical bytes,
+and those that share a value of the group column, directly or through others.
+"""
+
+from featurepipe.splits.folds import inner_folds
+from featurepipe.splits.images import divisible_ids
+from featurepipe.splits.making import make_splits
+from featurepipe.splits.settings import SplitSettings
+from featurepipe.splits.split import PARTS, Split
+
+__all__ = [
+    "PARTS",
+    "Split",
+    "SplitSettings",
+    "divisible_ids",
+    "inner_folds",
+    "make_splits",
+]

@@ -1,0 +1,104 @@
+"""Splits out of a manifest: given, or drawn at random beside held-out combinations."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from featurepipe.errors import SplitError, UnknownNameError
+from featurepipe.manifest import SPLIT_COLUMN, Manifest
+from featurepipe.manifest.words import counted, examples
+from featurepipe.splits.drawing import draw_test
+from featurepipe.splits.given import given_split
+from featurepipe.splits.images import MIN_GROUPS, Bools, Images, divisible_images
+from featurepipe.splits.settings import SplitSettings, split_name
+from featurepipe.splits.split import Split, new_split
+
+
+def make_splits(
+    manifest: Manifest, digests: Mapping[str, bytes | str], settings: SplitSettings
+) -> list[Split]:
+    """Divide the labelled and readable images.
+
+    A split that came with the images serves, unless held-out combinations, a group
+    or repeats are asked for; its training images that belong together with test
+    images are left out. Otherwise groups are drawn at random, each set of labels in
+    its share (rare sets together with others of their rarest label), so that every
+    class has a group in training and in test; that goes before the share.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    digests : mapping of str to bytes or str
+        Digest of the bytes of each readable image, by its id.
+    settings : SplitSettings
+
+    Returns
+    -------
+    list of Split
+        One per repeat. The same arguments give the same splits.
+
+    Raises
+    ------
+    SplitError
+        If a class has too few images, or would not be trained on.
+    UnknownNameError
+        If there is no such combination or group column.
+    """
+    use_given = not settings.hold_out and settings.group is None and settings.repeats == 1
+    if settings.group not in (None, manifest.group_column):
+        manifest = manifest.relabelled(group=settings.group)
+    images = divisible_images(manifest, digests)
+    if use_given and SPLIT_COLUMN in manifest.table:
+        given = manifest.table[SPLIT_COLUMN].loc[images.ids.tolist()]
+        return [given_split(images, given.to_numpy(dtype=object), settings)]
+    settings = replace(settings, group=manifest.group_column)
+    unseen, left_out = _hold_out(images, settings.hold_out)
+    rest = np.flatnonzero(~(unseen | left_out))
+    _refuse_rare_classes(images.take(rest), settings)
+    findings = []
+    if left_out.any():
+        findings.append(
+            f"{counted(images.ids[left_out], 'image')} left out, belonging together with "
+            f"held-out images: {examples(images.ids[left_out].tolist())}"
+        )
+    splits = []
+    for repeat in range(settings.repeats):
+        parts = np.where(unseen, "unseen", "train").astype(object)
+        parts[rest[draw_test(images.take(rest), settings, repeat)]] = "test"
+        name = split_name(settings, repeat)
+        splits.append(new_split(images, parts, left_out, name, settings, repeat, findings))
+    return splits
+
+
+def _hold_out(images: Images, names: tuple[str, ...]) -> tuple[Bools, Bools]:
+    """Which images are of a held-out combination, and which others belong together with them."""
+    known = {name for name in images.combinations if name is not None}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("combination", name, known)
+    unseen = np.array([combination in names for combination in images.combinations], dtype=bool)
+    left_out = np.isin(images.groups, images.groups[unseen]) & ~unseen
+    trained = images.has[~(unseen | left_out)].any(axis=0)
+    for k in np.flatnonzero(images.has[unseen].any(axis=0) & ~trained):
+        attribute, label = images.classes[k]
+        raise SplitError(
+            f"Holding out {', '.join(names)} leaves no image of the class {label!r} of "
+            f"{attribute!r} to train on: expected it in other combinations too. Hold out fewer."
+        )
+    return unseen, left_out
+
+
+def _refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
+    n_groups = images.groups_have().sum(axis=0)
+    rare = np.flatnonzero(n_groups < MIN_GROUPS)
+    if not len(rare):
+        return
+    attribute, label = images.classes[rare[0]]
+    what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
+    others = f" (other classes that have too few: {len(rare) - 1})" if len(rare) > 1 else ""
+    raise SplitError(
+        f"Class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what} to divide, "
+        f"expected at least {MIN_GROUPS}{others}. Add images of it, join it with another class, "
+        "or leave its label empty."
+    )
