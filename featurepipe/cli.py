@@ -255,6 +255,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     metavar="COMBINATION",
     help="Combination, such as black_dress, that training never sees; repeatable.",
 )
+@click.option(
+    "--hold-out-each",
+    is_flag=True,
+    help="Hold out in turn every combination whose classes occur in others too; each gives a "
+    "split and its runs.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",
@@ -269,8 +275,8 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 def fit(as_json: bool, **options: Any) -> None:
     r"""Fit heads on the cached features; each backbone gives a run.
 
-    --test-size, --hold-out, --repeats, --group and --seed make a split of the
-    images, or find the same one again; without them the first split serves.
+    --test-size, --hold-out, --hold-out-each, --repeats, --group and --seed make
+    a split of the images, or find the same one again; without them the first split serves.
     --labels and --attributes relabel the images; nothing is extracted again.
 
     \b
@@ -280,6 +286,7 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --head bagged-sgd --solver sklearn
       featurepipe fit --head logistic --backbone resnet50
       featurepipe fit --hold-out black_dress
+      featurepipe fit --hold-out-each
       featurepipe fit --labels relabelled.csv --repeats 5
     """
     # A seed that was given asks for a split; the default does not.

@@ -155,6 +155,25 @@ def test_held_out_combinations_are_never_trained_on(folder, capsys):
     assert 0 <= row["unseen_accuracy_low"] <= row["unseen_accuracy"] <= row["unseen_accuracy_high"]
 
 
+def test_every_combination_is_held_out_in_turn(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    by_hand = json.loads(
+        succeed(capsys, "fit", "--head", "logistic", "--hold-out", "red_bright", "--json")
+    )
+    out = succeed(capsys, "fit", "--head", "logistic", "--hold-out-each", "--json")
+    runs = {row["split"]: row["run"] for row in json.loads(out)}
+    colours = ("black", "blue", "red", "white")
+    assert set(runs) == {
+        f"test20-seed0-without-{colour}_{kind}"
+        for colour in colours
+        for kind in ("bright", "plain")
+    }
+    assert runs[by_hand[0]["split"]] == by_hand[0]["run"]
+    assert len(list((folder / "splits").glob("*.json"))) == len(runs)
+    line = fail(capsys, "fit", "--hold-out-each", "--hold-out", "red_bright")
+    assert "--hold-out red_bright and --hold-out-each contradict each other" in line
+
+
 def test_the_same_fit_gives_the_same_run_byte_for_byte(folder, capsys):
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
 

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import Manifest, read_manifest
-from featurepipe.splits import Split, SplitSettings, divisible_ids, inner_folds, make_splits
+from featurepipe.splits import (
+    Split,
+    SplitSettings,
+    divisible_ids,
+    each_held_out,
+    inner_folds,
+    make_splits,
+)
 
 N_FILES = 90
 
@@ -468,6 +475,43 @@ class TestHoldingOut:
         assert one == other
         (split,) = make_splits(manifest, distinct(manifest), one)
         assert split.name == "test20-seed0-without-blue_shoe+red_hat"
+
+
+class TestHoldingOutEach:
+    def test_each_combination_in_turn_is_as_if_asked_for_by_name(self, folder):
+        columns = {"color": ["red", "red", "blue", "blue"] * 10, "kind": ["hat", "shoe"] * 20}
+        manifest = make_manifest(folder, columns)
+        asked = SplitSettings(seed=3)
+        each, findings = each_held_out(manifest, distinct(manifest), asked)
+        names = ["blue_hat", "blue_shoe", "red_hat", "red_shoe"]
+        assert each == [SplitSettings(seed=3, hold_out=(name,)) for name in names]
+        assert findings == []
+
+    def test_combinations_whose_parts_are_nowhere_else_are_named(self, folder):
+        # Green occurs with hats only; only two images have white elsewhere.
+        pairs = ["red,hat", "red,shoe", "blue,hat", "blue,shoe", "green,hat", "white,shoe"]
+        rows = [pair.split(",") for pair in pairs for _ in range(6)] + [["white", "hat"]] * 2
+        columns = {"color": [row[0] for row in rows], "kind": [row[1] for row in rows]}
+        manifest = make_manifest(folder, columns)
+        each, findings = each_held_out(manifest, distinct(manifest), SplitSettings())
+        assert [settings.hold_out for settings in each] == [
+            ("blue_hat",), ("blue_shoe",), ("red_hat",), ("red_shoe",), ("white_hat",)
+        ]  # fmt: skip
+        assert findings == [
+            "Combinations not held out, since a class would have fewer than 3 distinct images "
+            "left: green_hat, white_shoe"
+        ]
+
+    def test_nothing_to_hold_out_is_an_error(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 5})
+        with pytest.raises(SplitError, match="None of the 2 combinations can be held out"):
+            each_held_out(manifest, distinct(manifest), SplitSettings())
+
+    def test_a_class_that_is_rare_anyway_is_named(self, folder):
+        columns = {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
+        manifest = make_manifest(folder, columns)
+        with pytest.raises(SplitError, match="Class 'blue' of 'color' has 2"):
+            each_held_out(manifest, distinct(manifest), SplitSettings())
 
 
 class TestNames:

@@ -5,6 +5,7 @@ and those that share a value of the group column, directly or through others.
 """
 
 from featurepipe.splits.folds import inner_folds
+from featurepipe.splits.holding_out import each_held_out
 from featurepipe.splits.images import divisible_ids
 from featurepipe.splits.making import make_splits
 from featurepipe.splits.settings import SplitSettings
@@ -15,6 +16,7 @@ __all__ = [
     "Split",
     "SplitSettings",
     "divisible_ids",
+    "each_held_out",
     "inner_folds",
     "make_splits",
 ]

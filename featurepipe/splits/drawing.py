@@ -6,12 +6,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
-from featurepipe.splits.images import Bools, Images, Integers
+from featurepipe.splits.images import MIN_GROUPS, Bools, Images, Integers
 from featurepipe.splits.settings import SplitSettings
 
 _MAX_DRAWS = 50
 _ROUNDING = 1e-9
 _OPEN, _TRAIN, _TEST = 0, 1, 2
+
+
+def refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
+    """Stop at a class with too few groups to divide.
+
+    Parameters
+    ----------
+    images : Images
+    settings : SplitSettings
+
+    Raises
+    ------
+    SplitError
+        Naming the first such class.
+    """
+    n_groups = images.groups_have().sum(axis=0)
+    rare = np.flatnonzero(n_groups < MIN_GROUPS)
+    if not len(rare):
+        return
+    attribute, label = images.classes[rare[0]]
+    what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
+    others = f" (other classes that have too few: {len(rare) - 1})" if len(rare) > 1 else ""
+    raise SplitError(
+        f"Class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what} to divide, "
+        f"expected at least {MIN_GROUPS}{others}. Add images of it, join it with another class, "
+        "or leave its label empty."
+    )
 
 
 def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:

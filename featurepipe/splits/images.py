@@ -1,13 +1,14 @@
 """The images that splits divide: their classes, and which of them belong together."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
 from featurepipe.manifest import Manifest
+from featurepipe.splits.settings import SplitSettings
 
 # One for training, one for testing, and one more so that inner folds can tell them apart.
 MIN_GROUPS = 3
@@ -29,6 +30,8 @@ class Images:
     classes : tuple of (str, str)
         Attribute and class of each column of `has`.
     has : ndarray of shape (n_images, n_classes), bool
+    group_column : str or None
+        Column of the labels' table whose values took part in `groups`.
     """
 
     ids: NDArray[np.object_]
@@ -36,6 +39,7 @@ class Images:
     combinations: NDArray[np.object_]
     classes: tuple[tuple[str, str], ...]
     has: Bools
+    group_column: str | None
 
     def take(self, rows: NDArray[np.intp]) -> "Images":
         """Some of the images, their groups numbered anew.
@@ -45,7 +49,13 @@ class Images:
         rows : ndarray of int
         """
         groups = np.unique(self.groups[rows], return_inverse=True)[1].astype(np.int64)
-        return Images(self.ids[rows], groups, self.combinations[rows], self.classes, self.has[rows])
+        return replace(
+            self,
+            ids=self.ids[rows],
+            groups=groups,
+            combinations=self.combinations[rows],
+            has=self.has[rows],
+        )
 
     def groups_have(self) -> Bools:
         """Which classes each group has: bool of shape (n_groups, n_classes)."""
@@ -75,7 +85,9 @@ def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDA
     return manifest.ids[labelled & readable]
 
 
-def divisible_images(manifest: Manifest, digests: Mapping[str, bytes | str]) -> Images:
+def divisible_images(
+    manifest: Manifest, digests: Mapping[str, bytes | str], settings: SplitSettings
+) -> Images:
     """The images that splits divide.
 
     Parameters
@@ -83,12 +95,18 @@ def divisible_images(manifest: Manifest, digests: Mapping[str, bytes | str]) -> 
     manifest : Manifest
     digests : mapping of str to bytes or str
         Digest of the bytes of each readable image, by its id.
+    settings : SplitSettings
+        What makes images belong together.
 
     Raises
     ------
     SplitError
-        If there is none.
+        If there is no image to divide.
+    UnknownNameError
+        If there is no such group column.
     """
+    if settings.group not in (None, manifest.group_column):
+        manifest = manifest.relabelled(group=settings.group)
     ids = divisible_ids(manifest, digests)
     if not len(ids):
         raise SplitError(
@@ -106,6 +124,7 @@ def divisible_images(manifest: Manifest, digests: Mapping[str, bytes | str]) -> 
         combinations=manifest.combinations().loc[ids.tolist()].to_numpy(dtype=object),
         classes=tuple((name, label) for name in labels for label in labels[name].classes),
         has=np.hstack([labels[name].indicator for name in labels]),
+        group_column=manifest.group_column,
     )
 
 

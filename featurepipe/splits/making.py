@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import SPLIT_COLUMN, Manifest
 from featurepipe.manifest.words import counted, examples
-from featurepipe.splits.drawing import draw_test
+from featurepipe.splits.drawing import draw_test, refuse_rare_classes
 from featurepipe.splits.given import given_split
-from featurepipe.splits.images import MIN_GROUPS, Bools, Images, divisible_images
+from featurepipe.splits.holding_out import held_out
+from featurepipe.splits.images import divisible_images
 from featurepipe.splits.settings import SplitSettings, split_name
 from featurepipe.splits.split import Split, new_split
 
@@ -46,16 +46,14 @@ def make_splits(
         If there is no such combination or group column.
     """
     use_given = not settings.hold_out and settings.group is None and settings.repeats == 1
-    if settings.group not in (None, manifest.group_column):
-        manifest = manifest.relabelled(group=settings.group)
-    images = divisible_images(manifest, digests)
+    images = divisible_images(manifest, digests, settings)
     if use_given and SPLIT_COLUMN in manifest.table:
         given = manifest.table[SPLIT_COLUMN].loc[images.ids.tolist()]
         return [given_split(images, given.to_numpy(dtype=object), settings)]
-    settings = replace(settings, group=manifest.group_column)
-    unseen, left_out = _hold_out(images, settings.hold_out)
+    settings = replace(settings, group=images.group_column)
+    unseen, left_out = held_out(images, settings.hold_out)
     rest = np.flatnonzero(~(unseen | left_out))
-    _refuse_rare_classes(images.take(rest), settings)
+    refuse_rare_classes(images.take(rest), settings)
     findings = []
     if left_out.any():
         findings.append(
@@ -69,36 +67,3 @@ def make_splits(
         name = split_name(settings, repeat)
         splits.append(new_split(images, parts, left_out, name, settings, repeat, findings))
     return splits
-
-
-def _hold_out(images: Images, names: tuple[str, ...]) -> tuple[Bools, Bools]:
-    """Which images are of a held-out combination, and which others belong together with them."""
-    known = {name for name in images.combinations if name is not None}
-    for name in names:
-        if name not in known:
-            raise UnknownNameError("combination", name, known)
-    unseen = np.array([combination in names for combination in images.combinations], dtype=bool)
-    left_out = np.isin(images.groups, images.groups[unseen]) & ~unseen
-    trained = images.has[~(unseen | left_out)].any(axis=0)
-    for k in np.flatnonzero(images.has[unseen].any(axis=0) & ~trained):
-        attribute, label = images.classes[k]
-        raise SplitError(
-            f"Holding out {', '.join(names)} leaves no image of the class {label!r} of "
-            f"{attribute!r} to train on: expected it in other combinations too. Hold out fewer."
-        )
-    return unseen, left_out
-
-
-def _refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
-    n_groups = images.groups_have().sum(axis=0)
-    rare = np.flatnonzero(n_groups < MIN_GROUPS)
-    if not len(rare):
-        return
-    attribute, label = images.classes[rare[0]]
-    what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
-    others = f" (other classes that have too few: {len(rare) - 1})" if len(rare) > 1 else ""
-    raise SplitError(
-        f"Class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what} to divide, "
-        f"expected at least {MIN_GROUPS}{others}. Add images of it, join it with another class, "
-        "or leave its label empty."
-    )

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import FitError, UnknownNameError, WorkspaceError
+from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.store import PENDING, FeatureStore
 from featurepipe.manifest import Manifest
@@ -24,7 +24,7 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
-from featurepipe.splits import Split, SplitSettings, divisible_ids, make_splits
+from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def fit(
     variance_threshold: str = HeadSettings.variance_threshold,
     test_size: float | None = None,
     hold_out: Sequence[str] = (),
+    hold_out_each: bool = False,
     repeats: int | None = None,
     group: str | None = None,
     attributes: Sequence[str] = (),
@@ -92,6 +93,9 @@ def fit(
         Make a split, or find the same one again; if none is given, the
         workspace's first split serves. See `featurepipe.splits.SplitSettings`.
         `seed` (default 0) is also that of the heads.
+    hold_out_each : bool
+        Hold out in turn every combination whose classes occur in others too: a
+        split for each, the same as `hold_out` of it gives.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -123,8 +127,8 @@ def fit(
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
         caches = [_open_cache(path, manifest) for path in stores]
-        asked = _split_settings(test_size, hold_out, repeats, group, seed)
-        splits = _find_splits(place, manifest, caches[0].digests, asked)
+        asked = _split_settings(test_size, hold_out, hold_out_each, repeats, group, seed)
+        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each)
         infos = [
             _fit_run(place, manifest, cache, split, settings, n_jobs)
             for split in splits
@@ -212,13 +216,19 @@ def _open_cache(path: Path, manifest: Manifest) -> _CachedFeatures:
 def _split_settings(
     test_size: float | None,
     hold_out: Sequence[str],
+    hold_out_each: bool,
     repeats: int | None,
     group: str | None,
     seed: int | None,
 ) -> SplitSettings | None:
     """What split is asked for; None if nothing about it was said."""
+    if hold_out and hold_out_each:
+        raise UsageError(
+            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: the one holds "
+            "out what it names, the other every combination in turn. Give one of them."
+        )
     usual = SplitSettings()
-    if test_size is repeats is group is seed is None and not hold_out:
+    if test_size is repeats is group is seed is None and not (hold_out or hold_out_each):
         return None
     return SplitSettings(
         test_size=usual.test_size if test_size is None else test_size,
@@ -234,6 +244,7 @@ def _find_splits(
     manifest: Manifest,
     digests: Mapping[str, bytes],
     asked: SplitSettings | None,
+    hold_out_each: bool,
 ) -> list[Split]:
     """The splits that were asked for, or the first: as saved, or made and saved now."""
     saved = sorted(map(Split.load, place.splits()), key=lambda split: split.number)
@@ -241,7 +252,7 @@ def _find_splits(
         return saved[:1]
     settings = asked or (saved[0].settings if saved else SplitSettings())
     splits = []
-    for made in make_splits(manifest, digests, settings):
+    for made in _make_splits(manifest, digests, settings, hold_out_each):
         split = next((old for old in saved if old.divides_like(made)), None)
         if split is None:
             split = made.registered(len(saved), [old.name for old in saved])
@@ -252,6 +263,16 @@ def _find_splits(
             saved.append(split)
         splits.append(split)
     return splits
+
+
+def _make_splits(
+    manifest: Manifest, digests: Mapping[str, bytes], settings: SplitSettings, hold_out_each: bool
+) -> list[Split]:
+    if not hold_out_each:
+        return make_splits(manifest, digests, settings)
+    each, findings = each_held_out(manifest, digests, settings)
+    tell(findings)
+    return [split for one in each for split in make_splits(manifest, digests, one)]
 
 
 def _fit_run(
