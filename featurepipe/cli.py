@@ -261,6 +261,11 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     help="Hold out in turn every combination whose classes occur in others too; each gives a "
     "split and its runs.",
 )
+@click.option(
+    "--group-duplicates",
+    is_flag=True,
+    help="Keep images that are nearly the same (cropped, resized, compressed copies) on one side.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",
@@ -275,9 +280,10 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 def fit(as_json: bool, **options: Any) -> None:
     r"""Fit heads on the cached features; each backbone gives a run.
 
-    --test-size, --hold-out, --hold-out-each, --repeats, --group and --seed make
-    a split of the images, or find the same one again; without them the first split serves.
-    --labels and --attributes relabel the images; nothing is extracted again.
+    --test-size, --hold-out, --hold-out-each, --repeats, --group,
+    --group-duplicates and --seed make a split of the images, or find the same
+    one again; without them the first split serves. --labels and --attributes
+    relabel the images; nothing is extracted again.
 
     \b
     Examples:
@@ -287,6 +293,7 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --head logistic --backbone resnet50
       featurepipe fit --hold-out black_dress
       featurepipe fit --hold-out-each
+      featurepipe fit --group-duplicates
       featurepipe fit --labels relabelled.csv --repeats 5
     """
     # A seed that was given asks for a split; the default does not.

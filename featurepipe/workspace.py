@@ -40,6 +40,10 @@ class Workspace:
         """The file of the split of this name."""
         return self.root / "splits" / f"{name}.json"
 
+    def near_duplicates(self, split: str) -> Path:
+        """The file that lists what is nearly the same across the parts of a split."""
+        return self.root / "splits" / f"{split}-near-duplicates.csv"
+
     def run(self, name: str) -> Path:
         """The folder of the run of this name."""
         return self.root / "runs" / name

@@ -348,6 +348,51 @@ class TestGroups:
             make_splits(manifest, distinct(manifest), SplitSettings(group="patent"))
 
 
+class TestNearDuplicates:
+    def test_they_stay_together_with_what_belongs_to_them(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        # 0 and 1 have the same bytes, 1 and 2 are alike, and so are 4 and 5.
+        digests = distinct(manifest) | {name(0): b"same", name(1): b"same"}
+        alike = {name(1): 0, name(2): 0, name(4): 1, name(5): 1}
+        for seed in range(5):
+            asked = SplitSettings(seed=seed, group_duplicates=True)
+            (split,) = make_splits(manifest, digests, asked, alike)
+            assert len(set(split.groups[:3])) == len(set(split.groups[4:6])) == 1
+            assert len(set(split.groups)) == 40 - 3
+            assert len(set(split.parts[:3])) == len(set(split.parts[4:6])) == 1
+            assert split.name == f"test20-seed{seed}-duplicates-grouped"
+            assert split.findings == (
+                "4 images kept together with near-duplicates, in 2 groups; the largest has 2",
+            )
+
+    def test_they_are_no_matter_unless_asked_for(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        alike = dict.fromkeys(manifest.ids, 0)
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(), alike)
+        (plain,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        assert outline(split) == outline(plain)
+
+    def test_a_class_that_is_one_chain_cannot_be_divided(self, folder):
+        manifest = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 20})
+        alike = {name(row): 0 for row in range(19)}
+        message = (
+            "Class 'a' of 'label' has 2 readable distinct images that are no near-duplicates of "
+            "each other to divide, expected at least 3. Add images of it, join it with another "
+            "class, or leave its label empty. Without --group-duplicates, near-duplicates count "
+            "apart."
+        )
+        with pytest.raises(SplitError, match=re.escape(message)):
+            make_splits(manifest, distinct(manifest), SplitSettings(group_duplicates=True), alike)
+
+    def test_training_images_like_given_test_images_are_left_out(self, folder):
+        columns = {"label": ["a", "b"] * 10, "split": ["train"] * 15 + ["test"] * 5}
+        manifest = make_manifest(folder, columns)
+        asked = SplitSettings(group_duplicates=True)
+        (split,) = make_splits(manifest, distinct(manifest), asked, {name(3): 0, name(19): 0})
+        assert split.left_out == (name(3),)
+        assert split.name == "given-duplicates-grouped"
+
+
 class TestGivenSplits:
     def make(self, folder, n_each=5, **options) -> Manifest:
         columns = {

@@ -1,7 +1,8 @@
 """Named, saved divisions of the images into training, test and unseen rows.
 
 However a split is made, rows of one group never part: images of identical bytes,
-and those that share a value of the group column, directly or through others.
+those that share a value of the group column and, if wanted, near-duplicates,
+directly or through others.
 """
 
 from featurepipe.splits.folds import inner_folds

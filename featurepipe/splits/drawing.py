@@ -33,11 +33,14 @@ def refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
         return
     attribute, label = images.classes[rare[0]]
     what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
+    advice = "Add images of it, join it with another class, or leave its label empty."
+    if settings.group_duplicates:
+        what += " that are no near-duplicates of each other"
+        advice += " Without --group-duplicates, near-duplicates count apart."
     others = f" (other classes that have too few: {len(rare) - 1})" if len(rare) > 1 else ""
     raise SplitError(
         f"Class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what} to divide, "
-        f"expected at least {MIN_GROUPS}{others}. Add images of it, join it with another class, "
-        "or leave its label empty."
+        f"expected at least {MIN_GROUPS}{others}. {advice}"
     )
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import SplitError
 from featurepipe.manifest.words import counted, examples
 from featurepipe.splits.images import Images
-from featurepipe.splits.settings import SplitSettings
+from featurepipe.splits.settings import DUPLICATES_GROUPED, SplitSettings
 from featurepipe.splits.split import Split, new_split
 
 
@@ -53,5 +53,7 @@ def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings
     untested = [name for name, tested in zip(untested, has_test, strict=True) if not tested]
     if untested:
         findings.append(f"Classes without a test image in the given split: {examples(untested)}")
-    # Settings play no role in a given split, so it is the same whatever they are.
-    return new_split(images, given, left_out, "given", SplitSettings(), 0, findings)
+    # No other setting plays a role in a given split, so it is the same whatever they are.
+    settings = SplitSettings(group_duplicates=asked.group_duplicates)
+    name = f"given{DUPLICATES_GROUPED if settings.group_duplicates else ''}"
+    return new_split(images, given, left_out, name, settings, 0, findings)

@@ -8,12 +8,15 @@ import numpy as np
 from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import Manifest
 from featurepipe.splits.drawing import refuse_rare_classes
-from featurepipe.splits.images import MIN_GROUPS, Bools, Images, divisible_images
+from featurepipe.splits.images import MIN_GROUPS, NO_DUPLICATES, Bools, Images, divisible_images
 from featurepipe.splits.settings import SplitSettings
 
 
 def each_held_out(
-    manifest: Manifest, digests: Mapping[str, bytes | str], settings: SplitSettings
+    manifest: Manifest,
+    digests: Mapping[str, bytes | str],
+    settings: SplitSettings,
+    alike: Mapping[str, int] = NO_DUPLICATES,
 ) -> tuple[list[SplitSettings], list[str]]:
     """Hold out in turn every combination whose classes occur in others too.
 
@@ -24,6 +27,9 @@ def each_held_out(
         Digest of the bytes of each readable image, by its id.
     settings : SplitSettings
         How each split is to be made otherwise.
+    alike : mapping of str to int, optional
+        Number of the near-duplicates of each image that has any; they belong
+        together if the settings say so.
 
     Returns
     -------
@@ -37,7 +43,7 @@ def each_held_out(
     SplitError
         If a class has too few images, or no combination can be held out.
     """
-    images = divisible_images(manifest, digests, settings)
+    images = divisible_images(manifest, digests, settings, alike)
     refuse_rare_classes(images, settings)
     names = sorted({name for name in images.combinations if name is not None})
     separable = [name for name in names if _is_separable(images, name, settings)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from featurepipe.splits.settings import SplitSettings
 
 # One for training, one for testing, and one more so that inner folds can tell them apart.
 MIN_GROUPS = 3
+
+NO_DUPLICATES: Mapping[str, int] = MappingProxyType({})
 
 Bools = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -86,7 +89,10 @@ def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDA
 
 
 def divisible_images(
-    manifest: Manifest, digests: Mapping[str, bytes | str], settings: SplitSettings
+    manifest: Manifest,
+    digests: Mapping[str, bytes | str],
+    settings: SplitSettings,
+    alike: Mapping[str, int],
 ) -> Images:
     """The images that splits divide.
 
@@ -97,6 +103,8 @@ def divisible_images(
         Digest of the bytes of each readable image, by its id.
     settings : SplitSettings
         What makes images belong together.
+    alike : mapping of str to int
+        Number of the near-duplicates of each image that has any.
 
     Raises
     ------
@@ -118,6 +126,8 @@ def divisible_images(
     keys: list[Sequence[Hashable]] = [[digests[image_id] for image_id in ids]]
     if manifest.group_column is not None:
         keys.append(table[manifest.group_column].tolist())
+    if settings.group_duplicates:
+        keys.append([alike.get(image_id) for image_id in ids])
     return Images(
         ids=ids,
         groups=_join(len(ids), keys),

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, replace
 
 from featurepipe.errors import SplitError
 
+DUPLICATES_GROUPED = "-duplicates-grouped"
+"""End of the name of a split in which near-duplicates belong together."""
+
 _MAX_NAME = 80
 
 
@@ -26,6 +29,8 @@ class SplitSettings:
         Column of the labels' table whose values name images that belong together.
     repeats : int
         Number of splits, at least 1.
+    group_duplicates : bool
+        Whether images that are nearly the same belong together.
 
     Raises
     ------
@@ -38,6 +43,7 @@ class SplitSettings:
     hold_out: tuple[str, ...] = ()
     group: str | None = None
     repeats: int = 1
+    group_duplicates: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hold_out", tuple(sorted(set(self.hold_out))))
@@ -66,9 +72,11 @@ def split_name(settings: SplitSettings, repeat: int) -> str:
         name += f"-without-{'+'.join(settings.hold_out)}"
     if settings.group:
         name += f"-by-{settings.group}"
+    if settings.group_duplicates:
+        name += DUPLICATES_GROUPED
     safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", name)[:_MAX_NAME]
     texts = [*settings.hold_out, settings.group or ""]
-    is_ambiguous = any(re.search(r"\+|-by-|-repeat", text) for text in texts)
+    is_ambiguous = any(re.search(r"\+|-by-|-duplicates|-repeat", text) for text in texts)
     if safe != name or is_ambiguous or float(share) / 100 != settings.test_size:
         exact = json.dumps(asdict(replace(settings, repeats=1)), sort_keys=True)
         safe += f"-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.features.store import PENDING, FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
@@ -25,6 +26,7 @@ from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.leaks import warn_of_near_duplicates
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ def fit(
     hold_out_each: bool = False,
     repeats: int | None = None,
     group: str | None = None,
+    group_duplicates: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -96,6 +99,9 @@ def fit(
     hold_out_each : bool
         Hold out in turn every combination whose classes occur in others too: a
         split for each, the same as `hold_out` of it gives.
+    group_duplicates : bool
+        Keep images that are nearly the same on one side of the split, by the first
+        of the stores that can tell.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -127,8 +133,14 @@ def fit(
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
         caches = [_open_cache(path, manifest) for path in stores]
-        asked = _split_settings(test_size, hold_out, hold_out_each, repeats, group, seed)
-        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each)
+        asked = _split_settings(
+            test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
+        )
+        found = find_near_duplicates(stores, divisible_ids(manifest, caches[0].digests))
+        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each, found)
+        for split in splits:
+            if found is not None:
+                warn_of_near_duplicates(place, split, found)
         infos = [
             _fit_run(place, manifest, cache, split, settings, n_jobs)
             for split in splits
@@ -219,6 +231,7 @@ def _split_settings(
     hold_out_each: bool,
     repeats: int | None,
     group: str | None,
+    group_duplicates: bool,
     seed: int | None,
 ) -> SplitSettings | None:
     """What split is asked for; None if nothing about it was said."""
@@ -228,7 +241,8 @@ def _split_settings(
             "out what it names, the other every combination in turn. Give one of them."
         )
     usual = SplitSettings()
-    if test_size is repeats is group is seed is None and not (hold_out or hold_out_each):
+    said = hold_out or hold_out_each or group_duplicates
+    if test_size is repeats is group is seed is None and not said:
         return None
     return SplitSettings(
         test_size=usual.test_size if test_size is None else test_size,
@@ -236,6 +250,7 @@ def _split_settings(
         hold_out=tuple(hold_out),
         group=group,
         repeats=usual.repeats if repeats is None else repeats,
+        group_duplicates=group_duplicates,
     )
 
 
@@ -245,6 +260,7 @@ def _find_splits(
     digests: Mapping[str, bytes],
     asked: SplitSettings | None,
     hold_out_each: bool,
+    found: NearDuplicates | None,
 ) -> list[Split]:
     """The splits that were asked for, or the first: as saved, or made and saved now."""
     saved = sorted(map(Split.load, place.splits()), key=lambda split: split.number)
@@ -252,7 +268,7 @@ def _find_splits(
         return saved[:1]
     settings = asked or (saved[0].settings if saved else SplitSettings())
     splits = []
-    for made in _make_splits(manifest, digests, settings, hold_out_each):
+    for made in _make_splits(manifest, digests, settings, hold_out_each, found):
         split = next((old for old in saved if old.divides_like(made)), None)
         if split is None:
             split = made.registered(len(saved), [old.name for old in saved])
@@ -266,13 +282,23 @@ def _find_splits(
 
 
 def _make_splits(
-    manifest: Manifest, digests: Mapping[str, bytes], settings: SplitSettings, hold_out_each: bool
+    manifest: Manifest,
+    digests: Mapping[str, bytes],
+    settings: SplitSettings,
+    hold_out_each: bool,
+    found: NearDuplicates | None,
 ) -> list[Split]:
+    if settings.group_duplicates and found is None:
+        raise FitError(
+            "Near-duplicates cannot be told by colours alone: expected features of a network for "
+            "--group-duplicates. Make some, such as: featurepipe extract --backbone mobilenet_v2"
+        )
+    alike = {} if found is None else found.groups()
     if not hold_out_each:
-        return make_splits(manifest, digests, settings)
-    each, findings = each_held_out(manifest, digests, settings)
+        return make_splits(manifest, digests, settings, alike)
+    each, findings = each_held_out(manifest, digests, settings, alike)
     tell(findings)
-    return [split for one in each for split in make_splits(manifest, digests, one)]
+    return [split for one in each for split in make_splits(manifest, digests, one, alike)]
 
 
 def _fit_run(
