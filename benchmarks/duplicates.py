@@ -1,4 +1,4 @@
-"""Which copies does the rule for near-duplicates find, and which pairs among originals?
+"""Near-duplicates: which copies the rule finds, and how many pairs among originals.
 
     python benchmarks/duplicates.py FOLDER... --weights-folder DIR [--work DIR] [--n-copied 300]
 

@@ -416,6 +416,36 @@ def export(as_json: bool, seed: int, **options: Any) -> None:
 
 
 @cli.command()
+@click.option(
+    "--run", metavar="NAME", help="Run whose heads judge the labels  [default: as for predict]"
+)
+@_common
+def audit(as_json: bool, workspace: Path, run: str | None, seed: int) -> None:
+    r"""Look for wrong labels, outliers and duplicates: audit.csv.
+
+    Labels of training images are judged by heads that were fitted without them;
+    outliers and near-duplicates are found by features. Nothing is changed: look
+    at the images, correct the labels, and fit again.
+
+    \b
+    Examples:
+      featurepipe audit
+      featurepipe audit --run xception-bagged-sgd-1a2b3c --json
+    """
+    table = featurepipe.audit(workspace=workspace, run=run)
+    if as_json:
+        _print_json(_records(table))
+        return
+    counts = table["finding"].value_counts(sort=False)
+    for finding, count in counts.items():
+        click.echo(f"{count} {finding}{'' if count == 1 else 's'}, such as:")
+        for _, row in table[table["finding"] == finding].head(3).iterrows():
+            click.echo(f"  {row['image']}: {row['reason']}")
+    if table.empty:
+        click.echo("Nothing odd was found.")
+
+
+@cli.command()
 @click.argument("store")
 @_common
 def repair(as_json: bool, seed: int, **options: Any) -> None:

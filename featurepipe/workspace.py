@@ -32,6 +32,11 @@ class Workspace:
         """The file of the board."""
         return self.root / "leaderboard.csv"
 
+    @property
+    def audit(self) -> Path:
+        """The file of what is odd about the images and their labels."""
+        return self.root / "audit.csv"
+
     def store(self, name: str) -> Path:
         """The file of the feature store of this name."""
         return self.root / "features" / f"{name}.h5"

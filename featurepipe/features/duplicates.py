@@ -73,10 +73,7 @@ class NearDuplicates:
 def find_near_duplicates(
     stores: Sequence[Path], ids: Collection[str] | NDArray[np.object_]
 ) -> NearDuplicates | None:
-    """Images that are nearly the same by the first store that can tell.
-
-    That is the first of a network that is shown the images as they are, else the
-    first of a network: colours alone, or none, make many images alike.
+    """Images that are nearly the same by the first store that can tell (`deciding_store`).
 
     Parameters
     ----------
@@ -89,7 +86,7 @@ def find_near_duplicates(
     NearDuplicates or None
         None if no store is of a network.
     """
-    path = _deciding_store(stores)
+    path = deciding_store(stores)
     if path is None:
         return None
     with FeatureStore.open(path) as store:
@@ -140,7 +137,20 @@ def near_duplicates(
     return pairs[order], shares[order]
 
 
-def _deciding_store(stores: Sequence[Path]) -> Path | None:
+def deciding_store(stores: Sequence[Path]) -> Path | None:
+    """The first store of a network that is shown the images as they are.
+
+    Else the first of a network: colours alone, or none, make many images alike.
+
+    Parameters
+    ----------
+    stores : sequence of Path
+
+    Returns
+    -------
+    Path or None
+        None if no store is of a network.
+    """
     ranked = []
     for path in stores:
         with FeatureStore.open(path) as store:
