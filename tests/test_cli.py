@@ -224,6 +224,23 @@ def test_near_duplicates_are_listed_and_kept_on_one_side(folder, capsys):
     assert not (folder / "splits" / f"{split}-near-duplicates.csv").exists()
 
 
+def test_classes_of_imagenet_are_said_where_weights_may_be_of_it(folder, capsys, monkeypatch):
+    for path in list((folder / "dataset").iterdir()):
+        path.rename(
+            path.with_name(path.name.replace("red_", "tench_").replace("blue_", "daisies_"))
+        )
+    (folder / "mine.weights.h5").write_bytes(b"whatever")
+    for weights in ("random", "mine.weights.h5"):
+        where = ["--workspace", weights[:4]]
+        extract = [*EXTRACT[:4], "--size", "8", "--weights", weights, "--backbone", "resnet50"]
+        succeed(capsys, *extract, *where)
+        assert run(["fit", "--head", "logistic", *where]) == 0
+        said = capsys.readouterr().err
+        warning = "2 of 6 classes have names of ImageNet's own 1,000."
+        assert (warning in said) == (weights != "random")
+        assert ("before: daisies, tench" in said) == (weights != "random")
+
+
 def test_colours_alone_tell_no_near_duplicates(folder, capsys):
     succeed(capsys, *EXTRACT[:4], "--backbone", "hsv-histogram")
     line = fail(capsys, "fit", "--group-duplicates")

@@ -26,7 +26,7 @@ from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
-from featurepipe.workflows.leaks import warn_of_near_duplicates
+from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ def fit(
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
         caches = [_open_cache(path, manifest) for path in stores]
+        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
         asked = _split_settings(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )

@@ -1,11 +1,14 @@
 """What a split does not keep apart, said and listed."""
 
 import logging
+from collections.abc import Collection
 
 import pandas as pd
 
 from featurepipe.features.duplicates import NearDuplicates
+from featurepipe.features.imagenet import imagenet_classes_among
 from featurepipe.files import replacing
+from featurepipe.manifest import Manifest
 from featurepipe.manifest.words import counted
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
@@ -13,6 +16,27 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 COLUMNS = ["image", "part", "other_image", "other_part", "distance", "store"]
+
+
+def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> None:
+    """Warn of classes that the backbones have been trained to tell apart.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    weights : collection of str
+        Kinds of the backbones' weights; see `featurepipe.features.weights.Weights`.
+    """
+    if not set(weights) - {"random", "none"}:
+        return
+    classes = dict.fromkeys(name for each in manifest.labels().values() for name in each.classes)
+    known = imagenet_classes_among(classes)
+    if known:
+        logger.warning(
+            "%d of %d classes have names of ImageNet's own 1,000. Where the weights are "
+            "ImageNet's, the backbone has seen this task before: %s",
+            len(known), len(classes), ", ".join(known),
+        )  # fmt: skip
 
 
 def warn_of_near_duplicates(place: Workspace, split: Split, found: NearDuplicates) -> None:
