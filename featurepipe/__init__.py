@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
+    from featurepipe.workflows.auditing import audit
     from featurepipe.workflows.exporting import export
     from featurepipe.workflows.extracting import extract
     from featurepipe.workflows.fitting import fit
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureStore",
     "__version__",
+    "audit",
     "export",
     "extract",
     "fit",
@@ -26,6 +28,7 @@ __all__ = [
 
 _HOMES = {
     "FeatureStore": "featurepipe.features.store",
+    "audit": "featurepipe.workflows.auditing",
     "export": "featurepipe.workflows.exporting",
     "extract": "featurepipe.workflows.extracting",
     "fit": "featurepipe.workflows.fitting",

@@ -270,6 +270,17 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     metavar="COMBINATION",
     help="Combination, such as black_dress, that training never sees; repeatable.",
 )
+@click.option(
+    "--hold-out-each",
+    is_flag=True,
+    help="Hold out in turn every combination whose classes occur in others too; each gives a "
+    "split and its runs.",
+)
+@click.option(
+    "--group-duplicates",
+    is_flag=True,
+    help="Keep images that are nearly the same (cropped, resized, compressed copies) on one side.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",
@@ -284,9 +295,10 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 def fit(as_json: bool, **options: Any) -> None:
     r"""Fit heads on the cached features; each backbone gives a run.
 
-    --test-size, --hold-out, --repeats, --group and --seed make a split of the
-    images, or find the same one again; without them the first split serves.
-    --labels and --attributes relabel the images; nothing is extracted again.
+    --test-size, --hold-out, --hold-out-each, --repeats, --group,
+    --group-duplicates and --seed make a split of the images, or find the same
+    one again; without them the first split serves. --labels and --attributes
+    relabel the images; nothing is extracted again.
 
     \b
     Examples:
@@ -297,6 +309,8 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --hold-out black_dress
       featurepipe fit --features auto --hold-out black_dress
       featurepipe fit --features category=xception:grey,color=hsv-histogram+xception:shuffle
+      featurepipe fit --hold-out-each
+      featurepipe fit --group-duplicates
       featurepipe fit --labels relabelled.csv --repeats 5
     """
     # A seed that was given asks for a split; the default does not.
@@ -421,6 +435,36 @@ def export(as_json: bool, seed: int, **options: Any) -> None:
         _print_json(exported.as_dict())
     else:
         click.echo(exported.in_words())
+
+
+@cli.command()
+@click.option(
+    "--run", metavar="NAME", help="Run whose heads judge the labels  [default: as for predict]"
+)
+@_common
+def audit(as_json: bool, workspace: Path, run: str | None, seed: int) -> None:
+    r"""Look for wrong labels, outliers and duplicates: audit.csv.
+
+    Labels of training images are judged by heads that were fitted without them;
+    outliers and near-duplicates are found by features. Nothing is changed: look
+    at the images, correct the labels, and fit again.
+
+    \b
+    Examples:
+      featurepipe audit
+      featurepipe audit --run xception-bagged-sgd-1a2b3c --json
+    """
+    table = featurepipe.audit(workspace=workspace, run=run)
+    if as_json:
+        _print_json(_records(table))
+        return
+    counts = table["finding"].value_counts(sort=False)
+    for finding, count in counts.items():
+        click.echo(f"{count} {finding}{'' if count == 1 else 's'}, such as:")
+        for _, row in table[table["finding"] == finding].head(3).iterrows():
+            click.echo(f"  {row['image']}: {row['reason']}")
+    if table.empty:
+        click.echo("Nothing odd was found.")
 
 
 @cli.command()

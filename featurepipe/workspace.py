@@ -32,6 +32,11 @@ class Workspace:
         """The file of the board."""
         return self.root / "leaderboard.csv"
 
+    @property
+    def audit(self) -> Path:
+        """The file of what is odd about the images and their labels."""
+        return self.root / "audit.csv"
+
     def store(self, name: str) -> Path:
         """The file of the feature store of this name."""
         return self.root / "features" / f"{name}.h5"
@@ -39,6 +44,10 @@ class Workspace:
     def split(self, name: str) -> Path:
         """The file of the split of this name."""
         return self.root / "splits" / f"{name}.json"
+
+    def near_duplicates(self, split: str) -> Path:
+        """The file that lists what is nearly the same across the parts of a split."""
+        return self.root / "splits" / f"{split}-near-duplicates.csv"
 
     def run(self, name: str) -> Path:
         """The folder of the run of this name."""

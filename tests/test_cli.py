@@ -1,12 +1,15 @@
 import json
+import shutil
 import subprocess
 import sys
 import time
 from importlib.metadata import entry_points
 
 import click
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from featurepipe import FeatureStore
 from featurepipe.cli import cli, run
@@ -153,6 +156,95 @@ def test_held_out_combinations_are_never_trained_on(folder, capsys):
     assert (row["n_unseen"], row["n_test"]) == (12, 17)
     assert row["split"] == "test20-seed0-without-red_bright"
     assert 0 <= row["unseen_accuracy_low"] <= row["unseen_accuracy"] <= row["unseen_accuracy_high"]
+
+
+def test_every_combination_is_held_out_in_turn(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    by_hand = json.loads(
+        succeed(capsys, "fit", "--head", "logistic", "--hold-out", "red_bright", "--json")
+    )
+    out = succeed(capsys, "fit", "--head", "logistic", "--hold-out-each", "--json")
+    runs = {row["split"]: row["run"] for row in json.loads(out)}
+    colours = ("black", "blue", "red", "white")
+    assert set(runs) == {
+        f"test20-seed0-without-{colour}_{kind}"
+        for colour in colours
+        for kind in ("bright", "plain")
+    }
+    assert runs[by_hand[0]["split"]] == by_hand[0]["run"]
+    assert len(list((folder / "splits").glob("*.json"))) == len(runs)
+    line = fail(capsys, "fit", "--hold-out-each", "--hold-out", "red_bright")
+    assert "--hold-out red_bright and --hold-out-each contradict each other" in line
+
+
+def test_near_duplicates_are_listed_and_kept_on_one_side(folder, capsys):
+    shutil.rmtree(folder / "dataset")
+    rng = np.random.default_rng(0)
+    for number in range(80):
+        # Of any colours, so that images of one class are not all alike.
+        pixels = rng.integers(0, 256, (2, 1, 3)).repeat(4, axis=0).repeat(8, axis=1)
+        path = folder / "dataset" / ("a_x", "a_y", "b_x", "b_y")[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    originals = sorted((folder / "dataset").glob("*/[1-3]?.png"))
+    for original in originals:
+        # Other bytes, the same pixels.
+        Image.open(original).save(original.with_name(f"{original.stem}c.png"), compress_level=0)
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    arguments = ["fit", "--head", "logistic"]
+    succeed(capsys, *arguments)
+    parts = json.loads((folder / "splits" / "test20-seed0.json").read_text())["group_of_image"]
+    part_of = {image_id: part for part, ids in parts.items() for image_id in ids}
+    copies = {
+        (f"{path.parent.name}/{path.name}", f"{path.parent.name}/{path.stem}c.png")
+        for path in originals
+    }
+    listed = pd.read_csv(folder / "splits" / "test20-seed0-near-duplicates.csv")
+    across = {pair for pair in copies if part_of[pair[0]] != part_of[pair[1]]}
+    assert across
+    same = listed[listed["distance"] == 0]
+    assert set(zip(same["image"], same["other_image"], strict=True)) == across
+    assert (listed["part"] == listed["image"].map(part_of)).all()
+    assert (listed["other_part"] == listed["other_image"].map(part_of)).all()
+    assert set(listed["store"]) == {"resnet50-random0-8-avg-rgb"}
+
+    capsys.readouterr()
+    assert run([*arguments, "--quiet"]) == 0
+    warning = capsys.readouterr().err
+    assert f"Split test20-seed0: {len(listed)} pairs of near-duplicates" in warning
+    assert run([*arguments, "--group-duplicates", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "near-duplicates, in" in err
+    assert "pairs of near-duplicates" not in err
+    (split,) = {row["split"] for row in json.loads(out)}
+    assert split == "test20-seed0-duplicates-grouped"
+    parts = json.loads((folder / "splits" / f"{split}.json").read_text())["group_of_image"]
+    for pair in copies:
+        assert sum(set(pair) <= set(ids) for ids in parts.values()) == 1
+    assert not (folder / "splits" / f"{split}-near-duplicates.csv").exists()
+
+
+def test_classes_of_imagenet_are_said_where_weights_may_be_of_it(folder, capsys, monkeypatch):
+    for path in list((folder / "dataset").iterdir()):
+        path.rename(
+            path.with_name(path.name.replace("red_", "tench_").replace("blue_", "daisies_"))
+        )
+    (folder / "mine.weights.h5").write_bytes(b"whatever")
+    for weights in ("random", "mine.weights.h5"):
+        where = ["--workspace", weights[:4]]
+        extract = [*EXTRACT[:4], "--size", "8", "--weights", weights, "--backbone", "resnet50"]
+        succeed(capsys, *extract, *where)
+        assert run(["fit", "--head", "logistic", *where]) == 0
+        said = capsys.readouterr().err
+        warning = "2 of 6 classes have names of ImageNet's own 1,000."
+        assert (warning in said) == (weights != "random")
+        assert ("before: daisies, tench" in said) == (weights != "random")
+
+
+def test_colours_alone_tell_no_near_duplicates(folder, capsys):
+    succeed(capsys, *EXTRACT[:4], "--backbone", "hsv-histogram")
+    line = fail(capsys, "fit", "--group-duplicates")
+    assert "Near-duplicates cannot be told by colours alone" in line
 
 
 def test_the_same_fit_gives_the_same_run_byte_for_byte(folder, capsys):

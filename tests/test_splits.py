@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import Manifest, read_manifest
-from featurepipe.splits import Split, SplitSettings, divisible_ids, inner_folds, make_splits
+from featurepipe.splits import (
+    Split,
+    SplitSettings,
+    divisible_ids,
+    each_held_out,
+    inner_folds,
+    make_splits,
+)
 
 N_FILES = 90
 
@@ -341,6 +348,51 @@ class TestGroups:
             make_splits(manifest, distinct(manifest), SplitSettings(group="patent"))
 
 
+class TestNearDuplicates:
+    def test_they_stay_together_with_what_belongs_to_them(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        # 0 and 1 have the same bytes, 1 and 2 are alike, and so are 4 and 5.
+        digests = distinct(manifest) | {name(0): b"same", name(1): b"same"}
+        alike = {name(1): 0, name(2): 0, name(4): 1, name(5): 1}
+        for seed in range(5):
+            asked = SplitSettings(seed=seed, group_duplicates=True)
+            (split,) = make_splits(manifest, digests, asked, alike)
+            assert len(set(split.groups[:3])) == len(set(split.groups[4:6])) == 1
+            assert len(set(split.groups)) == 40 - 3
+            assert len(set(split.parts[:3])) == len(set(split.parts[4:6])) == 1
+            assert split.name == f"test20-seed{seed}-duplicates-grouped"
+            assert split.findings == (
+                "4 images kept together with near-duplicates, in 2 groups; the largest has 2",
+            )
+
+    def test_they_are_no_matter_unless_asked_for(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
+        alike = dict.fromkeys(manifest.ids, 0)
+        (split,) = make_splits(manifest, distinct(manifest), SplitSettings(), alike)
+        (plain,) = make_splits(manifest, distinct(manifest), SplitSettings())
+        assert outline(split) == outline(plain)
+
+    def test_a_class_that_is_one_chain_cannot_be_divided(self, folder):
+        manifest = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 20})
+        alike = {name(row): 0 for row in range(19)}
+        message = (
+            "Class 'a' of 'label' has 2 readable distinct images that are no near-duplicates of "
+            "each other to divide, expected at least 3. Add images of it, join it with another "
+            "class, or leave its label empty. Without --group-duplicates, near-duplicates count "
+            "apart."
+        )
+        with pytest.raises(SplitError, match=re.escape(message)):
+            make_splits(manifest, distinct(manifest), SplitSettings(group_duplicates=True), alike)
+
+    def test_training_images_like_given_test_images_are_left_out(self, folder):
+        columns = {"label": ["a", "b"] * 10, "split": ["train"] * 15 + ["test"] * 5}
+        manifest = make_manifest(folder, columns)
+        asked = SplitSettings(group_duplicates=True)
+        (split,) = make_splits(manifest, distinct(manifest), asked, {name(3): 0, name(19): 0})
+        assert split.left_out == (name(3),)
+        assert split.name == "given-duplicates-grouped"
+
+
 class TestGivenSplits:
     def make(self, folder, n_each=5, **options) -> Manifest:
         columns = {
@@ -468,6 +520,43 @@ class TestHoldingOut:
         assert one == other
         (split,) = make_splits(manifest, distinct(manifest), one)
         assert split.name == "test20-seed0-without-blue_shoe+red_hat"
+
+
+class TestHoldingOutEach:
+    def test_each_combination_in_turn_is_as_if_asked_for_by_name(self, folder):
+        columns = {"color": ["red", "red", "blue", "blue"] * 10, "kind": ["hat", "shoe"] * 20}
+        manifest = make_manifest(folder, columns)
+        asked = SplitSettings(seed=3)
+        each, findings = each_held_out(manifest, distinct(manifest), asked)
+        names = ["blue_hat", "blue_shoe", "red_hat", "red_shoe"]
+        assert each == [SplitSettings(seed=3, hold_out=(name,)) for name in names]
+        assert findings == []
+
+    def test_combinations_whose_parts_are_nowhere_else_are_named(self, folder):
+        # Green occurs with hats only; only two images have white elsewhere.
+        pairs = ["red,hat", "red,shoe", "blue,hat", "blue,shoe", "green,hat", "white,shoe"]
+        rows = [pair.split(",") for pair in pairs for _ in range(6)] + [["white", "hat"]] * 2
+        columns = {"color": [row[0] for row in rows], "kind": [row[1] for row in rows]}
+        manifest = make_manifest(folder, columns)
+        each, findings = each_held_out(manifest, distinct(manifest), SplitSettings())
+        assert [settings.hold_out for settings in each] == [
+            ("blue_hat",), ("blue_shoe",), ("red_hat",), ("red_shoe",), ("white_hat",)
+        ]  # fmt: skip
+        assert findings == [
+            "Combinations not held out, since a class would have fewer than 3 distinct images "
+            "left: green_hat, white_shoe"
+        ]
+
+    def test_nothing_to_hold_out_is_an_error(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 5})
+        with pytest.raises(SplitError, match="None of the 2 combinations can be held out"):
+            each_held_out(manifest, distinct(manifest), SplitSettings())
+
+    def test_a_class_that_is_rare_anyway_is_named(self, folder):
+        columns = {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
+        manifest = make_manifest(folder, columns)
+        with pytest.raises(SplitError, match="Class 'blue' of 'color' has 2"):
+            each_held_out(manifest, distinct(manifest), SplitSettings())
 
 
 class TestNames:

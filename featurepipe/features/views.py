@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import UnknownNameError
 
+PLAIN_VIEW = "rgb"
+"""The view that shows images as they are."""
+
 _GRID = 28
 _SHUFFLE_SEED = 28
 
@@ -138,7 +141,7 @@ def _show_both_ways(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 VIEWS: dict[str, View] = {
     view.name: view
     for view in (
-        View("rgb", "the image as it is", _show_as_is),
+        View(PLAIN_VIEW, "the image as it is", _show_as_is),
         View("grey", "its luminance only, so that colours cannot tell", _show_luminance),
         View("shuffle", "its 28 x 28 patches mixed, so that shapes cannot tell", _shuffle_patches),
         View("flip", "it and its mirror image, features averaged", _show_both_ways, n_pictures=2),

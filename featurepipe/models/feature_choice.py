@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import Labels
-from featurepipe.splits import inner_folds
+from featurepipe.splits import combination_folds, inner_folds
 
 OBJECTIVES = ("balanced", "unseen", "seen")
 
@@ -183,49 +183,6 @@ def indistinguishable_classes(labels: Mapping[str, Labels]) -> list[str]:
                 if (row > 0).sum() == 1
             ]
     return sentences
-
-
-def combination_folds(
-    labels: Sequence[Labels], groups: NDArray[np.intp], n_folds: int, seed: int
-) -> list[tuple[Rows, Rows]]:
-    """Divide combinations of classes into folds, so that every class stays in training.
-
-    Parameters
-    ----------
-    labels : sequence of Labels
-        Exclusive attributes; rows that lack a label of any are never held out.
-    groups : ndarray of shape (n_rows,), intp
-        Rows of one group are never on both sides.
-    n_folds : int
-        At most; each holds out about as many combinations.
-    seed : int
-
-    Returns
-    -------
-    list of (ndarray of intp, ndarray of intp)
-        Positions of the rows that a fold holds out, and of those that must not be trained
-        on with it: these and all others of their groups. A combination without which a
-        class would be left with no row is in no fold.
-    """
-    labelled = np.flatnonzero(np.all([each.labelled for each in labels], axis=0))
-    codes = np.column_stack([each.codes[labelled] for each in labels])
-    found, of_row = np.unique(codes, axis=0, return_inverse=True)
-    of_row = of_row.reshape(-1)
-    folds: list[list[int]] = [[] for _ in range(min(n_folds, len(found)))]
-    for k in np.random.default_rng(seed).permutation(len(found)):
-        for fold in sorted(folds, key=len):
-            if _keeps_every_class(np.delete(found, [*fold, k], axis=0), found):
-                fold.append(int(k))
-                break
-    held_out = [labelled[np.isin(of_row, fold)] for fold in folds if fold]
-    return [(rows, np.flatnonzero(np.isin(groups, groups[rows]))) for rows in held_out]
-
-
-def _keeps_every_class(kept: Rows, found: Rows) -> bool:
-    return all(
-        len(np.unique(left)) == len(np.unique(column))
-        for left, column in zip(kept.T, found.T, strict=True)
-    )
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.cached import CachedFeatures, open_caches
+from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
@@ -26,7 +27,8 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
-from featurepipe.splits import Split, SplitSettings, divisible_ids, make_splits
+from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
 from featurepipe.workspace import Workspace
 
@@ -45,8 +47,10 @@ def fit(
     variance_threshold: str = HeadSettings.variance_threshold,
     test_size: float | None = None,
     hold_out: Sequence[str] = (),
+    hold_out_each: bool = False,
     repeats: int | None = None,
     group: str | None = None,
+    group_duplicates: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -84,6 +88,12 @@ def fit(
         Make a split, or find the same one again; if none is given, the
         workspace's first split serves. See `featurepipe.splits.SplitSettings`.
         `seed` (default 0) is also that of the heads.
+    hold_out_each : bool
+        Hold out in turn every combination whose classes occur in others too: a
+        split for each, the same as `hold_out` of it gives.
+    group_duplicates : bool
+        Keep images that are nearly the same on one side of the split, by the first
+        of the stores that can tell.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -116,8 +126,15 @@ def fit(
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
         caches = open_caches(stores, manifest.ids.tolist())
         _require_one_sight(features, objective, task)
-        asked = _split_settings(test_size, hold_out, repeats, group, seed)
-        splits = _find_splits(place, manifest, caches[0].digests, asked)
+        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
+        asked = _split_settings(
+            test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
+        )
+        found = find_near_duplicates(stores, divisible_ids(manifest, caches[0].digests))
+        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each, found)
+        for split in splits:
+            if found is not None:
+                warn_of_near_duplicates(place, split, found)
         infos = [
             _fit_run(place, manifest, sight, split, settings, n_jobs)
             for split in splits
@@ -227,13 +244,21 @@ def _sights(
 def _split_settings(
     test_size: float | None,
     hold_out: Sequence[str],
+    hold_out_each: bool,
     repeats: int | None,
     group: str | None,
+    group_duplicates: bool,
     seed: int | None,
 ) -> SplitSettings | None:
     """What split is asked for; None if nothing about it was said."""
+    if hold_out and hold_out_each:
+        raise UsageError(
+            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: the one holds "
+            "out what it names, the other every combination in turn. Give one of them."
+        )
     usual = SplitSettings()
-    if test_size is repeats is group is seed is None and not hold_out:
+    said = hold_out or hold_out_each or group_duplicates
+    if test_size is repeats is group is seed is None and not said:
         return None
     return SplitSettings(
         test_size=usual.test_size if test_size is None else test_size,
@@ -241,6 +266,7 @@ def _split_settings(
         hold_out=tuple(hold_out),
         group=group,
         repeats=usual.repeats if repeats is None else repeats,
+        group_duplicates=group_duplicates,
     )
 
 
@@ -249,6 +275,8 @@ def _find_splits(
     manifest: Manifest,
     digests: Mapping[str, bytes],
     asked: SplitSettings | None,
+    hold_out_each: bool,
+    found: NearDuplicates | None,
 ) -> list[Split]:
     """The splits that were asked for, or the first: as saved, or made and saved now."""
     saved = sorted(map(Split.load, place.splits()), key=lambda split: split.number)
@@ -256,7 +284,7 @@ def _find_splits(
         return saved[:1]
     settings = asked or (saved[0].settings if saved else SplitSettings())
     splits = []
-    for made in make_splits(manifest, digests, settings):
+    for made in _make_splits(manifest, digests, settings, hold_out_each, found):
         split = next((old for old in saved if old.divides_like(made)), None)
         if split is None:
             split = made.registered(len(saved), [old.name for old in saved])
@@ -267,6 +295,26 @@ def _find_splits(
             saved.append(split)
         splits.append(split)
     return splits
+
+
+def _make_splits(
+    manifest: Manifest,
+    digests: Mapping[str, bytes],
+    settings: SplitSettings,
+    hold_out_each: bool,
+    found: NearDuplicates | None,
+) -> list[Split]:
+    if settings.group_duplicates and found is None:
+        raise FitError(
+            "Near-duplicates cannot be told by colours alone: expected features of a network for "
+            "--group-duplicates. Make some, such as: featurepipe extract --backbone mobilenet_v2"
+        )
+    alike = {} if found is None else found.groups()
+    if not hold_out_each:
+        return make_splits(manifest, digests, settings, alike)
+    each, findings = each_held_out(manifest, digests, settings, alike)
+    tell(findings)
+    return [split for one in each for split in make_splits(manifest, digests, one, alike)]
 
 
 def _fit_run(

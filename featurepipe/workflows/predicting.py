@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction import embed_images
 from featurepipe.features.recipe import Recipe, repeat_recipe
-from featurepipe.manifest import Manifest, find_images
-from featurepipe.models.bundle import Run, load_run
-from featurepipe.predictions import ALL
+from featurepipe.manifest import find_images
+from featurepipe.models.bundle import Run
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.sources import LocalFolder
+from featurepipe.workflows.choosing import find_run
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def predict(
     """
     found = find_images(images)
     place = Workspace(workspace)
-    chosen = _named_run(place, run) if run else _best_run(place)
+    chosen = find_run(place, run)
     logger.info("Predicting with %s.", chosen.info["run"])
     features, refused = _embed(chosen, [path for _, path in found], weights, batch_size)
     answers = iter(_best_classes(chosen, features, top))
@@ -90,37 +90,6 @@ def predict(
             copy = Path(annotate) / f"{position + 1:04}-{path.stem}.jpg"
             annotate_image(path, [_in_words(best) for best in answer], copy)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _named_run(place: Workspace, name: str) -> Run:
-    folder = place.run(Path(name).name)
-    if folder not in place.runs():
-        raise UnknownNameError("run", name, [path.name for path in place.runs()])
-    return load_run(folder)
-
-
-def _best_run(place: Workspace) -> Run:
-    """The run that training rows favour, among those of the first split that has any.
-
-    Runs of other splits were selected on other rows, perhaps with combinations
-    held out, and cannot be compared with them.
-    """
-    runs = [load_run(folder) for folder in place.runs()]
-    if not runs:
-        raise WorkspaceError(
-            f"The workspace {place.root} holds no run yet. Make one: featurepipe fit"
-        )
-    first_split = min(run.info["split_number"] for run in runs)
-    attributes = Manifest.load(place.manifest).attribute_names
-    candidates = [
-        run
-        for run in runs
-        if run.info["split_number"] == first_split and run.info["attributes"] == list(attributes)
-    ]
-    return min(
-        candidates or runs,
-        key=lambda run: (-run.info["selection_accuracy"][ALL], run.info["predict_ms_per_image"]),
-    )
 
 
 def _embed(

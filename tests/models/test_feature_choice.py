@@ -1,18 +1,15 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.feature_choice import (
     choose_features,
-    combination_folds,
     indistinguishable_classes,
     sample_rows,
 )
-from featurepipe.splits import inner_folds
+from featurepipe.splits import combination_folds, inner_folds
 
 COMBINATIONS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2)]
 
@@ -168,45 +165,6 @@ def test_classes_that_nothing_tells_apart_are_named():
         "tells the one from the other.",
     ]
     assert indistinguishable_classes({"color": labels["color"]}) == []
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=60),
-    st.integers(0, 3),
-)
-def test_folds_of_combinations_keep_every_class(pairs, seed):
-    codes = np.array(
-        [np.unique(column, return_inverse=True)[1] for column in zip(*pairs, strict=True)]
-    ).T
-    labels = [make_labels("a", codes[:, 0]), make_labels("b", codes[:, 1])]
-    groups = np.arange(len(codes))
-    folds = combination_folds(labels, groups, 5, seed)
-    assert len(folds) <= 5
-    held_out = [row for rows, _ in folds for row in rows]
-    assert len(held_out) == len(set(held_out))
-    for rows, away in folds:
-        assert rows.tolist() == away.tolist()
-        left = np.setdiff1d(groups, rows)
-        for column in codes.T:
-            assert set(column[left]) == set(column)
-        of_rows = {tuple(code) for code in codes[rows]}
-        assert not of_rows & {tuple(code) for code in codes[left]}
-
-
-def test_every_combination_that_can_be_is_held_out_once():
-    _, labels, groups = make_world(n_each=4)
-    folds = combination_folds(list(labels.values()), groups, 5, 0)
-    assert len(folds) == 5
-    assert sorted(np.concatenate([rows for rows, _ in folds])) == list(range(24))
-
-
-def test_groups_stay_together_when_combinations_are_held_out():
-    _, labels, groups = make_world(n_each=4)
-    groups[5] = groups[0]
-    for rows, away in combination_folds(list(labels.values()), groups, 5, 0):
-        assert set(rows) <= set(away)
-        assert (0 in away) == (5 in away)
 
 
 def test_rows_are_sampled_in_turns_from_each_combination():

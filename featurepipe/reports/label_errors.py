@@ -1,0 +1,112 @@
+"""Labels that are likely wrong, by confident learning (Northcutt et al., 2021)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+from cleanlab.multilabel_classification.rank import (
+    get_label_quality_scores as get_multilabel_quality_scores,
+)
+from cleanlab.rank import get_label_quality_scores
+from numpy.typing import NDArray
+
+from featurepipe.predictions import Predictions, normalized
+
+
+@dataclass(frozen=True)
+class LabelError:
+    """One label that is likely wrong.
+
+    Attributes
+    ----------
+    image, attribute : str
+    given, suggested : tuple of str
+        Classes; one of each where the attribute is exclusive.
+    score : float
+        How suspicious it is, in [0, 1]: 1 - cleanlab's label quality.
+    probability_given, probability_suggested : float
+        Of the classes in which the two differ, the least of each; NaN where there is none.
+    """
+
+    image: str
+    attribute: str
+    given: tuple[str, ...]
+    suggested: tuple[str, ...]
+    score: float
+    probability_given: float
+    probability_suggested: float
+
+
+def find_label_errors(predictions: Predictions) -> list[LabelError]:
+    """Labels that out-of-fold probabilities speak against.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        Each row predicted by a head that was fitted without it.
+
+    Returns
+    -------
+    list of LabelError
+        The most suspicious first.
+    """
+    found: list[LabelError] = []
+    for attribute, labels in predictions.labels.items():
+        rows = np.flatnonzero(labels.labelled)
+        indicator = labels.indicator[rows]
+        n_of_class = indicator.sum(axis=0)
+        # A class that no row has, or a label that all have, cannot be learned.
+        known = (n_of_class > 0) & (labels.exclusive | (n_of_class < len(rows)))
+        if not known.any() or (labels.exclusive and known.sum() < 2):
+            continue
+        probabilities = predictions.probabilities(attribute)[rows][:, known]
+        if labels.exclusive:
+            better, scores = _exclusive(indicator[:, known], normalized(probabilities))
+        else:
+            better, scores = _label_sets(indicator[:, known], probabilities)
+        suggested = indicator.copy()
+        suggested[:, known] = better
+        for row in np.flatnonzero((suggested != indicator).any(axis=1)):
+            probability = predictions.probabilities(attribute)[rows[row]]
+            found.append(
+                LabelError(
+                    image=str(predictions.ids[rows[row]]),
+                    attribute=attribute,
+                    given=tuple(_named(labels.classes, indicator[row])),
+                    suggested=tuple(_named(labels.classes, suggested[row])),
+                    score=float(scores[row]),
+                    probability_given=_least(probability[indicator[row] & ~suggested[row]]),
+                    probability_suggested=_least(probability[suggested[row] & ~indicator[row]]),
+                )
+            )
+    return sorted(found, key=lambda error: -error.score)
+
+
+def _exclusive(
+    given: NDArray[np.bool_], probabilities: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """What each row's label should rather be, and how suspicious the given one is."""
+    codes = given.argmax(axis=1)
+    wrong = find_label_issues(codes, probabilities, n_jobs=1)
+    others = np.where(given, -1, probabilities).argmax(axis=1)
+    better = given.copy()
+    better[wrong] = np.eye(given.shape[1], dtype=bool)[others[wrong]]
+    return better, 1 - get_label_quality_scores(codes, probabilities)
+
+
+def _label_sets(
+    given: NDArray[np.bool_], probabilities: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    sets = [np.flatnonzero(row).tolist() for row in given]
+    wrong = find_multilabel_issues_per_class(sets, probabilities, n_jobs=1)
+    return given ^ wrong, 1 - get_multilabel_quality_scores(sets, probabilities)
+
+
+def _named(classes: tuple[str, ...], has: NDArray[np.bool_]) -> Iterator[str]:
+    return (classes[column] for column in np.flatnonzero(has))
+
+
+def _least(probabilities: NDArray[np.float64]) -> float:
+    return float(probabilities.min()) if len(probabilities) else float("nan")

@@ -1,0 +1,207 @@
+"""A named division of images into training, test and unseen rows, and its file."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import SplitError
+from featurepipe.files import replacing
+from featurepipe.splits.images import Images
+from featurepipe.splits.settings import SplitSettings
+
+PARTS = ("train", "test", "unseen")
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A named division of images.
+
+    Attributes
+    ----------
+    name : str
+        Safe as a file's name.
+    settings : SplitSettings
+        What it was made by.
+    repeat : int
+        Which of the settings' repeats it is, from 0.
+    ids : ndarray of shape (n_images,), str objects, sorted
+    parts : ndarray of shape (n_images,), str objects
+        ``"train"``, ``"test"`` or ``"unseen"``.
+    groups : ndarray of shape (n_images,), int64
+        Images of one number belong together.
+    left_out : tuple of str
+        Ids of images that could be on no side without a leak; `findings` says why.
+    findings : tuple of str
+        What a person must be told.
+    number : int
+        Order of creation in a workspace, from 0.
+    """
+
+    name: str
+    settings: SplitSettings
+    repeat: int
+    ids: NDArray[np.object_]
+    parts: NDArray[np.object_]
+    groups: NDArray[np.int64]
+    left_out: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    number: int = 0
+
+    def rows(self, part: str) -> NDArray[np.intp]:
+        """Positions in `ids` of one part's images.
+
+        Parameters
+        ----------
+        part : {"train", "test", "unseen"}
+
+        Returns
+        -------
+        ndarray of shape (n_images_of_part,), intp
+        """
+        return np.flatnonzero(self.parts == part)
+
+    def counts(self) -> dict[str, int]:
+        """Number of images of each part."""
+        return {part: len(self.rows(part)) for part in PARTS}
+
+    def covers(self, ids: Iterable[str]) -> bool:
+        """Whether it was made for exactly these images.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Ids of labelled and readable images, as `divisible_ids` gives them.
+        """
+        return set(ids) == {*self.ids, *self.left_out}
+
+    def divides_like(self, other: "Split") -> bool:
+        """Whether both divide the same images in the same way, whatever their names."""
+        return (
+            np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.parts, other.parts)
+            and np.array_equal(self.groups, other.groups)
+        )
+
+    def registered(self, number: int, taken: Collection[str]) -> "Split":
+        """The same split with its place in a workspace.
+
+        Parameters
+        ----------
+        number : int
+            Order of creation.
+        taken : collection of str
+            Names that other splits have; if its own is among them, it is numbered.
+        """
+        # Some file systems take names that differ in case for one.
+        known = {name.lower() for name in taken}
+        numbered = (f"{self.name}-{count}" for count in itertools.count(2))
+        names = itertools.chain([self.name], numbered)
+        return replace(
+            self, number=number, name=next(name for name in names if name.lower() not in known)
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the split as one JSON file, whole or not at all."""
+        images = {
+            part: {self.ids[row]: int(self.groups[row]) for row in self.rows(part)}
+            for part in PARTS
+        }
+        about = {
+            "format": _FORMAT,
+            "name": self.name,
+            "number": self.number,
+            "settings": asdict(self.settings),
+            "repeat": self.repeat,
+            "findings": self.findings,
+            "left_out": self.left_out,
+            "group_of_image": images,
+        }
+        with replacing(Path(path)) as beside:
+            beside.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Split":
+        """Read a saved split.
+
+        Raises
+        ------
+        SplitError
+            If the file is missing, damaged or something else.
+        """
+        try:
+            about = json.loads(Path(path).read_text(encoding="utf-8"))
+            if about["format"] != _FORMAT:
+                raise ValueError(f"its format is {about['format']}, not {_FORMAT}")
+            return _stored_split(about)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SplitError(
+                f"{path} is not a sound split ({error}): expected a file that featurepipe wrote. "
+                "Remove it; featurepipe fit makes it again."
+            ) from error
+
+
+def new_split(
+    images: Images,
+    parts: NDArray[np.object_],
+    left_out: NDArray[np.bool_],
+    name: str,
+    settings: SplitSettings,
+    repeat: int,
+    findings: Sequence[str],
+) -> Split:
+    """A split of images, those that are left out named beside it.
+
+    Parameters
+    ----------
+    images : Images
+    parts : ndarray of shape (n_images,), str objects
+        Of all images; those of images that are left out mean nothing.
+    left_out : ndarray of shape (n_images,), bool
+    name : str
+    settings : SplitSettings
+    repeat : int
+    findings : sequence of str
+    """
+    kept = images.take(np.flatnonzero(~left_out))
+    return Split(
+        name=name,
+        settings=settings,
+        repeat=repeat,
+        ids=kept.ids,
+        parts=parts[~left_out],
+        groups=kept.groups,
+        left_out=tuple(images.ids[left_out]),
+        findings=tuple(findings),
+    )
+
+
+def _stored_split(about: dict[str, Any]) -> Split:
+    rows = [
+        (image_id, part, group)
+        for part in PARTS
+        for image_id, group in about["group_of_image"][part].items()
+    ]
+    twice = [image_id for image_id, count in Counter(row[0] for row in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"image {twice[0]!r} is in several parts")
+    ids, parts, groups = zip(*sorted(rows), strict=True)
+    return Split(
+        name=about["name"],
+        settings=SplitSettings(**about["settings"]),
+        repeat=about["repeat"],
+        ids=np.array(ids, dtype=object),
+        parts=np.array(parts, dtype=object),
+        groups=np.array(groups, dtype=np.int64),
+        left_out=tuple(about["left_out"]),
+        findings=tuple(about["findings"]),
+        number=about["number"],
+    )

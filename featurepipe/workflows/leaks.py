@@ -1,0 +1,70 @@
+"""What a split does not keep apart, said and listed."""
+
+import logging
+from collections.abc import Collection
+
+import pandas as pd
+
+from featurepipe.features.duplicates import NearDuplicates
+from featurepipe.features.imagenet import imagenet_classes_among
+from featurepipe.files import replacing
+from featurepipe.manifest import Manifest
+from featurepipe.manifest.words import counted
+from featurepipe.splits import Split
+from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["image", "part", "other_image", "other_part", "distance", "store"]
+
+
+def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> None:
+    """Warn of classes that the backbones have been trained to tell apart.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    weights : collection of str
+        Kinds of the backbones' weights; see `featurepipe.features.weights.Weights`.
+    """
+    if not set(weights) - {"random", "none"}:
+        return
+    classes = dict.fromkeys(name for each in manifest.labels().values() for name in each.classes)
+    known = imagenet_classes_among(classes)
+    if known:
+        logger.warning(
+            "%d of %d classes have names of ImageNet's own 1,000. Where the weights are "
+            "ImageNet's, the backbone has seen this task before: %s",
+            len(known), len(classes), ", ".join(known),
+        )  # fmt: skip
+
+
+def warn_of_near_duplicates(place: Workspace, split: Split, found: NearDuplicates) -> None:
+    """Warn of near-duplicates across training and other rows, and list them beside the split.
+
+    Parameters
+    ----------
+    place : Workspace
+    split : Split
+    found : NearDuplicates
+        Of all images that were compared.
+    """
+    path = place.near_duplicates(split.name)
+    part_of = dict(zip(split.ids, split.parts, strict=True))
+    leaks = found.across(part_of)
+    if not len(leaks):
+        path.unlink(missing_ok=True)
+        return
+    rows = [
+        [first, part_of[first], second, part_of[second], distance, leaks.store]
+        for (first, second), distance in zip(leaks.ids, leaks.distances, strict=True)
+    ]
+    with replacing(path) as beside:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(beside, index=False, float_format="%.4f")
+    first, second = leaks.ids[0]
+    logger.warning(
+        "Split %s: %s of near-duplicates (by %s) between training and other images, such as %s "
+        "and %s: figures of the others may be too good. All are in %s; --group-duplicates keeps "
+        "them on one side.",
+        split.name, counted(leaks, "pair"), leaks.store, first, second, path,
+    )  # fmt: skip
