@@ -114,6 +114,13 @@ class Split:
     findings: tuple[str, ...] = ()
     number: int = 0
 
+    @property
+    def series(self) -> str:
+        """Name that all repeats of one split share, however many were asked for."""
+        series = _name(replace(self.settings, repeats=1), repeat=0)
+        # A split that came with the images is no repeat of any other.
+        return series if self.name.startswith(series) else self.name
+
     def rows(self, part: str) -> NDArray[np.intp]:
         """Positions in `ids` of one part's images.
 

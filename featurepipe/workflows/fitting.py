@@ -265,7 +265,8 @@ def _fit_run(
     """Fit, predict the test rows once, save; what the run is."""
     _require_rows(cache, split)
     train = split.rows("train")
-    name = _run_name(cache, split, settings, manifest)
+    names = _run_names(cache, split, settings, manifest)
+    name = names["run"]
     started = time.perf_counter()
     model, out_of_fold = _fit_heads(name, manifest, cache, split, settings, n_jobs)
     fit_s = time.perf_counter() - started
@@ -276,7 +277,7 @@ def _fit_run(
     head_ms = 1000 * (time.perf_counter() - started) / len(X)
     selection = _predictions(manifest, split, train, settings.task, out_of_fold)
     info = {
-        "run": name,
+        **names,
         **_provenance(cache, split, settings),
         "attributes": list(manifest.attribute_names),
         "n_train": _n_labelled(selection),
@@ -327,8 +328,14 @@ def _predictions(
     scores: dict[str, NDArray[np.float64]],
 ) -> Predictions:
     ids = split.ids[rows]
-    parts = split.parts[rows].astype(np.str_)
-    return Predictions(ids.astype(np.str_), parts, task, manifest.labels(ids), scores)
+    return Predictions(
+        ids=ids.astype(np.str_),
+        parts=split.parts[rows].astype(np.str_),
+        groups=split.groups[rows],
+        task=task,
+        labels=manifest.labels(ids),
+        scores=scores,
+    )
 
 
 def _require_rows(cache: _CachedFeatures, split: Split) -> None:
@@ -341,19 +348,28 @@ def _require_rows(cache: _CachedFeatures, split: Split) -> None:
         )
 
 
-def _run_name(
+def _run_names(
     cache: _CachedFeatures, split: Split, settings: HeadSettings, manifest: Manifest
-) -> str:
-    """The same for the same features, split, labels and settings; else another."""
+) -> dict[str, str]:
+    """Names of the run and of its family: the runs that differ in the repeat alone.
+
+    The same for the same features, split, labels and settings; else others.
+    """
     labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
     decides = [
         json.dumps([cache.key, asdict(settings)], sort_keys=True),
-        repr([split.name, split.ids.tolist(), split.parts.tolist()]),
         repr([labels.columns.tolist(), labels.to_numpy().tolist()]),
     ]
-    digest = hashlib.sha256("\n".join(decides).encode()).hexdigest()[:6]
+    divides = {
+        "run": [split.name, split.ids.tolist(), split.parts.tolist()],
+        "family": [split.series, split.ids.tolist(), split.groups.tolist()],
+    }
     task = "" if settings.task == "per-attribute" else f"-{settings.task}"
-    return f"{cache.title}-{settings.head}{task}-{digest}"
+    names = {}
+    for kind, divided in divides.items():
+        digest = hashlib.sha256("\n".join([decides[0], repr(divided), decides[1]]).encode())
+        names[kind] = f"{cache.title}-{settings.head}{task}-{digest.hexdigest()[:6]}"
+    return names
 
 
 def _provenance(cache: _CachedFeatures, split: Split, settings: HeadSettings) -> dict[str, Any]:
@@ -368,6 +384,7 @@ def _provenance(cache: _CachedFeatures, split: Split, settings: HeadSettings) ->
         "settings": asdict(settings),
         "split": split.name,
         "split_number": split.number,
+        "series": split.series,
         "versions": library_versions("numpy", "scipy", "scikit-learn", "skops"),
         "machine": machine(),
     }

@@ -15,11 +15,16 @@ def labels_of(attribute, classes, indicator, *, exclusive=True, labelled=None):
     return Labels(attribute, tuple(classes), exclusive, indicator, labelled)
 
 
-def make_predictions(task="per-attribute", parts=("test", "test", "test", "test", "unseen")):
+def make_predictions(
+    task="per-attribute",
+    parts=("test", "test", "test", "test", "unseen"),
+    groups=(0, 1, 2, 3, 4),
+):
     """Colour right on rows 0, 1 and 4 of 5 and unknown on 3; category right on 0, 2 and 3."""
     return Predictions(
         ids=np.array([f"{row}.jpg" for row in range(5)]),
         parts=np.array(parts),
+        groups=np.array(groups),
         task=task,
         labels={
             "color": labels_of("color", ["blue", "red"], [[1, 0], [0, 1], [0, 1], [0, 0], [1, 0]]),
@@ -44,7 +49,7 @@ def figures_of(predictions):
 
 def test_every_row_has_every_figure():
     for row in evaluate(make_predictions()):
-        assert list(row) == ["attribute", *FIGURES]
+        assert list(row) == ["attribute", "n_test", "interval", *FIGURES]
 
 
 def test_attributes_are_followed_by_all():
@@ -99,6 +104,7 @@ def test_all_of_a_single_attribute_is_that_attribute():
     single = Predictions(
         both.ids,
         both.parts,
+        both.groups,
         both.task,
         {"color": both.labels["color"]},
         {"color": both.scores["color"]},
@@ -114,6 +120,8 @@ def test_all_of_a_multi_label_run_uses_the_thresholds():
     # rows 1 and 2 have one wrong answer that puts two labels wrong each.
     assert together["subset_accuracy"] == 0
     assert together["label_accuracy"] == pytest.approx((15 - 1 - 2 - 2) / 15)
+    # Blue 2/3, red 2/3, dress 0, jeans 0, shirt 1.
+    assert together["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0 + 0 + 1) / 5)
     assert together["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 3))
     assert together["map"] == pytest.approx((1 / 2 + (1 + 2 / 3) / 2 + 1 / 2 + 1 / 2 + 1) / 5)
     assert together["accuracy"] == pytest.approx(1 / 3)
@@ -136,6 +144,7 @@ def test_sets_of_labels_have_figures_of_their_own():
     predictions = Predictions(
         np.array(["1", "2", "3"]),
         np.array(["test"] * 3),
+        np.arange(3),
         "per-attribute",
         {"tags": tags},
         {"tags": scores},
