@@ -50,7 +50,9 @@ def wilson_interval(n_right: float, n: float, level: float = LEVEL) -> Interval:
 def accuracy_interval(right: NDArray[np.bool_], rows: Rows) -> Interval:
     """Interval of the share of rows that are right.
 
-    Wilson's where every group is a single row, else `share_interval`.
+    Wilson's where every group is a single row, else `share_interval`. Simulated on 10 to
+    350 groups it held the true accuracy in 92 to 97 % of cases, but in 86 % where the 8
+    images of each of 50 groups were nearly all right or all wrong together.
 
     Parameters
     ----------
@@ -162,7 +164,9 @@ def repeats_interval(figures: NDArray[np.float64], n_train: float, n_test: float
     The corrected resampled t of Nadeau & Bengio (2003), Inference for the
     generalization error: the splits overlap, so that the plain standard error of
     their mean is far too small; its square, the variance over n, gets
-    ``n_test / n_train`` of the variance added.
+    ``n_test / n_train`` of the variance added. Simulated with a nearest-mean
+    classifier on 200 and 1,000 images and 3 to 10 splits, it held the expected accuracy
+    of such a training set in 94 to 96 % of cases, the plain one in 74 to 92 %.
 
     Parameters
     ----------

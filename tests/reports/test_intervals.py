@@ -199,6 +199,35 @@ def test_the_interval_of_ece_takes_its_bias_off():
     assert 0.85 <= coverage(intervals, true_ece) <= 0.99
 
 
+def nearest_mean_accuracy(train_X, train_y, X, y):
+    first, second = train_X[train_y == 0].mean(axis=0), train_X[train_y == 1].mean(axis=0)
+    direction = second - first
+    return ((X @ direction > direction @ (first + second) / 2) == y).mean()
+
+
+def test_intervals_over_repeats_hold_the_true_value():
+    rng = np.random.default_rng(0)
+
+    def images(n):
+        y = rng.integers(0, 2, n)
+        return rng.normal(size=(n, 10)) + np.where(y, 0.25, -0.25)[:, None], y
+
+    many = images(5000)
+    expected = np.mean([nearest_mean_accuracy(*images(160), *many) for _ in range(300)])
+    corrected, plain = [], []
+    for _ in range(400):
+        X, y = images(200)
+        orders = [rng.permutation(200) for _ in range(5)]
+        figures = np.array(
+            [nearest_mean_accuracy(X[o[:160]], y[o[:160]], X[o[160:]], y[o[160:]]) for o in orders]
+        )
+        corrected.append(repeats_interval(figures, 160, 40))
+        plain.append(repeats_interval(figures, 1, 0))
+    assert 0.92 <= coverage(corrected, expected) <= 0.98
+    # Splits that overlap taken for independent.
+    assert coverage(plain, expected) < 0.9
+
+
 def test_repeats_widen_by_the_overlap_of_their_splits():
     figures = np.array([0.90, 0.92, 0.94, 0.95, 0.89])
     low, high = repeats_interval(figures, n_train=800, n_test=200)
