@@ -326,7 +326,9 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
     r"""Put every run of the workspace on one board: leaderboard.csv.
 
     One row per run and attribute, and one for `all` (every attribute right).
-    Intervals are of 95 %. An empty cell does not apply.
+    Intervals are of 95 %: over images or groups of them or, where repeated splits
+    are summarised, over splits. `tied_with_best` says where the data cannot tell a
+    run from the best of its split. An empty cell does not apply.
 
     \b
     Examples:

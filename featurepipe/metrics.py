@@ -2,7 +2,7 @@
 
 `truth` holds the index of each row's class (intp, 0 to n_classes - 1) or, for
 sets of labels, the indicator (bool, n x n_classes). Every figure of no rows
-is NaN.
+is NaN. What is a mean over rows has a function in the plural that gives the rows.
 """
 
 from collections.abc import Callable
@@ -75,6 +75,9 @@ def macro_f1(truth: NDArray, predicted: NDArray) -> float:
     float
         In [0, 1]; NaN if no class is true or predicted.
     """
+    if truth.shape[1:] == (1,):
+        # scikit-learn takes a single label for the two classes yes and no.
+        return micro_f1(truth, predicted)
     return metrics.f1_score(truth, predicted, average="macro", zero_division=np.nan)
 
 
@@ -94,10 +97,30 @@ def top_k_accuracy(truth: TruthCodes, probabilities: Probabilities, *, k: int = 
         In [0, 1]; NaN where there are no more than `k` classes, since every
         answer would be right.
     """
-    n_classes = probabilities.shape[1]
-    if n_classes <= k:
-        return np.nan
-    return metrics.top_k_accuracy_score(truth, probabilities, k=k, labels=np.arange(n_classes))
+    return top_k_hits(truth, probabilities, k=k).mean()
+
+
+def top_k_hits(
+    truth: TruthCodes, probabilities: Probabilities, *, k: int = 5
+) -> NDArray[np.float64]:
+    """Whether each row's true class is among the `k` most probable.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+    k : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        0 or 1; NaN where there are no more than `k` classes. Of classes that are
+        equally probable the later counts first, as in scikit-learn.
+    """
+    if probabilities.shape[1] <= k:
+        return np.full(len(truth), np.nan)
+    best = np.argsort(probabilities, axis=1, kind="stable")[:, -k:]
+    return (best == truth[:, None]).any(axis=1).astype(np.float64)
 
 
 @_nan_of_no_rows
@@ -118,8 +141,23 @@ def log_loss(truth: TruthCodes, probabilities: Probabilities) -> float:
     float
         In [0, 36.05].
     """
-    labels = np.arange(probabilities.shape[1])
-    return metrics.log_loss(truth, _summing_to_1(probabilities), labels=labels)
+    return log_losses(truth, probabilities).mean()
+
+
+def log_losses(truth: TruthCodes, probabilities: Probabilities) -> NDArray[np.float64]:
+    """Negative natural logarithm of the true class's probability; see `log_loss`.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        In [0, 36.05].
+    """
+    return _surprise(_summing_to_1(probabilities)[np.arange(len(truth)), truth])
 
 
 @_nan_of_no_rows
@@ -140,8 +178,23 @@ def label_set_log_loss(truth: Indicator, probabilities: Probabilities) -> float:
     float
         In [0, 36.05 n_classes].
     """
-    of_truth = np.where(truth, probabilities, 1 - probabilities)
-    return -np.log(np.clip(of_truth, np.finfo(np.float64).eps, None)).sum(axis=1).mean()
+    return label_set_log_losses(truth, probabilities).mean()
+
+
+def label_set_log_losses(truth: Indicator, probabilities: Probabilities) -> NDArray[np.float64]:
+    """Negative natural logarithm of the true label set's probability; see `label_set_log_loss`.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples, n_classes), bool
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        In [0, 36.05 n_classes].
+    """
+    return _surprise(np.where(truth, probabilities, 1 - probabilities)).sum(axis=1)
 
 
 @_nan_of_no_rows
@@ -162,10 +215,24 @@ def brier(truth: TruthCodes, probabilities: Probabilities) -> float:
     float
         In [0, 2].
     """
-    labels = np.arange(probabilities.shape[1])
-    return metrics.brier_score_loss(
-        truth, _summing_to_1(probabilities), labels=labels, scale_by_half=False
-    )
+    return squared_distances(truth, probabilities).mean()
+
+
+def squared_distances(truth: TruthCodes, probabilities: Probabilities) -> NDArray[np.float64]:
+    """Summed squared distance of each row's probabilities from the truth; see `brier`.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,), intp
+    probabilities : ndarray of shape (n_samples, n_classes), float64
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        In [0, 2].
+    """
+    wanted = np.eye(probabilities.shape[1])[truth]
+    return ((_summing_to_1(probabilities) - wanted) ** 2).sum(axis=1)
 
 
 @_nan_of_no_rows
@@ -193,10 +260,28 @@ def ece(correct: NDArray[np.bool_], confidence: NDArray[np.float64], *, n_bins: 
     float
         In [0, 1].
     """
+    return np.abs(calibration_gaps(correct, confidence, n_bins=n_bins).mean(axis=0)).sum()
+
+
+def calibration_gaps(
+    correct: NDArray[np.bool_], confidence: NDArray[np.float64], *, n_bins: int = 15
+) -> NDArray[np.float64]:
+    """What each row adds to the gap between accuracy and confidence of its bin; see `ece`.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_samples,), bool
+    confidence : ndarray of shape (n_samples,), float64
+    n_bins : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_bins), float64
+        ``correct - confidence`` in the row's bin, else 0.
+    """
     # Bins are open below and closed above, as in the paper; 0 joins the first.
     bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=n_bins)
-    return np.abs(gaps).sum() / len(correct)
+    return np.eye(n_bins)[bins] * (correct - confidence)[:, None]
 
 
 @_nan_of_no_rows
@@ -244,7 +329,7 @@ def micro_f1(truth: Indicator, predicted: Indicator) -> float:
     float
         In [0, 1]; NaN if no label is true or predicted.
     """
-    return metrics.f1_score(truth, predicted, average="micro", zero_division=np.nan)
+    return metrics.f1_score(truth.ravel(), predicted.ravel(), zero_division=np.nan)
 
 
 @_nan_of_no_rows
@@ -273,7 +358,10 @@ def mean_average_precision(truth: Indicator, probabilities: Probabilities) -> fl
     )
 
 
+def _surprise(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.abs(np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1)))
+
+
 def _summing_to_1(probabilities: Probabilities) -> Probabilities:
-    # Rows that come of float32 features sum to 1 within its rounding only; to
-    # scikit-learn that is a mistake worth a warning.
+    # Rows that come of float32 features sum to 1 within its rounding only.
     return probabilities / probabilities.sum(axis=1, keepdims=True)

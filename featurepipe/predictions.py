@@ -26,6 +26,9 @@ class Predictions:
         Image ids.
     parts : ndarray of shape (n_images,), str
         ``"train"`` for rows predicted out of fold, ``"test"`` or ``"unseen"``.
+    groups : ndarray of shape (n_images,), int64
+        Images of one number belong together, such as copies or photographs of one
+        patient: they are no independent evidence.
     task : str
         ``"per-attribute"``, ``"multi-label"`` or ``"joint"``.
     labels : dict of str to Labels
@@ -38,19 +41,21 @@ class Predictions:
 
     ids: NDArray[np.str_]
     parts: NDArray[np.str_]
+    groups: NDArray[np.int64]
     task: str
     labels: dict[str, Labels]
     scores: dict[str, NDArray[np.float64]]
 
     def __post_init__(self) -> None:
         shapes_fit = (
-            self.parts.shape == self.ids.shape == (len(self.ids),)
+            self.parts.shape == self.groups.shape == self.ids.shape == (len(self.ids),)
+            and np.issubdtype(self.groups.dtype, np.integer)
             and list(self.labels) == list(self.scores)
             and all(self.scores[name].shape == _shape(self.labels[name]) for name in self.labels)
             and all(len(labels) == len(self.ids) for labels in self.labels.values())
         )
         if not (shapes_fit and self.task in TASKS and np.isin(self.parts, PARTS).all()):
-            raise ValueError("ids, parts, task, labels and scores do not fit each other")
+            raise ValueError("ids, parts, groups, task, labels and scores do not fit each other")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,6 +110,7 @@ class Predictions:
             self,
             ids=self.ids[rows],
             parts=self.parts[rows],
+            groups=self.groups[rows],
             labels={name: labels.take(rows) for name, labels in self.labels.items()},
             scores={name: scores[rows] for name, scores in self.scores.items()},
         )
@@ -134,6 +140,7 @@ class Predictions:
         arrays = {
             "ids": self.ids.astype(np.str_),
             "parts": self.parts.astype(np.str_),
+            "groups": self.groups.astype(np.int64),
             "task": np.array(self.task),
             "attributes": np.array(list(self.labels), dtype=np.str_),
         }
@@ -184,7 +191,14 @@ class Predictions:
             for position, name in enumerate(names)
         }
         scores = {name: arrays[f"scores_{position}"] for position, name in enumerate(names)}
-        return cls(arrays["ids"], arrays["parts"], str(arrays["task"]), labels, scores)
+        return cls(
+            ids=arrays["ids"],
+            parts=arrays["parts"],
+            groups=arrays["groups"],
+            task=str(arrays["task"]),
+            labels=labels,
+            scores=scores,
+        )
 
 
 def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -247,6 +247,20 @@ def test_colours_alone_tell_no_near_duplicates(folder, capsys):
     assert "Near-duplicates cannot be told by colours alone" in line
 
 
+def test_repeated_splits_are_summarised_on_the_board(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    succeed(capsys, "fit", "--head", "logistic")
+    succeed(capsys, "fit", "--head", "logistic", "--repeats", "3")
+    board = pd.DataFrame(json.loads(succeed(capsys, "report", "--json")))
+    board = board[board["attribute"] == "all"].set_index("interval")
+    summary, single = board.loc["splits"], board.loc["images"]
+    assert summary["split"] == "test20-seed0 (3 splits)"
+    assert len(single) == 3
+    assert summary["accuracy"] == pytest.approx(single["accuracy"].mean())
+    assert summary["log_loss_sd"] == pytest.approx(single["log_loss"].std())
+    assert summary["run"] not in set(single["run"])
+
+
 def test_the_same_fit_gives_the_same_run_byte_for_byte(folder, capsys):
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
 

@@ -142,6 +142,12 @@ def test_macro_f1_leaves_out_labels_that_never_occur():
     assert metrics.macro_f1(truth, predicted) == pytest.approx(2 / 3)
 
 
+def test_f1_of_a_single_label_is_that_labels():
+    truth, predicted = np.array([[1], [1], [0], [0]], bool), np.array([[1], [0], [0], [0]], bool)
+    assert metrics.micro_f1(truth, predicted) == pytest.approx(2 / 3)
+    assert metrics.macro_f1(truth, predicted) == pytest.approx(2 / 3)
+
+
 def test_mean_average_precision_leaves_out_labels_without_rows():
     truth = np.array([[1, 0], [0, 0], [1, 0]], bool)
     probabilities = np.array([[0.9, 0.3], [0.8, 0.9], [0.1, 0.2]])
@@ -173,6 +179,13 @@ def test_exclusive_figures_agree_with_scikit_learn(answers):
     assert figures["macro_f1"] == pytest.approx(
         reference.f1_score(truth, predicted, average="macro", zero_division=0)
     )
+    assert figures["brier"] == pytest.approx(
+        reference.brier_score_loss(truth, probabilities, labels=labels, scale_by_half=False)
+    )
+    if len(labels) > 5:
+        assert figures["top5_accuracy"] == pytest.approx(
+            reference.top_k_accuracy_score(truth, probabilities, k=5, labels=labels)
+        )
 
 
 @given(exclusive_answers())

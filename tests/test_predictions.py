@@ -15,6 +15,7 @@ def make_predictions(task="per-attribute"):
     return Predictions(
         ids=np.array(["a/1.jpg", "b/2.jpg", "ü/3.jpg"]),
         parts=np.array(["test", "test", "unseen"]),
+        groups=np.array([4, 0, 4]),
         task=task,
         labels={
             "color": labels_of("color", ["blue", "red"], [[1, 0], [0, 1], [0, 0]]),
@@ -63,7 +64,9 @@ def test_select_takes_one_part():
 
 
 def test_take_keeps_the_order_asked_for():
-    assert make_predictions().take(np.array([2, 0])).ids.tolist() == ["ü/3.jpg", "a/1.jpg"]
+    taken = make_predictions().take(np.array([2, 1]))
+    assert taken.ids.tolist() == ["ü/3.jpg", "b/2.jpg"]
+    assert taken.groups.tolist() == [4, 0]
 
 
 def test_save_and_load_give_the_same_predictions(tmp_path):
@@ -72,6 +75,7 @@ def test_save_and_load_give_the_same_predictions(tmp_path):
     loaded = Predictions.load(tmp_path / "predictions.npz")
     assert loaded.ids.tolist() == saved.ids.tolist()
     assert loaded.parts.tolist() == saved.parts.tolist()
+    assert loaded.groups.tolist() == saved.groups.tolist()
     assert loaded.task == "multi-label"
     assert list(loaded.labels) == ["color", "tags"]
     for name, labels in saved.labels.items():
@@ -87,6 +91,7 @@ def test_ids_of_dtype_object_are_saved_as_text(tmp_path):
     with_objects = Predictions(
         predictions.ids.astype(object),
         predictions.parts,
+        predictions.groups,
         predictions.task,
         predictions.labels,
         predictions.scores,
@@ -132,14 +137,24 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
     make_predictions().save(path)
     with np.load(path) as file:
         arrays = dict(file)
-    np.savez(path, **arrays | {"scores_0": arrays["scores_0"][:2]})
-    with pytest.raises(RunError, match="do not fit"):
-        Predictions.load(path)
+    for name, wrong in {
+        "scores_0": arrays["scores_0"][:2],
+        "groups": arrays["groups"][:2],
+        "parts": np.array(["test", "test", "seen"]),
+    }.items():
+        np.savez(path, **arrays | {name: wrong})
+        with pytest.raises(RunError, match="do not fit"):
+            Predictions.load(path)
 
 
 def test_unknown_parts_and_tasks_are_refused():
     predictions = make_predictions()
     with pytest.raises(ValueError, match="do not fit"):
         Predictions(
-            predictions.ids, predictions.parts, "together", predictions.labels, predictions.scores
+            predictions.ids,
+            predictions.parts,
+            predictions.groups,
+            "together",
+            predictions.labels,
+            predictions.scores,
         )

@@ -190,6 +190,16 @@ class TestRepeats:
         assert repeats[0].divides_like(single)
         assert not repeats[1].divides_like(single)
 
+    def test_repeats_are_of_one_series_however_many(self, folder):
+        manifest = make_manifest(folder, {"kind": ["a", "b", "c"] * 8})
+        digests = distinct(manifest)
+        asked = [SplitSettings(seed=7), SplitSettings(seed=7, repeats=3)]
+        splits = [split for each in asked for split in make_splits(manifest, digests, each)]
+        renamed = splits[-1].registered(4, [splits[-1].name])
+        assert {split.series for split in [*splits, renamed]} == {"test20-seed7"}
+        (other,) = make_splits(manifest, digests, SplitSettings(seed=8))
+        assert other.series == "test20-seed8"
+
     def test_seeds_make_other_splits(self, folder):
         manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
         splits = [

@@ -1,5 +1,6 @@
-"""Predictions -> figures for each attribute."""
+"""Predictions -> figures for each attribute, and how sure they are."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,28 +8,70 @@ from numpy.typing import NDArray
 
 from featurepipe import metrics
 from featurepipe.predictions import ALL, Predictions
-from featurepipe.reports.intervals import wilson_interval
+from featurepipe.reports import resampling
+from featurepipe.reports.intervals import (
+    Interval,
+    accuracy_interval,
+    ece_interval,
+    loss_interval,
+    share_interval,
+)
+from featurepipe.reports.resampling import Rows
 
-FIGURES = (
-    "n_test",
+_OF_CLASSES = ("balanced_accuracy", "macro_f1")
+
+MEASURED = (
     "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "balanced_accuracy",
-    "macro_f1",
+    *_OF_CLASSES,
     "top5_accuracy",
     "log_loss",
     "brier",
     "ece",
-    "n_unseen",
     "unseen_accuracy",
-    "unseen_accuracy_low",
-    "unseen_accuracy_high",
+    "unseen_balanced_accuracy",
+    "unseen_macro_f1",
+    "unseen_log_loss",
     "subset_accuracy",
     "label_accuracy",
     "micro_f1",
     "map",
 )
+"""Figures that have an interval, whose ends are named ``_low`` and ``_high``."""
+
+FIGURES = tuple(
+    column
+    for name in MEASURED
+    for column in (
+        *(["n_unseen"] if name == "unseen_accuracy" else []),
+        name,
+        f"{name}_low",
+        f"{name}_high",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """How good the answers to one attribute are, image by image.
+
+    Attributes
+    ----------
+    predictions : Predictions
+        The images that are labelled for it.
+    right : ndarray of shape (n_images,), bool
+    losses : ndarray of shape (n_images,), float64
+        Negative logarithm of the probability of the truth.
+    confidence : ndarray of shape (n_images,), float64
+        Probability of the answer that was given.
+    """
+
+    predictions: Predictions
+    right: NDArray[np.bool_]
+    losses: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.right)
 
 
 def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
@@ -43,29 +86,46 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
     -------
     list of dict
         One for each attribute and one for ``"all"``, with the keys
-        ``attribute`` and `FIGURES`; NaN where a figure does not apply.
+        ``attribute``, ``n_test``, ``interval`` and `FIGURES`; NaN where a figure
+        does not apply.
 
         Each attribute is measured on the images that are labelled for it,
         ``"all"`` on those that are labelled for every attribute: there an
         answer is right if every attribute's is; ``log_loss`` is the sum of the
         attributes' (that of their joint answer, were they independent), and
         ``ece`` compares how often all are right with the product of the
-        answers' probabilities. ``accuracy_low`` and ``accuracy_high`` are the
-        ends of the 95 % Wilson interval.
+        answers' probabilities.
 
-        The multi-label figures (from ``subset_accuracy`` on) belong to
-        attributes that are not exclusive, and to ``"all"`` of a multi-label
-        run, over all labels. They take a label for given where its probability
-        is above 0.5.
+        The ends of 95 % intervals follow their figure. ``interval`` says what
+        they show the chance of: which ``"images"`` were drawn, or, where some
+        belong together, which ``"groups"``.
+
+        The multi-label figures (from ``subset_accuracy`` on) and a ``macro_f1``
+        over labels belong to attributes that are not exclusive, and to ``"all"``
+        of a multi-label run, over all labels. They take a label for given where
+        its probability is above 0.5.
+
+        Of unseen combinations, balanced accuracy and macro F1 are left empty
+        where they are of fewer than two classes.
     """
     test, unseen = predictions.select("test"), predictions.select("unseen")
     rows = []
     for attribute in [*predictions.labels, ALL]:
-        row = dict.fromkeys(FIGURES, np.nan)
-        row |= _shares(test, attribute, "n_test", "accuracy")
-        row |= _shares(unseen, attribute, "n_unseen", "unseen_accuracy")
-        row |= _joint_figures(test) if attribute == ALL else _figures(test, attribute)
-        rows.append({"attribute": attribute, **row})
+        row: dict[str, Any] = dict.fromkeys(FIGURES, np.nan)
+        seen_answers, unseen_answers = answers_to(test, attribute), answers_to(unseen, attribute)
+        grouped = any(
+            Rows(each.predictions.groups).grouped for each in (seen_answers, unseen_answers)
+        )
+        row |= _figures(seen_answers, attribute) | _unseen_figures(unseen_answers, attribute)
+        rows.append(
+            {
+                "attribute": attribute,
+                "n_test": len(seen_answers),
+                "interval": "groups" if grouped else "images",
+                **row,
+                "n_unseen": len(unseen_answers),
+            }
+        )
     return rows
 
 
@@ -81,74 +141,144 @@ def accuracies(predictions: Predictions) -> dict[str, float]:
     dict of str to float
         By attribute, and ``"all"``; in [0, 1], NaN where no row is labelled.
     """
-    shares = {
-        attribute: _shares(predictions, attribute, "n", "accuracy")
-        for attribute in [*predictions.labels, ALL]
-    }
-    return {attribute: share["accuracy"] for attribute, share in shares.items()}
+    right = {name: answers_to(predictions, name).right for name in [*predictions.labels, ALL]}
+    return {name: float(rows.mean()) if len(rows) else np.nan for name, rows in right.items()}
 
 
-def _shares(predictions: Predictions, attribute: str, n_name: str, name: str) -> dict[str, float]:
+def answers_to(predictions: Predictions, attribute: str) -> Answers:
+    """How good the answers to one attribute are, on the images labelled for it.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    attribute : str
+        Or ``"all"``; see `evaluate`.
+
+    Returns
+    -------
+    Answers
+    """
     attributes = list(predictions.labels) if attribute == ALL else [attribute]
-    labelled = _labelled(predictions, attributes)
-    correct = np.all([predictions.correct(each) for each in attributes], axis=0)[labelled]
-    n_right, n = int(correct.sum()), len(correct)
-    low, high = wilson_interval(n_right, n)
-    accuracy = n_right / n if n else np.nan
-    return {n_name: n, name: accuracy, f"{name}_low": low, f"{name}_high": high}
+    labelled = predictions.take(
+        np.all([predictions.labels[each].labelled for each in attributes], axis=0)
+    )
+    return Answers(
+        predictions=labelled,
+        right=np.all([labelled.correct(each) for each in attributes], axis=0),
+        losses=np.sum([_log_losses(labelled, each) for each in attributes], axis=0),
+        confidence=np.prod([_confidence(labelled, each) for each in attributes], axis=0),
+    )
 
 
-def _figures(predictions: Predictions, attribute: str) -> dict[str, float]:
-    labelled = predictions.take(_labelled(predictions, [attribute]))
-    labels, probabilities = labelled.labels[attribute], labelled.probabilities(attribute)
-    calibration = {
-        "log_loss": _log_loss(labelled, attribute),
-        "ece": metrics.ece(labelled.correct(attribute), _confidence(labelled, attribute)),
-    }
-    if not labels.exclusive:
-        macro_f1 = metrics.macro_f1(labels.indicator, probabilities > 0.5)
-        return (
-            calibration | _label_figures(labels.indicator, probabilities) | {"macro_f1": macro_f1}
-        )
-    predicted = probabilities.argmax(axis=1)
-    return calibration | {
-        "balanced_accuracy": metrics.balanced_accuracy(labels.codes, predicted),
-        "macro_f1": metrics.macro_f1(labels.codes, predicted),
-        "top5_accuracy": metrics.top_k_accuracy(labels.codes, probabilities, k=5),
-        "brier": metrics.brier(labels.codes, probabilities),
-    }
+def _unseen_figures(answers: Answers, attribute: str) -> dict[str, float]:
+    figures = _figures(answers, attribute)
+    if attribute != ALL:
+        truth = answers.predictions.labels[attribute].indicator
+        if truth.any(axis=0).sum() < 2:
+            figures = {k: v for k, v in figures.items() if not k.startswith(_OF_CLASSES)}
+    unseen = {f"unseen_{name}": value for name, value in figures.items()}
+    return {name: value for name, value in unseen.items() if name in FIGURES}
 
 
-def _joint_figures(predictions: Predictions) -> dict[str, float]:
-    attributes = list(predictions.labels)
-    labelled = predictions.take(_labelled(predictions, attributes))
-    correct = np.all([labelled.correct(each) for each in attributes], axis=0)
-    confidence = np.prod([_confidence(labelled, each) for each in attributes], axis=0)
+def _figures(answers: Answers, attribute: str) -> dict[str, float]:
+    if not len(answers):
+        return {}
+    rows = Rows(answers.predictions.groups)
+    gaps = metrics.calibration_gaps(answers.right, answers.confidence)
+    ece = metrics.ece(answers.right, answers.confidence)
     figures = {
-        "log_loss": sum(_log_loss(labelled, each) for each in attributes),
-        "ece": metrics.ece(correct, confidence),
+        **_accuracy("accuracy", answers.right, rows),
+        **_loss("log_loss", answers.losses, rows),
+        **_named("ece", ece, ece_interval(ece, resampling.eces(gaps, rows.weights))),
     }
-    if predictions.task == "multi-label":
-        truth = np.hstack([labelled.labels[each].indicator for each in attributes])
-        figures |= _label_figures(truth, np.hstack([labelled.scores[each] for each in attributes]))
+    predictions = answers.predictions
+    if attribute != ALL and predictions.labels[attribute].exclusive:
+        return figures | _class_figures(predictions, attribute, rows)
+    if attribute == ALL and predictions.task != "multi-label":
+        return figures
+    attributes = list(predictions.labels) if attribute == ALL else [attribute]
+    truth = np.hstack([predictions.labels[each].indicator for each in attributes])
+    scores = np.hstack([predictions.scores[each] for each in attributes])
+    return figures | _label_figures(truth, scores, rows)
+
+
+def _class_figures(predictions: Predictions, attribute: str, rows: Rows) -> dict[str, float]:
+    labels, probabilities = predictions.labels[attribute], predictions.probabilities(attribute)
+    codes, predicted = labels.codes, probabilities.argmax(axis=1)
+    truth, answered = labels.indicator, np.eye(len(labels.classes), dtype=bool)[predicted]
+    n_certain = _n_certain(truth, rows)
+    balanced = metrics.balanced_accuracy(codes, predicted)
+    balanced_replicates = resampling.balanced_accuracies(truth, answered, rows.weights)
+    f1 = metrics.macro_f1(codes, predicted)
+    f1_replicates = resampling.macro_f1s(truth, answered, rows.weights)
+    hits = metrics.top_k_hits(codes, probabilities, k=5)
+    return {
+        **_named(
+            "balanced_accuracy", balanced, share_interval(balanced, balanced_replicates, n_certain)
+        ),
+        **_named("macro_f1", f1, share_interval(f1, f1_replicates, n_certain)),
+        **({} if np.isnan(hits).any() else _accuracy("top5_accuracy", hits, rows)),
+        **_loss("brier", metrics.squared_distances(codes, probabilities), rows),
+    }
+
+
+def _label_figures(
+    truth: NDArray[np.bool_], scores: NDArray[np.float64], rows: Rows
+) -> dict[str, float]:
+    predicted, weights = scores > 0.5, rows.weights
+    n_certain = _n_certain(truth, rows)
+    shares = {
+        "macro_f1": (
+            metrics.macro_f1(truth, predicted),
+            resampling.macro_f1s(truth, predicted, weights),
+            n_certain,
+        ),
+        "label_accuracy": (
+            metrics.label_accuracy(truth, predicted),
+            resampling.means((truth == predicted).mean(axis=1), weights),
+            rows.n_units,
+        ),
+        "micro_f1": (
+            metrics.micro_f1(truth, predicted),
+            resampling.micro_f1s(truth, predicted, weights),
+            rows.n_units,
+        ),
+        "map": (
+            metrics.mean_average_precision(truth, scores),
+            resampling.mean_average_precisions(truth, scores, weights),
+            n_certain,
+        ),
+    }
+    figures = _accuracy("subset_accuracy", (truth == predicted).all(axis=1), rows)
+    for name, (share, replicates, n_if_certain) in shares.items():
+        figures |= _named(name, share, share_interval(share, replicates, n_if_certain))
     return figures
 
 
-def _label_figures(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
-    predicted = scores > 0.5
-    return {
-        "subset_accuracy": metrics.subset_accuracy(truth, predicted),
-        "label_accuracy": metrics.label_accuracy(truth, predicted),
-        "micro_f1": metrics.micro_f1(truth, predicted),
-        "map": metrics.mean_average_precision(truth, scores),
-    }
+def _accuracy(name: str, right: NDArray, rows: Rows) -> dict[str, float]:
+    return _named(name, float(right.mean()), accuracy_interval(right, rows))
 
 
-def _log_loss(predictions: Predictions, attribute: str) -> float:
+def _loss(name: str, losses: NDArray[np.float64], rows: Rows) -> dict[str, float]:
+    return _named(name, float(losses.mean()), loss_interval(losses, rows))
+
+
+def _named(name: str, figure: float, interval: Interval) -> dict[str, float]:
+    return {name: figure, f"{name}_low": interval[0], f"{name}_high": interval[1]}
+
+
+def _n_certain(truth: NDArray[np.bool_], rows: Rows) -> float:
+    """How many answers a mean over classes is worth: that of few images weighs most."""
+    counts = (rows.sums(truth) > 0).sum(axis=0)
+    counts = counts[counts > 0]
+    return len(counts) ** 2 / (1 / counts).sum() if len(counts) else 0
+
+
+def _log_losses(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
     labels, probabilities = predictions.labels[attribute], predictions.probabilities(attribute)
     if labels.exclusive:
-        return metrics.log_loss(labels.codes, probabilities)
-    return metrics.label_set_log_loss(labels.indicator, probabilities)
+        return metrics.log_losses(labels.codes, probabilities)
+    return metrics.label_set_log_losses(labels.indicator, probabilities)
 
 
 def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
@@ -157,7 +287,3 @@ def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]
     if predictions.labels[attribute].exclusive:
         return probabilities.max(axis=1)
     return np.maximum(probabilities, 1 - probabilities).prod(axis=1)
-
-
-def _labelled(predictions: Predictions, attributes: list[str]) -> NDArray[np.bool_]:
-    return np.all([predictions.labels[each].labelled for each in attributes], axis=0)

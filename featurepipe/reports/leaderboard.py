@@ -1,6 +1,6 @@
 """Runs -> the board."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,13 +9,24 @@ import pandas as pd
 
 from featurepipe.files import replacing
 from featurepipe.predictions import ALL, Predictions
-from featurepipe.reports.evaluation import FIGURES, evaluate
+from featurepipe.reports.comparison import tied_in_accuracy, tied_in_log_loss
+from featurepipe.reports.evaluation import FIGURES, MEASURED, Answers, answers_to, evaluate
+from featurepipe.reports.repeats import SPREADS, summarise_repeats
 
-_OF_RUN = ("run", "backbone", "view", "weights", "head", "task")
+_OF_RUN = ("run", "backbone", "view", "weights", "head", "solver", "task")
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _COSTS = ("extract_images_per_s", "fit_s", "predict_ms_per_image", "model_bytes")
 _KEY = ("run", "attribute")
 _COUNTS = ("n_train", "n_test", "n_unseen", "model_bytes")
+_TIES: dict[str, Callable[[Sequence[Answers]], list[bool]]] = {
+    "tied_with_best": tied_in_accuracy,
+    "log_loss_tied_with_best": tied_in_log_loss,
+}
+_AFTER = {
+    **{f"{name}_high": [f"{name}_sd"] for name in SPREADS},
+    "accuracy_high": ["accuracy_sd", "tied_with_best"],
+    "log_loss_high": ["log_loss_sd", "log_loss_tied_with_best"],
+}
 
 COLUMNS = (
     *_OF_RUN,
@@ -23,10 +34,28 @@ COLUMNS = (
     "split",
     "n_train",
     "n_test",
+    "interval",
     "selection_accuracy",
-    *FIGURES[1:],
+    *(column for figure in FIGURES for column in (figure, *_AFTER.get(figure, ()))),
     *_COSTS,
 )
+_WORDS = (*_OF_RUN, "attribute", "split", "interval")
+
+# The terminal shows what most is asked for first, and the intervals of these alone.
+_FIRST = (
+    "accuracy",
+    "tied_with_best",
+    "log_loss",
+    "log_loss_tied_with_best",
+    "n_unseen",
+    "unseen_accuracy",
+    "selection_accuracy",
+    "interval",
+    "n_train",
+    "n_test",
+)
+_WITH_INTERVAL = ("accuracy", "log_loss", "unseen_accuracy")
+_LEFT_OUT = {f"{name}_{end}" for name in MEASURED for end in ("low", "high", "sd")}
 
 
 class EvaluatedRun(Protocol):
@@ -53,13 +82,28 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
     pandas.DataFrame
         With the columns `COLUMNS`, missing where a figure does not apply. Runs
         of one split stand together, those with the most test images wholly
-        right first.
+        right first. Runs of one family, which differ in the repeat of the split
+        alone, have further rows under the family's name, with ``splits`` in the
+        column ``interval``: see `featurepipe.reports.repeats`.
+
+        ``tied_with_best`` and ``log_loss_tied_with_best`` are for the runs of one
+        split that answered the same images: see `featurepipe.reports.comparison`.
     """
-    by_run = [(run.info, _rows(run)) for run in runs]
-    by_run.sort(key=lambda pair: _place(*pair))
-    board = pd.DataFrame([row for _, rows in by_run for row in rows], columns=list(COLUMNS))
-    is_figure = ~board.columns.isin([*_OF_RUN, "attribute", "split", *_COUNTS])
-    types = dict.fromkeys(board.columns[is_figure], "float64") | dict.fromkeys(_COUNTS, "Int64")
+    runs = list(runs)
+    by_run = [_rows(run) for run in runs]
+    by_family: dict[Hashable, list[int]] = {}
+    for position, run in enumerate(runs):
+        by_family.setdefault(run.info.get("family", position), []).append(position)
+    summaries = [
+        _summary(runs[members[0]].info, [by_run[member] for member in members])
+        for members in by_family.values()
+        if len(members) > 1
+    ]
+    _compare(runs, by_run)
+    rows = [row for rows in sorted(by_run + summaries, key=_place) for row in rows]
+    board = pd.DataFrame(rows, columns=list(COLUMNS))
+    types = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_COUNTS, "Int64")
+    types |= dict.fromkeys(_TIES, "boolean") | dict.fromkeys(_WORDS, "object")
     return board.astype(types)
 
 
@@ -83,7 +127,7 @@ def write_leaderboard(board: pd.DataFrame, path: Path) -> None:
 
 
 def format_leaderboard(board: pd.DataFrame, width: int) -> str:
-    """The board for a terminal.
+    """The board for a terminal, split by split.
 
     Parameters
     ----------
@@ -95,10 +139,21 @@ def format_leaderboard(board: pd.DataFrame, width: int) -> str:
     Returns
     -------
     str
-        Without the columns that are empty in every row.
+        Without the columns that are empty in all of a split's rows; the intervals
+        of accuracies and log-loss in their figure's cell, others left out.
     """
+    of_splits = board.groupby("split", sort=False, dropna=False)
+    return "\n\n".join(
+        f"Split {split}\n\n{_format_split(rows, width)}" for split, rows in of_splits
+    )
+
+
+def _format_split(board: pd.DataFrame, width: int) -> str:
     says_nothing = board.isna().all() | (board.eq(0).all() & (board.columns == "n_unseen"))
-    cells = {name: [name, *map(_cell, board[name])] for name in board.columns[~says_nothing]}
+    last = (*_OF_RUN, "split")
+    order = [*_KEY, *_FIRST, *(name for name in COLUMNS if name not in last), *_OF_RUN]
+    shown = [name for name in dict.fromkeys(order) if not says_nothing[name]]
+    cells = {name: [name, *_cells(board, name)] for name in shown if name not in _LEFT_OUT}
     padded = {name: _padded(column, left=name in _KEY) for name, column in cells.items()}
     tables = []
     for block in _blocks(padded, width):
@@ -110,24 +165,72 @@ def format_leaderboard(board: pd.DataFrame, width: int) -> str:
 def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
     info = run.info
     of_run = {name: info.get(name) for name in (*_OF_RUN, "split", *_COSTS)}
+    of_run["solver"] = info.get("settings", {}).get("solver")
+    by_attribute = {name: info.get(name, {}) for name in _BY_ATTRIBUTE}
     return [
         {
             **of_run,
             **figures,
-            **{name: info.get(name, {}).get(figures["attribute"]) for name in _BY_ATTRIBUTE},
+            **{name: of.get(figures["attribute"], np.nan) for name, of in by_attribute.items()},
         }
         for figures in evaluate(run.predictions)
     ]
 
 
-def _place(info: Mapping[str, Any], rows: list[dict[str, Any]]) -> tuple[str, float, str]:
+def _summary(
+    info: Mapping[str, Any], of_runs: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    names = {"run": info["family"], "split": f"{info['series']} ({len(of_runs)} splits)"}
+    return [summarise_repeats(rows) | names for rows in zip(*of_runs, strict=True)]
+
+
+def _compare(runs: Sequence[EvaluatedRun], by_run: Sequence[list[dict[str, Any]]]) -> None:
+    """Add to the rows which of them are tied with the best."""
+    comparable: dict[Hashable, list[tuple[dict[str, Any], Answers]]] = {}
+    for run, rows in zip(runs, by_run, strict=True):
+        test = run.predictions.select("test")
+        for row in rows:
+            answers = answers_to(test, row["attribute"])
+            key = row["split"], row["attribute"], _question(answers.predictions)
+            comparable.setdefault(key, []).append((row, answers))
+    for entries in comparable.values():
+        rows, of_runs = zip(*entries, strict=True)
+        if len(rows) > 1 and len(of_runs[0]):
+            for name, tied in _TIES.items():
+                for row, is_tied in zip(rows, tied(of_runs), strict=True):
+                    row[name] = is_tied
+
+
+def _question(predictions: Predictions) -> Hashable:
+    """What was asked: the images and their true labels."""
+    truth = [
+        (name, each.classes, each.indicator.tobytes()) for name, each in predictions.labels.items()
+    ]
+    return predictions.ids.tobytes(), tuple(truth)
+
+
+def _place(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float, str]:
     accuracy = next(row["accuracy"] for row in rows if row["attribute"] == ALL)
-    return str(info["split"]), np.inf if np.isnan(accuracy) else -accuracy, str(info["run"])
+    worst_last = np.inf if np.isnan(accuracy) else -accuracy
+    return str(rows[0]["split"]), worst_last, str(rows[0]["run"])
+
+
+def _cells(board: pd.DataFrame, name: str) -> list[str]:
+    cells = [_cell(value) for value in board[name]]
+    if name not in _WITH_INTERVAL:
+        return cells
+    lows, highs = board[f"{name}_low"], board[f"{name}_high"]
+    return [
+        cell if pd.isna(low) else f"{figure:.3f} [{low:.3f}, {high:.3f}]"
+        for cell, figure, low, high in zip(cells, board[name], lows, highs, strict=True)
+    ]
 
 
 def _cell(value: Any) -> str:
     if pd.isna(value):
         return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import SplitError
 from featurepipe.files import replacing
 from featurepipe.splits.images import Images
-from featurepipe.splits.settings import SplitSettings
+from featurepipe.splits.settings import SplitSettings, split_name
 
 PARTS = ("train", "test", "unseen")
 
@@ -55,6 +55,13 @@ class Split:
     left_out: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     number: int = 0
+
+    @property
+    def series(self) -> str:
+        """Name that all repeats of one split share, however many were asked for."""
+        series = split_name(replace(self.settings, repeats=1), repeat=0)
+        # A split that came with the images is no repeat of any other.
+        return series if self.name.startswith(series) else self.name
 
     def rows(self, part: str) -> NDArray[np.intp]:
         """Positions in `ids` of one part's images.

@@ -328,7 +328,8 @@ def _fit_run(
     """Fit, predict the test rows once, save; what the run is."""
     _require_rows(sight.caches, split)
     train = split.rows("train")
-    name = _run_name(sight, split, settings, manifest)
+    names = _run_names(sight, split, settings, manifest)
+    name = names["run"]
     started = time.perf_counter()
     model, out_of_fold = _fit_heads(name, manifest, sight, split, settings, n_jobs)
     fit_s = time.perf_counter() - started
@@ -339,7 +340,7 @@ def _fit_run(
     head_ms = 1000 * (time.perf_counter() - started) / len(X)
     selection = _predictions(manifest, split, train, settings.task, out_of_fold)
     info = {
-        "run": name,
+        **names,
         **_provenance(sight, split, settings),
         "attributes": list(manifest.attribute_names),
         "n_train": _n_labelled(selection),
@@ -391,8 +392,14 @@ def _predictions(
     scores: dict[str, NDArray[np.float64]],
 ) -> Predictions:
     ids = split.ids[rows]
-    parts = split.parts[rows].astype(np.str_)
-    return Predictions(ids.astype(np.str_), parts, task, manifest.labels(ids), scores)
+    return Predictions(
+        ids=ids.astype(np.str_),
+        parts=split.parts[rows].astype(np.str_),
+        groups=split.groups[rows],
+        task=task,
+        labels=manifest.labels(ids),
+        scores=scores,
+    )
 
 
 def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
@@ -406,18 +413,30 @@ def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
             )
 
 
-def _run_name(sight: Sight, split: Split, settings: HeadSettings, manifest: Manifest) -> str:
-    """The same for the same features, split, labels and settings; else another."""
+def _run_names(
+    sight: Sight, split: Split, settings: HeadSettings, manifest: Manifest
+) -> dict[str, str]:
+    """Names of the run and of its family: the runs that differ in the repeat alone.
+
+    The same for the same features, split, labels and settings; else others.
+    """
     labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
-    reads = [[cache.name, cache.key] for cache in sight.caches], sight.blocks
+    reads = {"run": sight.reads, "family": sight.asked_for}
     decides = [
-        json.dumps([reads, asdict(settings)], sort_keys=True),
-        repr([split.name, split.ids.tolist(), split.parts.tolist()]),
+        json.dumps(asdict(settings), sort_keys=True),
         repr([labels.columns.tolist(), labels.to_numpy().tolist()]),
     ]
-    digest = hashlib.sha256("\n".join(decides).encode()).hexdigest()[:6]
+    divides = {
+        "run": [split.name, split.ids.tolist(), split.parts.tolist()],
+        "family": [split.series, split.ids.tolist(), split.groups.tolist()],
+    }
     task = "" if settings.task == "per-attribute" else f"-{settings.task}"
-    return f"{sight.title}-{settings.head}{task}-{digest}"
+    names = {}
+    for kind, divided in divides.items():
+        decided = [json.dumps(reads[kind], sort_keys=True), *decides, repr(divided)]
+        digest = hashlib.sha256("\n".join(decided).encode()).hexdigest()[:6]
+        names[kind] = f"{sight.title}-{settings.head}{task}-{digest}"
+    return names
 
 
 def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str, Any]:
@@ -428,6 +447,7 @@ def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str,
         "settings": asdict(settings),
         "split": split.name,
         "split_number": split.number,
+        "series": split.series,
         "versions": library_versions("numpy", "scipy", "scikit-learn", "skops"),
         "machine": machine(),
     }

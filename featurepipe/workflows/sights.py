@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -50,12 +50,27 @@ class Sight:
         For each attribute the names of the caches that its head reads.
     trials : tuple of Trial
         What was tried, if the choice was by trial.
+    objective : str
+        What was looked for then.
     """
 
     title: str
     caches: tuple[CachedFeatures, ...]
     blocks: dict[str, tuple[str, ...]]
-    trials: tuple[Trial, ...] = field(default=())
+    trials: tuple[Trial, ...] = ()
+    objective: str = ""
+
+    @property
+    def reads(self) -> list[Any]:
+        """What decides the features of a run, as JSON values."""
+        return [[[cache.name, cache.key] for cache in self.caches], self.blocks]
+
+    @property
+    def asked_for(self) -> list[Any]:
+        """What was to be read: for choices by trial, those that there were."""
+        if not self.trials:
+            return self.reads
+        return [self.objective, sorted({block for trial in self.trials for block in trial.blocks})]
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -226,7 +241,7 @@ def chosen_sight(
         )
     _tell(trials, objective, len(rows))
     blocks = {trial.attribute: trial.blocks for trial in trials if trial.chosen}
-    return Sight(AUTO, _used(caches, blocks), blocks, tuple(trials))
+    return Sight(AUTO, _used(caches, blocks), blocks, tuple(trials), objective)
 
 
 def _named_blocks(text: str, caches: Sequence[CachedFeatures]) -> tuple[str, ...]:

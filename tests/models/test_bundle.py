@@ -41,7 +41,7 @@ def fit(**settings):
 def predictions_of(part, scores):
     ids = np.array([f"{row}.jpg" for row in range(N_IMAGES)])
     parts = np.full(N_IMAGES, part)
-    return Predictions(ids, parts, "per-attribute", make_images()[1], scores)
+    return Predictions(ids, parts, np.arange(N_IMAGES), "per-attribute", make_images()[1], scores)
 
 
 def save(folder, info=None, **settings):

@@ -15,11 +15,16 @@ def labels_of(attribute, classes, indicator, *, exclusive=True, labelled=None):
     return Labels(attribute, tuple(classes), exclusive, indicator, labelled)
 
 
-def make_predictions(task="per-attribute", parts=("test", "test", "test", "test", "unseen")):
+def make_predictions(
+    task="per-attribute",
+    parts=("test", "test", "test", "test", "unseen"),
+    groups=(0, 1, 2, 3, 4),
+):
     """Colour right on rows 0, 1 and 4 of 5 and unknown on 3; category right on 0, 2 and 3."""
     return Predictions(
         ids=np.array([f"{row}.jpg" for row in range(5)]),
         parts=np.array(parts),
+        groups=np.array(groups),
         task=task,
         labels={
             "color": labels_of("color", ["blue", "red"], [[1, 0], [0, 1], [0, 1], [0, 0], [1, 0]]),
@@ -44,7 +49,7 @@ def figures_of(predictions):
 
 def test_every_row_has_every_figure():
     for row in evaluate(make_predictions()):
-        assert list(row) == ["attribute", *FIGURES]
+        assert list(row) == ["attribute", "n_test", "interval", *FIGURES]
 
 
 def test_attributes_are_followed_by_all():
@@ -76,6 +81,60 @@ def test_unseen_combinations_stand_apart():
     assert interval == wilson_interval(1, 1)
 
 
+def test_unseen_combinations_have_figures_of_their_own():
+    rows = figures_of(make_predictions(parts=["test", "test", "test", "unseen", "unseen"]))
+    color, category, together = rows["color"], rows["category"], rows["all"]
+    assert color["unseen_log_loss"] == pytest.approx(-np.log(0.7))
+    # Blue alone among the labelled ones: no mean over classes.
+    assert np.isnan([color["unseen_balanced_accuracy"], color["unseen_macro_f1"]]).all()
+    # Dress is found, shirt is taken for dress.
+    assert category["unseen_balanced_accuracy"] == pytest.approx(1 / 2)
+    assert category["unseen_macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
+    assert together["unseen_log_loss"] == pytest.approx(-np.log(0.7 * 0.1))
+
+
+def many_predictions(groups):
+    """200 images, of which about 80 % are answered rightly, 90 % surely."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 6, 200)
+    answer = np.where(rng.random(200) < 0.8, truth, rng.integers(0, 6, 200))
+    scores = np.full((200, 6), 0.02)
+    scores[np.arange(200), answer] = 0.9
+    labels = labels_of("kind", "abcdef", np.eye(6)[truth])
+    return Predictions(
+        np.arange(200).astype(str),
+        np.full(200, "test"),
+        groups,
+        "multi-label",
+        {"kind": labels},
+        {"kind": scores},
+    )
+
+
+@pytest.mark.parametrize("groups", [np.arange(200), np.arange(200) // 2])
+def test_every_figure_lies_in_its_interval(groups):
+    rows = figures_of(many_predictions(groups))
+    figures = {
+        "kind": ["accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy", "log_loss", "brier"],
+        "all": ["accuracy", "macro_f1", "subset_accuracy", "label_accuracy", "micro_f1", "map"],
+    }
+    for attribute, names in figures.items():
+        for name in [*names, "ece"]:
+            row = rows[attribute]
+            assert row[f"{name}_low"] < row[name] < row[f"{name}_high"], name
+            assert row["interval"] == ("groups" if groups.max() < 199 else "images")
+
+
+def test_copies_that_belong_together_widen_no_interval():
+    single = many_predictions(np.arange(200))
+    twice = single.take(np.repeat(np.arange(200), 2))
+    for name in ["accuracy", "macro_f1", "log_loss", "map"]:
+        once, copied = figures_of(single)["all"], figures_of(twice)["all"]
+        assert copied[name] == pytest.approx(once[name])
+        for end in ["low", "high"]:
+            assert copied[f"{name}_{end}"] == pytest.approx(once[f"{name}_{end}"], abs=6e-3)
+
+
 def test_without_unseen_combinations_their_accuracy_is_nan():
     for row in evaluate(make_predictions(parts=["test"] * 5)):
         assert row["n_unseen"] == 0
@@ -99,6 +158,7 @@ def test_all_of_a_single_attribute_is_that_attribute():
     single = Predictions(
         both.ids,
         both.parts,
+        both.groups,
         both.task,
         {"color": both.labels["color"]},
         {"color": both.scores["color"]},
@@ -114,6 +174,8 @@ def test_all_of_a_multi_label_run_uses_the_thresholds():
     # rows 1 and 2 have one wrong answer that puts two labels wrong each.
     assert together["subset_accuracy"] == 0
     assert together["label_accuracy"] == pytest.approx((15 - 1 - 2 - 2) / 15)
+    # Blue 2/3, red 2/3, dress 0, jeans 0, shirt 1.
+    assert together["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0 + 0 + 1) / 5)
     assert together["micro_f1"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 3))
     assert together["map"] == pytest.approx((1 / 2 + (1 + 2 / 3) / 2 + 1 / 2 + 1 / 2 + 1) / 5)
     assert together["accuracy"] == pytest.approx(1 / 3)
@@ -136,6 +198,7 @@ def test_sets_of_labels_have_figures_of_their_own():
     predictions = Predictions(
         np.array(["1", "2", "3"]),
         np.array(["test"] * 3),
+        np.arange(3),
         "per-attribute",
         {"tags": tags},
         {"tags": scores},

@@ -2,8 +2,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
-from featurepipe.reports.intervals import wilson_interval
+from featurepipe import metrics
+from featurepipe.reports.intervals import (
+    accuracy_interval,
+    ece_interval,
+    loss_interval,
+    repeats_interval,
+    share_interval,
+    wilson_interval,
+)
+from featurepipe.reports.resampling import Rows, balanced_accuracies, eces, macro_f1s, means
 
 
 def test_published_example():
@@ -32,3 +42,196 @@ def test_intervals_hold_the_share_and_stay_in_range(n, data):
     wide_low, wide_high = wilson_interval(n_right, n, level=0.99)
     assert wide_low <= low
     assert high <= wide_high
+
+
+N_SIMULATED = 1000
+
+
+def coverage(intervals, value):
+    intervals = np.array(intervals)
+    return np.mean((intervals[:, 0] <= value) & (value <= intervals[:, 1]))
+
+
+class Head:
+    """A head of three classes whose logits are too large by a factor, or not."""
+
+    def __init__(self, sharpness, overconfidence=1.0):
+        self.sharpness, self.overconfidence = sharpness, overconfidence
+        many = self.answer(np.random.default_rng(0), 400_000)
+        self.accuracy, self.log_loss, self.brier = (
+            (many[0] == many[1].argmax(axis=1)).mean(),
+            metrics.log_loss(*many),
+            metrics.brier(*many),
+        )
+
+    def answer(self, rng, n):
+        logits = self.sharpness * rng.normal(size=(n, 3))
+        truth = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+        return truth, softmax(self.overconfidence * logits, axis=1)
+
+
+HEADS = {
+    "weak": (Head(2), 60),
+    "good": (Head(10), 100),
+    "overconfident": (Head(5, overconfidence=2), 100),
+    "very good": (Head(15), 400),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_intervals_of_losses_hold_the_true_value_in_95_percent(name):
+    head, n = HEADS[name]
+    rng, rows = np.random.default_rng(1), Rows(np.arange(n))
+    log_losses, briers = [], []
+    for _ in range(N_SIMULATED):
+        answers = head.answer(rng, n)
+        log_losses.append(loss_interval(metrics.log_losses(*answers), rows))
+        briers.append(loss_interval(metrics.squared_distances(*answers), rows))
+    assert 0.93 <= coverage(log_losses, head.log_loss) <= 0.975
+    assert 0.93 <= coverage(briers, head.brier) <= 0.985
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_intervals_of_accuracy_hold_the_true_value_in_95_percent(name):
+    head, n = HEADS[name]
+    rng, rows = np.random.default_rng(1), Rows(np.arange(n))
+    answers = [head.answer(rng, n) for _ in range(N_SIMULATED)]
+    intervals = [accuracy_interval(truth == p.argmax(axis=1), rows) for truth, p in answers]
+    assert 0.93 <= coverage(intervals, head.accuracy) <= 0.975
+
+
+def grouped_answers(rng, n_groups, accuracy, likeness):
+    """Right or wrong, in groups of 1 to 4 images whose chances are alike."""
+    groups = np.repeat(np.arange(n_groups), rng.integers(1, 5, n_groups))
+    spread = (1 - likeness) / likeness
+    chance = rng.beta(accuracy * spread, (1 - accuracy) * spread, n_groups)
+    return groups, rng.random(len(groups)) < chance[groups]
+
+
+def test_intervals_of_grouped_images_hold_the_true_value():
+    rng = np.random.default_rng(0)
+    by_groups, by_images, of_losses = [], [], []
+    for _ in range(N_SIMULATED):
+        groups, right = grouped_answers(rng, 100, accuracy=0.9, likeness=0.5)
+        rows = Rows(groups, n_resamples=400)
+        by_groups.append(accuracy_interval(right, rows))
+        by_images.append(wilson_interval(right.sum(), len(right)))
+        of_losses.append(loss_interval(np.where(right, 0.1, 2.0), rows))
+    assert 0.925 <= coverage(by_groups, 0.9) <= 0.97
+    assert 0.925 <= coverage(of_losses, 0.1 * 0.9 + 2.0 * 0.1) <= 0.975
+    # What groups are for: images taken for independent promise too much.
+    assert coverage(by_images, 0.9) < 0.9
+
+
+@pytest.mark.parametrize(("n_classes", "n", "recall"), [(3, 100, 0.97), (12, 200, 0.85)])
+def test_intervals_of_figures_of_classes_hold_the_true_value(n_classes, n, recall):
+    rng, rows = np.random.default_rng(0), Rows(np.arange(n), n_resamples=200)
+    shares = np.linspace(1, 3, n_classes) / np.linspace(1, 3, n_classes).sum()
+    confusion = np.full((n_classes, n_classes), (1 - recall) / (n_classes - 1))
+    np.fill_diagonal(confusion, recall)
+    joint = shares[:, None] * confusion
+    true_f1 = np.mean(2 * joint.diagonal() / (joint.sum(axis=0) + joint.sum(axis=1)))
+    classes = np.eye(n_classes, dtype=bool)
+    balanced, macro = [], []
+    for _ in range(600):
+        truth = rng.choice(n_classes, n, p=shares)
+        predicted = (confusion[truth].cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+        pair = classes[truth], classes[predicted]
+        n_certain = n_classes**2 / (1 / np.maximum(np.bincount(truth), 1)).sum()
+        figure = metrics.balanced_accuracy(truth, predicted)
+        replicates = balanced_accuracies(*pair, rows.weights)
+        balanced.append(share_interval(figure, replicates, n_certain))
+        figure = metrics.macro_f1(truth, predicted)
+        macro.append(share_interval(figure, macro_f1s(*pair, rows.weights), n_certain))
+    assert 0.925 <= coverage(balanced, recall) <= 0.985
+    assert 0.925 <= coverage(macro, true_f1) <= 0.985
+
+
+def test_intervals_of_plain_shares_are_wilsons():
+    rng = np.random.default_rng(0)
+    right = rng.random(300) < 0.9
+    wilson = wilson_interval(right.sum(), 300)
+    assert accuracy_interval(right, Rows(np.arange(300))) == wilson
+    rows = Rows(np.arange(300), n_resamples=20_000)
+    assert share_interval(right.mean(), means(right, rows.weights), 300) == pytest.approx(
+        wilson, abs=1e-3
+    )
+
+
+def test_groups_of_copies_count_once():
+    rng = np.random.default_rng(0)
+    right = rng.random(200) < 0.9
+    copies = Rows(np.repeat(np.arange(200), 3), n_resamples=20_000)
+    assert accuracy_interval(np.repeat(right, 3), copies) == pytest.approx(
+        wilson_interval(right.sum(), 200), abs=3e-3
+    )
+    losses = rng.exponential(size=200)
+    assert loss_interval(np.repeat(losses, 3), copies) == pytest.approx(
+        loss_interval(losses, Rows(np.arange(200), n_resamples=20_000))
+    )
+
+
+def test_all_right_in_every_group_is_no_certainty():
+    rows = Rows(np.repeat(np.arange(20), 2))
+    low, high = accuracy_interval(np.ones(40, bool), rows)
+    # Student's t of 19 degrees of freedom is 2.093024.
+    assert (low, high) == (pytest.approx(20 / (20 + 2.093024**2)), 1)
+
+
+def test_losses_that_do_not_differ_have_no_interval():
+    assert np.isnan(loss_interval(np.full(5, 0.3), Rows(np.arange(5)))).all()
+    assert np.isnan(loss_interval(np.array([0.3, 0.4]), Rows(np.zeros(2, int)))).all()
+
+
+def test_the_interval_of_ece_takes_its_bias_off():
+    head = Head(5, overconfidence=1.3)
+    truth, p = head.answer(np.random.default_rng(0), 1_000_000)
+    true_ece = metrics.ece(truth == p.argmax(axis=1), p.max(axis=1))
+    rng, rows = np.random.default_rng(1), Rows(np.arange(400), n_resamples=300)
+    figures, intervals = [], []
+    for _ in range(300):
+        truth, p = head.answer(rng, 400)
+        right, confidence = truth == p.argmax(axis=1), p.max(axis=1)
+        figures.append(metrics.ece(right, confidence))
+        replicates = eces(metrics.calibration_gaps(right, confidence), rows.weights)
+        intervals.append(ece_interval(figures[-1], replicates))
+    assert np.mean(figures) > 1.15 * true_ece
+    assert 0.85 <= coverage(intervals, true_ece) <= 0.99
+
+
+def nearest_mean_accuracy(train_X, train_y, X, y):
+    first, second = train_X[train_y == 0].mean(axis=0), train_X[train_y == 1].mean(axis=0)
+    direction = second - first
+    return ((X @ direction > direction @ (first + second) / 2) == y).mean()
+
+
+def test_intervals_over_repeats_hold_the_true_value():
+    rng = np.random.default_rng(0)
+
+    def images(n):
+        y = rng.integers(0, 2, n)
+        return rng.normal(size=(n, 10)) + np.where(y, 0.25, -0.25)[:, None], y
+
+    many = images(5000)
+    expected = np.mean([nearest_mean_accuracy(*images(160), *many) for _ in range(300)])
+    corrected, plain = [], []
+    for _ in range(400):
+        X, y = images(200)
+        orders = [rng.permutation(200) for _ in range(5)]
+        figures = np.array(
+            [nearest_mean_accuracy(X[o[:160]], y[o[:160]], X[o[160:]], y[o[160:]]) for o in orders]
+        )
+        corrected.append(repeats_interval(figures, 160, 40))
+        plain.append(repeats_interval(figures, 1, 0))
+    assert 0.92 <= coverage(corrected, expected) <= 0.98
+    # Splits that overlap taken for independent.
+    assert coverage(plain, expected) < 0.9
+
+
+def test_repeats_widen_by_the_overlap_of_their_splits():
+    figures = np.array([0.90, 0.92, 0.94, 0.95, 0.89])
+    low, high = repeats_interval(figures, n_train=800, n_test=200)
+    # t of 4 degrees of freedom at 97.5 %: 2.776445.
+    reach = 2.776445 * np.sqrt((1 / 5 + 200 / 800) * figures.var(ddof=1))
+    assert (low, high) == pytest.approx((0.92 - reach, 0.92 + reach))
+    assert np.isnan(repeats_interval(figures[:1], 800, 200)).all()

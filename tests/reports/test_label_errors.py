@@ -19,7 +19,12 @@ def predictions(indicator, scores, exclusive, labelled=None, classes=CLASSES):
     labels = Labels("color", classes, exclusive, indicator & labelled[:, None], labelled)
     ids = np.array([f"{row}.jpg" for row in range(len(indicator))])
     return Predictions(
-        ids, np.full(len(ids), "train"), "per-attribute", {"color": labels}, {"color": scores}
+        ids,
+        np.full(len(ids), "train"),
+        np.arange(len(ids)),
+        "per-attribute",
+        {"color": labels},
+        {"color": scores},
     )
 
 
