@@ -5,8 +5,13 @@ shown are. So each attribute is tried on the features of each store, and of each
 whole combinations of classes held out inside the training rows. What is tried is ridge
 regression on the classes' indicators: once its matrix is inverted, the answers for any rows
 that are held out have a closed form.
+
+A combination cannot be held out if a class occurs in no other. What cannot be tested may go
+wrong as far as there is another way: by how often the same features tell the other attribute,
+where that can be tested.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +40,7 @@ _INTERCEPT = 100.0
 Features = NDArray[np.floating]
 Rows = NDArray[np.intp]
 Right = NDArray[np.float64]
+Folds = list[tuple[Rows, Rows]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Trial:
         Of training rows in ordinary folds.
     unseen_accuracy : float
         Of training rows whose combination of this attribute's class with another's was
-        held out; NaN where no combination can be.
+        held out. A row whose combination cannot be counts by how often the other attribute
+        is mistaken when combinations are held out: where it is told well, it is what the
+        head may have learnt instead. NaN where no combination can be held out.
     chosen : bool
     """
 
@@ -189,14 +197,14 @@ def indistinguishable_classes(labels: Mapping[str, Labels]) -> list[str]:
 class _Question:
     """An attribute of the sampled rows, and what is held out together.
 
-    Each of `seen` and of `unseen` is the rows that are answered for, and those that are not
-    trained on with them.
+    Each fold is the rows that are answered for, and those that are not trained on with them.
+    `unseen` has those of the combinations with each other attribute.
     """
 
     name: str
     labels: Labels
-    seen: list[tuple[Rows, Rows]]
-    unseen: list[tuple[Rows, Rows]]
+    seen: Folds
+    unseen: dict[str, Folds]
 
     @cached_property
     def targets(self) -> Right:
@@ -222,17 +230,12 @@ def _question(
         strata = np.unique(own.indicator[labelled], axis=0, return_inverse=True)[1].reshape(-1)
     folds = inner_folds(strata, groups[labelled], _N_FOLDS, seed)
     seen = [labelled[validation] for _, validation in folds]
-    unseen: list[tuple[Rows, Rows]] = []
-    if own.exclusive:
-        for other in labels:
-            if other != name and labels[other].exclusive:
-                unseen += combination_folds([own, labels[other]], groups, _N_FOLDS, seed)
-    return _Question(
-        name,
-        own,
-        [(held_out, np.union1d(held_out, missing)) for held_out in seen],
-        [(held_out, np.union1d(kept_away, missing)) for held_out, kept_away in unseen],
-    )
+    unseen: dict[str, Folds] = {}
+    for other, others in labels.items():
+        if own.exclusive and others.exclusive and other != name:
+            held_out = combination_folds([own, others], groups, _N_FOLDS, seed)
+            unseen[other] = [(asked, np.union1d(away, missing)) for asked, away in held_out]
+    return _Question(name, own, [(asked, np.union1d(asked, missing)) for asked in seen], unseen)
 
 
 def _kernel(X: Features) -> NDArray[np.float64]:
@@ -248,12 +251,30 @@ def _try_blocks(
     mixed = np.mean(kernels, axis=0) + _INTERCEPT
     mixed[np.diag_indices_from(mixed)] += _RIDGE
     inverse = _inverted(mixed)
+    tested = {
+        (question.name, other): _right(inverse, question, folds)
+        for question in questions
+        for other, folds in question.unseen.items()
+        if folds
+    }
     return [
-        _Answers(
-            _right(inverse, question, question.seen), _right(inverse, question, question.unseen)
-        )
+        _Answers(_right(inverse, question, question.seen), _unseen(question, tested))
         for question in questions
     ]
+
+
+def _unseen(question: _Question, tested: Mapping[tuple[str, str], Right]) -> Right:
+    """Mean over the other attributes of how often each row is right without its combination."""
+    of_others = [np.full(len(question.labels), np.nan)]
+    for other in question.unseen:
+        if (question.name, other) in tested:
+            mistaken = 1 - np.nanmean(tested[other, question.name])
+            right = tested[question.name, other]
+            of_others.append(np.where(np.isnan(right), mistaken, right))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        unseen = np.nanmean(of_others, axis=0)
+    return np.where(question.labels.labelled, unseen, np.nan)
 
 
 def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -263,9 +284,7 @@ def _inverted(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return lower + np.tril(inverse, -1).T
 
 
-def _right(
-    inverse: NDArray[np.float64], question: _Question, folds: Sequence[tuple[Rows, Rows]]
-) -> Right:
+def _right(inverse: NDArray[np.float64], question: _Question, folds: Folds) -> Right:
     """How often each row's answer is right when its fold is held out.
 
     With A the inverse of kernel and ridge together, the answers for rows F by what is

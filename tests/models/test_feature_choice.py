@@ -21,16 +21,16 @@ def make_labels(name, codes):
     return Labels(name, classes, True, indicator & (codes >= 0)[:, None], codes >= 0)
 
 
-def make_world(first="color", second="category", n_each=30, seed=0):
+def make_world(first="color", second="category", n_each=30, seed=0, combinations=COMBINATIONS):
     """Two attributes in six combinations; a block that shows either one, and one that mixes them.
 
     The mixture has a direction for each combination, which is all that it takes to tell the
     classes in ordinary folds, and is of no use for a combination that was not trained on.
     """
     rng = np.random.default_rng(seed)
-    codes = np.repeat(COMBINATIONS, n_each, axis=0)
+    codes = np.repeat(combinations, n_each, axis=0)
     n = len(codes)
-    own = np.repeat(np.arange(len(COMBINATIONS)), n_each)
+    own = np.repeat(np.arange(len(combinations)), n_each)
     paint, shape, mixture = rng.normal(0, 0.35, (3, n, 20))
     paint[np.arange(n), codes[:, 0]] += 1
     shape[np.arange(n), codes[:, 1]] += 1
@@ -115,6 +115,19 @@ def test_the_closed_form_is_ridge_regression_fitted_again_without_the_rows():
     held_out = [rows for rows, _ in combination_folds(list(labels.values()), groups, 5, 0)]
     assert trial.seen_accuracy == pytest.approx(accuracy(ordinary), abs=1e-12)
     assert trial.unseen_accuracy == pytest.approx(accuracy(held_out), abs=1e-12)
+
+
+def test_what_cannot_be_tested_is_not_trusted_to_features_that_show_another_attribute():
+    # All that is color0 is category0, and the other way round.
+    bound = [(0, 0), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
+    blocks, labels, groups = make_world(combinations=bound)
+    clearer = blocks["paint"] + 0.3 * np.eye(20)[labels["color"].codes]
+    loud = {"paint": blocks["paint"], "both": np.hstack([clearer, blocks["shape"]])}
+    trials = choose_features(loud, labels, groups)
+    assert chosen(trials)["color"] == ("paint",)
+    of = {trial.blocks: trial for trial in trials if trial.attribute == "color"}
+    assert of[("both",)].seen_accuracy > of[("paint",)].seen_accuracy
+    assert of[("both",)].unseen_accuracy < of[("paint",)].unseen_accuracy
 
 
 def test_an_attribute_alone_is_chosen_for_by_ordinary_folds():
