@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,38 @@ def test_unknown_parts_and_tasks_are_refused():
         Predictions(
             predictions.ids, predictions.parts, "joint", predictions.labels, predictions.scores
         )
+
+
+def with_thresholds():
+    return replace(make_predictions(), thresholds={"tags": np.array([0.75, 0.3])})
+
+
+def test_labels_are_given_above_one_half_unless_said():
+    predictions = make_predictions()
+    assert predictions.thresholds["tags"].tolist() == [0.5, 0.5]
+    assert predictions.given("tags").tolist() == [[True, False], [True, False], [True, False]]
+
+
+def test_labels_are_given_above_their_own_thresholds():
+    predictions = with_thresholds()
+    assert predictions.given("tags").tolist() == [[False, True], [True, True], [True, False]]
+    assert predictions.correct("tags").tolist() == [False, True, True]
+    assert predictions.thresholds["color"].tolist() == [0.5, 0.5]
+
+
+def test_thresholds_of_exclusive_attributes_change_no_answer():
+    predictions = replace(make_predictions(), thresholds={"color": np.array([0.9, 0.0])})
+    assert predictions.correct("color").tolist() == [True, False, False]
+
+
+def test_thresholds_survive_taking_and_saving(tmp_path):
+    with_thresholds().select("test").save(tmp_path / "predictions.npz")
+    loaded = Predictions.load(tmp_path / "predictions.npz")
+    assert loaded.thresholds["tags"].tolist() == [0.75, 0.3]
+    assert loaded.thresholds["color"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("thresholds", [{"tags": np.zeros(3)}, {"size": np.zeros(2)}])
+def test_thresholds_that_do_not_fit_are_refused(thresholds):
+    with pytest.raises(ValueError, match="do not fit"):
+        replace(make_predictions(), thresholds=thresholds)

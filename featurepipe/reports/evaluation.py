@@ -56,7 +56,7 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
         The multi-label figures (from ``subset_accuracy`` on) belong to
         attributes that are not exclusive, and to ``"all"`` of a multi-label
         run, over all labels. They take a label for given where its probability
-        is above 0.5.
+        is above its threshold.
     """
     test, unseen = predictions.select("test"), predictions.select("unseen")
     rows = []
@@ -106,10 +106,10 @@ def _figures(predictions: Predictions, attribute: str) -> dict[str, float]:
         "ece": metrics.ece(labelled.correct(attribute), _confidence(labelled, attribute)),
     }
     if not labels.exclusive:
-        macro_f1 = metrics.macro_f1(labels.indicator, probabilities > 0.5)
-        return (
-            calibration | _label_figures(labels.indicator, probabilities) | {"macro_f1": macro_f1}
-        )
+        given = labelled.given(attribute)
+        macro_f1 = metrics.macro_f1(labels.indicator, given)
+        label_figures = _label_figures(labels.indicator, given, probabilities)
+        return calibration | label_figures | {"macro_f1": macro_f1}
     predicted = probabilities.argmax(axis=1)
     return calibration | {
         "balanced_accuracy": metrics.balanced_accuracy(labels.codes, predicted),
@@ -130,12 +130,15 @@ def _joint_figures(predictions: Predictions) -> dict[str, float]:
     }
     if predictions.task == "multi-label":
         truth = np.hstack([labelled.labels[each].indicator for each in attributes])
-        figures |= _label_figures(truth, np.hstack([labelled.scores[each] for each in attributes]))
+        given = np.hstack([labelled.given(each) for each in attributes])
+        scores = np.hstack([labelled.scores[each] for each in attributes])
+        figures |= _label_figures(truth, given, scores)
     return figures
 
 
-def _label_figures(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
-    predicted = scores > 0.5
+def _label_figures(
+    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> dict[str, float]:
     return {
         "subset_accuracy": metrics.subset_accuracy(truth, predicted),
         "label_accuracy": metrics.label_accuracy(truth, predicted),
@@ -156,7 +159,8 @@ def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]
     probabilities = predictions.probabilities(attribute)
     if predictions.labels[attribute].exclusive:
         return probabilities.max(axis=1)
-    return np.maximum(probabilities, 1 - probabilities).prod(axis=1)
+    given = predictions.given(attribute)
+    return np.where(given, probabilities, 1 - probabilities).prod(axis=1)
 
 
 def _labelled(predictions: Predictions, attributes: list[str]) -> NDArray[np.bool_]:
