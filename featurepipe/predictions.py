@@ -226,5 +226,28 @@ def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(scores, total, out=uniform, where=total > 0)
 
 
+def answer_confidence(
+    probabilities: NDArray[np.float64], thresholds: NDArray[np.float64], *, exclusive: bool
+) -> NDArray[np.float64]:
+    """Probability of the answer that is given: a class, or a set of independent labels.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_images, n_classes), float64
+    thresholds : ndarray of shape (n_classes,), float64
+        Above them labels of a set are given; without meaning for exclusive classes.
+    exclusive : bool
+        True if each image has exactly one class.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), float64
+        In [0, 1].
+    """
+    if exclusive:
+        return probabilities.max(axis=1)
+    return np.where(probabilities > thresholds, probabilities, 1 - probabilities).prod(axis=1)
+
+
 def _shape(labels: Labels) -> tuple[int, int]:
     return labels.indicator.shape[0], len(labels.classes)

@@ -5,7 +5,7 @@ import pytest
 
 from featurepipe.errors import RunError
 from featurepipe.manifest import Labels
-from featurepipe.predictions import Predictions
+from featurepipe.predictions import Predictions, answer_confidence
 
 
 def labels_of(attribute, classes, indicator, *, exclusive=True):
@@ -180,3 +180,11 @@ def test_thresholds_survive_taking_and_saving(tmp_path):
 def test_thresholds_that_do_not_fit_are_refused(thresholds):
     with pytest.raises(ValueError, match="do not fit"):
         replace(make_predictions(), thresholds=thresholds)
+
+
+def test_confidence_is_the_probability_of_the_answer():
+    probabilities = np.array([[0.7, 0.2], [0.4, 0.1]])
+    exclusive = answer_confidence(probabilities, np.array([0.5, 0.5]), exclusive=True)
+    np.testing.assert_allclose(exclusive, [0.7, 0.4])
+    of_sets = answer_confidence(probabilities, np.array([0.5, 0.15]), exclusive=False)
+    np.testing.assert_allclose(of_sets, [0.7 * 0.2, 0.6 * 0.9])

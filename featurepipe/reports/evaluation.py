@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe import metrics
-from featurepipe.predictions import ALL, Predictions
+from featurepipe.predictions import ALL, Predictions, answer_confidence
 from featurepipe.reports.intervals import wilson_interval
 
 FIGURES = (
@@ -155,12 +155,11 @@ def _log_loss(predictions: Predictions, attribute: str) -> float:
 
 
 def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
-    """Probability of the answer that is given: a class, or a set of independent labels."""
-    probabilities = predictions.probabilities(attribute)
-    if predictions.labels[attribute].exclusive:
-        return probabilities.max(axis=1)
-    given = predictions.given(attribute)
-    return np.where(given, probabilities, 1 - probabilities).prod(axis=1)
+    return answer_confidence(
+        predictions.probabilities(attribute),
+        predictions.thresholds[attribute],
+        exclusive=predictions.labels[attribute].exclusive,
+    )
 
 
 def _labelled(predictions: Predictions, attributes: list[str]) -> NDArray[np.bool_]:
