@@ -46,14 +46,17 @@ def main() -> None:
     ]
     means = pd.DataFrame(rows).groupby(["features", "sign"], sort=False).mean()
     print(means.to_string(float_format="{:.3f}".format))
+    for feature in arguments.feature:
+        print(
+            f"coverage by distance alone, 20 splits: {feature}",
+            measure_coverage(arguments, feature),
+        )
     print(cost())
 
 
 def possible_splits(workspace: Path):
     """The usual split, and one for each combination whose classes occur elsewhere too."""
-    manifest = Manifest.load(Workspace(workspace).manifest)
-    with FeatureStore.open(Workspace(workspace).stores()[0]) as store:
-        digests = {store.ids[row]: store.digests[row].tobytes() for row in store.rows("done")}
+    manifest, digests = open_images(workspace)
     labels = manifest.labels(manifest.ids).values()
     classes = [np.array(each.classes)[each.codes] for each in labels]
     combinations = sorted({"_".join(each) for each in zip(*classes, strict=True)})
@@ -62,6 +65,13 @@ def possible_splits(workspace: Path):
             yield make_splits(manifest, digests, SplitSettings(hold_out=held_out))[0]
         except SplitError:
             continue
+
+
+def open_images(workspace: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """The labels, and what tells identical images."""
+    with FeatureStore.open(Workspace(workspace).stores()[0]) as store:
+        digests = {store.ids[row]: store.digests[row].tobytes() for row in store.rows("done")}
+    return Manifest.load(Workspace(workspace).manifest), digests
 
 
 def read_features(workspace: Path, names: list[str], ids=None) -> list[np.ndarray]:
@@ -81,7 +91,7 @@ def measure(split, feature: str, arguments) -> dict[str, dict[str, float]]:
     """Figures of each sign on one split, for one feature choice."""
     attribute, names = feature.split("=")[0], feature.split("=")[1].split("+")
     blocks = read_features(arguments.workspace, names, split.ids)
-    labels = Manifest.load(Workspace(arguments.workspace).manifest).labels(split.ids)[attribute]
+    labels = open_images(arguments.workspace)[0].labels(split.ids)[attribute]
     train, test, unseen = (split.rows(part) for part in ("train", "test", "unseen"))
     X = dict(zip(("train", "test", "unseen"), map(np.hstack, zip(*[
         [block[rows] for rows in (train, test, unseen)] for block in blocks
@@ -168,10 +178,20 @@ def fit_mahalanobis(U, codes):
 
 
 def fit_relative_mahalanobis(U, codes):
-    """Less the distance from all rows together: Ren et al. (2021)."""
-    nearest, mean = fit_mahalanobis(U, codes), U.mean(axis=0)
-    root = whiten(U - mean)
-    return lambda Z: nearest(Z) - np.square((Z - mean) @ root).sum(axis=1)
+    """Less the distance from all rows together: Ren et al. (2021).
+
+    Of 128 principal components: where features outnumber rows, far images differ from
+    both alike, and the difference is that of the two shrinkages.
+    """
+    pca = PCA(128, svd_solver="randomized", random_state=0).fit(U)
+    U = pca.transform(U)
+    nearest, root = fit_mahalanobis(U, codes), whiten(U)
+
+    def distance(Z):
+        components = pca.transform(Z)
+        return nearest(components) - np.square(components @ root).sum(axis=1)
+
+    return distance
 
 
 def whiten(centred):
@@ -218,6 +238,28 @@ def judge(strangeness, correct, level=None) -> dict[str, float]:
                                   np.concatenate([known, each])) for name, each in others.items()}
         | {"1000 aurc": 1000 * risk_coverage_area(correct["test"], -known)}
     )  # fmt: skip
+
+
+def measure_coverage(arguments, feature: str) -> str:
+    """Share of test rows answered where a share is wanted: mean and deviation over splits."""
+    attribute, names = feature.split("=")[0], feature.split("=")[1].split("+")
+    manifest, digests = open_images(arguments.workspace)
+    wanted, answered = np.array([0.8, 0.9, 0.95, 0.99]), []
+    for split in make_splits(manifest, digests, SplitSettings(repeats=20)):
+        blocks = read_features(arguments.workspace, names, split.ids)
+        X, train, test = np.hstack(blocks), split.rows("train"), split.rows("test")
+        truth = manifest.labels(split.ids)[attribute].indicator[train]
+        rejector = fit_rejector(
+            X[train],
+            truth,
+            split.groups[train],
+            np.zeros(len(train)),
+            widths=[block.shape[1] for block in blocks],
+        )
+        p_values = rejector.p_values(X[test], np.zeros(len(test)))
+        answered.append((p_values[:, None] > 1 - wanted).mean(axis=0))
+    shares = zip(wanted, np.mean(answered, axis=0), np.std(answered, axis=0), strict=True)
+    return "; ".join(f"{share:.2f}: {mean:.4f} ({spread:.4f})" for share, mean, spread in shares)
 
 
 def cost() -> str:
