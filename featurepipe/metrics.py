@@ -365,3 +365,68 @@ def _surprise(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 def _summing_to_1(probabilities: Probabilities) -> Probabilities:
     # Rows that come of float32 features sum to 1 within its rounding only.
     return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+@_nan_of_no_rows
+def risk_coverage_area(correct: NDArray[np.bool_], certainty: NDArray[np.float64]) -> float:
+    """Share of wrong answers among the i most certain ones, averaged over all i.
+
+    The area under the risk-coverage curve (AURC) of Geifman & El-Yaniv (2017),
+    Selective classification for deep neural networks. Equally certain answers
+    count in the mean of all their orders.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_samples,), bool
+        Which answers were right.
+    certainty : ndarray of shape (n_samples,), float64
+        Only its order counts; the least certain are the first to be withheld.
+
+    Returns
+    -------
+    float
+        In [0, 1]; the error rate if certainty says nothing of it.
+    """
+    return selective_risks(correct, certainty).mean()
+
+
+def selective_risks(
+    correct: NDArray[np.bool_], certainty: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Share of wrong answers among the i most certain ones: the risk-coverage curve.
+
+    Parameters
+    ----------
+    correct, certainty
+        See `risk_coverage_area`.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        At the coverages 1/n_samples, 2/n_samples, … 1.
+    """
+    _, levels, counts = np.unique(-certainty, return_inverse=True, return_counts=True)
+    wrong = np.bincount(levels, weights=~correct, minlength=len(counts)) / np.maximum(counts, 1)
+    return np.cumsum(np.repeat(wrong, counts)) / np.arange(1, len(correct) + 1)
+
+
+@_nan_of_no_rows
+def auroc(is_foreign: NDArray[np.bool_], novelty: NDArray[np.float64]) -> float:
+    """How often a foreign image is more novel than a known one; ties count half.
+
+    The area under the receiver operating characteristic.
+
+    Parameters
+    ----------
+    is_foreign : ndarray of shape (n_samples,), bool
+    novelty : ndarray of shape (n_samples,), float64
+        Only its order counts.
+
+    Returns
+    -------
+    float
+        In [0, 1], 0.5 by chance; NaN if all images are foreign, or none.
+    """
+    if is_foreign.all() or not is_foreign.any():
+        return np.nan
+    return metrics.roc_auc_score(is_foreign, novelty)

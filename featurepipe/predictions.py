@@ -1,7 +1,7 @@
 """What a head said about some images: where models and reports meet."""
 
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Predictions:
         Raw probabilities for each attribute, in [0, 1]. Rows of an exclusive
         attribute sum to 1, but for the multi-label task, where each label has a
         probability of its own. A class that was never trained has 0.
+    thresholds : dict of str to ndarray of shape (n_classes,), float64
+        A label is given where its score is above this; 0.5 each unless said.
     """
 
     ids: NDArray[np.str_]
@@ -45,14 +47,18 @@ class Predictions:
     task: str
     labels: dict[str, Labels]
     scores: dict[str, NDArray[np.float64]]
+    thresholds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        usual = {name: np.full(len(each.classes), 0.5) for name, each in self.labels.items()}
+        object.__setattr__(self, "thresholds", usual | self.thresholds)
         shapes_fit = (
             self.parts.shape == self.groups.shape == self.ids.shape == (len(self.ids),)
             and np.issubdtype(self.groups.dtype, np.integer)
-            and list(self.labels) == list(self.scores)
+            and list(self.labels) == list(self.scores) == list(self.thresholds)
             and all(self.scores[name].shape == _shape(self.labels[name]) for name in self.labels)
             and all(len(labels) == len(self.ids) for labels in self.labels.values())
+            and all(self.thresholds[name].shape == usual[name].shape for name in usual)
         )
         if not (shapes_fit and self.task in TASKS and np.isin(self.parts, PARTS).all()):
             raise ValueError("ids, parts, groups, task, labels and scores do not fit each other")
@@ -78,6 +84,19 @@ class Predictions:
             return normalized(scores)
         return scores
 
+    def given(self, attribute: str) -> NDArray[np.bool_]:
+        """Which labels each image is given, each by its own threshold.
+
+        Parameters
+        ----------
+        attribute : str
+
+        Returns
+        -------
+        ndarray of shape (n_images, n_classes), bool
+        """
+        return self.scores[attribute] > self.thresholds[attribute]
+
     def correct(self, attribute: str) -> NDArray[np.bool_]:
         """Which images' answers are right.
 
@@ -89,13 +108,13 @@ class Predictions:
         -------
         ndarray of shape (n_images,), bool
             Exclusive attribute: the most probable class is the true one. Else:
-            the labels with a probability above 0.5 are exactly the true ones.
+            the labels that are `given` are exactly the true ones.
             False where the label is missing.
         """
         labels = self.labels[attribute]
         if labels.exclusive:
             return self.probabilities(attribute).argmax(axis=1) == labels.codes
-        right = (self.scores[attribute] > 0.5) == labels.indicator
+        right = self.given(attribute) == labels.indicator
         return right.all(axis=1) & labels.labelled
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Predictions":
@@ -150,6 +169,7 @@ class Predictions:
             arrays[f"indicator_{position}"] = labels.indicator
             arrays[f"labelled_{position}"] = labels.labelled
             arrays[f"scores_{position}"] = self.scores[name]
+            arrays[f"thresholds_{position}"] = self.thresholds[name]
         with replacing(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -191,6 +211,7 @@ class Predictions:
             for position, name in enumerate(names)
         }
         scores = {name: arrays[f"scores_{position}"] for position, name in enumerate(names)}
+        thresholds = {name: arrays[f"thresholds_{position}"] for position, name in enumerate(names)}
         return cls(
             ids=arrays["ids"],
             parts=arrays["parts"],
@@ -198,6 +219,7 @@ class Predictions:
             task=str(arrays["task"]),
             labels=labels,
             scores=scores,
+            thresholds=thresholds,
         )
 
 
@@ -217,6 +239,29 @@ def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     total = scores.sum(axis=1, keepdims=True)
     uniform = np.full_like(scores, 1 / scores.shape[1])
     return np.divide(scores, total, out=uniform, where=total > 0)
+
+
+def answer_confidence(
+    probabilities: NDArray[np.float64], thresholds: NDArray[np.float64], *, exclusive: bool
+) -> NDArray[np.float64]:
+    """Probability of the answer that is given: a class, or a set of independent labels.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_images, n_classes), float64
+    thresholds : ndarray of shape (n_classes,), float64
+        Above them labels of a set are given; without meaning for exclusive classes.
+    exclusive : bool
+        True if each image has exactly one class.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), float64
+        In [0, 1].
+    """
+    if exclusive:
+        return probabilities.max(axis=1)
+    return np.where(probabilities > thresholds, probabilities, 1 - probabilities).prod(axis=1)
 
 
 def _shape(labels: Labels) -> tuple[int, int]:

@@ -207,3 +207,54 @@ def test_label_set_figures_lie_in_their_ranges_whatever_the_order(answers):
     assert shuffled == pytest.approx(figures, nan_ok=True)
     assert all(np.isnan(figure) or 0 <= figure <= 1 for figure in figures.values())
     assert figures["subset_accuracy"] <= figures["label_accuracy"] + 1e-12
+
+
+def test_risk_coverage_area_of_known_answers():
+    correct = np.array([True, False, True, False])
+    certainty = np.array([0.9, 0.8, 0.7, 0.6])
+    np.testing.assert_allclose(
+        metrics.selective_risks(correct, certainty), [0, 1 / 2, 1 / 3, 1 / 2]
+    )
+    assert metrics.risk_coverage_area(correct, certainty) == pytest.approx(
+        (0 + 1 / 2 + 1 / 3 + 1 / 2) / 4
+    )
+
+
+def test_risk_coverage_area_of_the_best_order_is_the_published_one():
+    # Geifman, Uziel & El-Yaniv (2019), Bias-reduced uncertainty estimation, eq. 4.
+    correct = np.arange(10_000) >= 700
+    best = 0.07 + 0.93 * np.log(0.93)
+    assert metrics.risk_coverage_area(correct, correct.astype(float)) == pytest.approx(
+        best, abs=1e-4
+    )
+
+
+def test_risk_of_equal_certainty_is_the_error_rate_at_every_coverage():
+    correct = np.arange(20) % 4 > 0
+    np.testing.assert_allclose(metrics.selective_risks(correct, np.ones(20)), 0.25)
+
+
+def test_risk_of_ties_is_the_mean_of_their_orders():
+    rng = np.random.default_rng(0)
+    correct, certainty = rng.random(12) < 0.6, rng.integers(0, 3, 12).astype(float)
+    # Noise too small to change anything but the order within ties.
+    areas = [
+        metrics.risk_coverage_area(correct, certainty + 1e-3 * rng.random(12)) for _ in range(4000)
+    ]
+    assert metrics.risk_coverage_area(correct, certainty) == pytest.approx(
+        np.mean(areas), abs=4 * np.std(areas) / np.sqrt(4000)
+    )
+
+
+def test_auroc_counts_pairs():
+    is_foreign = np.array([False, False, True, True])
+    assert metrics.auroc(is_foreign, np.array([1.0, 2.0, 2.0, 3.0])) == pytest.approx(3.5 / 4)
+
+
+@pytest.mark.parametrize("sides", [[True, True], [False, False], []])
+def test_auroc_needs_known_and_foreign_images(sides):
+    assert np.isnan(metrics.auroc(np.array(sides, bool), np.arange(len(sides), dtype=float)))
+
+
+def test_no_answers_have_no_risk():
+    assert np.isnan(metrics.risk_coverage_area(np.zeros(0, bool), np.zeros(0)))

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from featurepipe.errors import RunError
 from featurepipe.manifest import Labels
-from featurepipe.predictions import Predictions
+from featurepipe.predictions import Predictions, answer_confidence
 
 
 def labels_of(attribute, classes, indicator, *, exclusive=True):
@@ -158,3 +160,46 @@ def test_unknown_parts_and_tasks_are_refused():
             predictions.labels,
             predictions.scores,
         )
+
+
+def with_thresholds():
+    return replace(make_predictions(), thresholds={"tags": np.array([0.75, 0.3])})
+
+
+def test_labels_are_given_above_one_half_unless_said():
+    predictions = make_predictions()
+    assert predictions.thresholds["tags"].tolist() == [0.5, 0.5]
+    assert predictions.given("tags").tolist() == [[True, False], [True, False], [True, False]]
+
+
+def test_labels_are_given_above_their_own_thresholds():
+    predictions = with_thresholds()
+    assert predictions.given("tags").tolist() == [[False, True], [True, True], [True, False]]
+    assert predictions.correct("tags").tolist() == [False, True, True]
+    assert predictions.thresholds["color"].tolist() == [0.5, 0.5]
+
+
+def test_thresholds_of_exclusive_attributes_change_no_answer():
+    predictions = replace(make_predictions(), thresholds={"color": np.array([0.9, 0.0])})
+    assert predictions.correct("color").tolist() == [True, False, False]
+
+
+def test_thresholds_survive_taking_and_saving(tmp_path):
+    with_thresholds().select("test").save(tmp_path / "predictions.npz")
+    loaded = Predictions.load(tmp_path / "predictions.npz")
+    assert loaded.thresholds["tags"].tolist() == [0.75, 0.3]
+    assert loaded.thresholds["color"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("thresholds", [{"tags": np.zeros(3)}, {"size": np.zeros(2)}])
+def test_thresholds_that_do_not_fit_are_refused(thresholds):
+    with pytest.raises(ValueError, match="do not fit"):
+        replace(make_predictions(), thresholds=thresholds)
+
+
+def test_confidence_is_the_probability_of_the_answer():
+    probabilities = np.array([[0.7, 0.2], [0.4, 0.1]])
+    exclusive = answer_confidence(probabilities, np.array([0.5, 0.5]), exclusive=True)
+    np.testing.assert_allclose(exclusive, [0.7, 0.4])
+    of_sets = answer_confidence(probabilities, np.array([0.5, 0.15]), exclusive=False)
+    np.testing.assert_allclose(of_sets, [0.7 * 0.2, 0.6 * 0.9])

@@ -32,6 +32,7 @@ TRUSTED_TYPES = [
     "featurepipe.models.registry.BlockScale",
     "featurepipe.models.registry.CommonScale",
     "featurepipe.models.registry.RelativeVarianceThreshold",
+    "featurepipe.models.rejection.Rejector",
 ]
 """What a model file may hold besides the arrays, containers and scikit-learn estimators that
 skops itself trusts."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe import metrics
-from featurepipe.predictions import ALL, Predictions
+from featurepipe.predictions import ALL, Predictions, answer_confidence
 from featurepipe.reports import resampling
 from featurepipe.reports.intervals import (
     Interval,
@@ -103,7 +103,7 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
         The multi-label figures (from ``subset_accuracy`` on) and a ``macro_f1``
         over labels belong to attributes that are not exclusive, and to ``"all"``
         of a multi-label run, over all labels. They take a label for given where
-        its probability is above 0.5.
+        its probability is above its threshold.
 
         Of unseen combinations, balanced accuracy and macro F1 are left empty
         where they are of fewer than two classes.
@@ -199,7 +199,8 @@ def _figures(answers: Answers, attribute: str) -> dict[str, float]:
     attributes = list(predictions.labels) if attribute == ALL else [attribute]
     truth = np.hstack([predictions.labels[each].indicator for each in attributes])
     scores = np.hstack([predictions.scores[each] for each in attributes])
-    return figures | _label_figures(truth, scores, rows)
+    given = np.hstack([predictions.given(each) for each in attributes])
+    return figures | _label_figures(truth, given, scores, rows)
 
 
 def _class_figures(predictions: Predictions, attribute: str, rows: Rows) -> dict[str, float]:
@@ -223,9 +224,9 @@ def _class_figures(predictions: Predictions, attribute: str, rows: Rows) -> dict
 
 
 def _label_figures(
-    truth: NDArray[np.bool_], scores: NDArray[np.float64], rows: Rows
+    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], scores: NDArray[np.float64], rows: Rows
 ) -> dict[str, float]:
-    predicted, weights = scores > 0.5, rows.weights
+    weights = rows.weights
     n_certain = _n_certain(truth, rows)
     shares = {
         "macro_f1": (
@@ -282,8 +283,8 @@ def _log_losses(predictions: Predictions, attribute: str) -> NDArray[np.float64]
 
 
 def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
-    """Probability of the answer that is given: a class, or a set of independent labels."""
-    probabilities = predictions.probabilities(attribute)
-    if predictions.labels[attribute].exclusive:
-        return probabilities.max(axis=1)
-    return np.maximum(probabilities, 1 - probabilities).prod(axis=1)
+    return answer_confidence(
+        predictions.probabilities(attribute),
+        predictions.thresholds[attribute],
+        exclusive=predictions.labels[attribute].exclusive,
+    )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -213,6 +215,32 @@ def test_sets_of_labels_have_figures_of_their_own():
     joint = np.array([0.9 * 0.8, 0.7 * 0.4, 0.9 * 0.7])
     assert row["log_loss"] == pytest.approx(-np.log(joint).mean())
     assert np.isnan([row[name] for name in ["balanced_accuracy", "top5_accuracy", "brier"]]).all()
+
+
+def test_sets_of_labels_are_given_by_their_thresholds():
+    tags = labels_of("tags", ["new", "old"], [[1, 0], [1, 1], [0, 1]], exclusive=False)
+    predictions = Predictions(
+        np.array(["1", "2", "3"]),
+        np.array(["test"] * 3),
+        np.arange(3),
+        "per-attribute",
+        {"tags": tags},
+        {"tags": np.array([[0.9, 0.2], [0.7, 0.4], [0.6, 0.3]])},
+        {"tags": np.array([0.65, 0.25])},
+    )
+    row = figures_of(predictions)["tags"]
+    figures = ["accuracy", "subset_accuracy", "label_accuracy", "micro_f1", "macro_f1"]
+    assert [row[name] for name in figures] == [1, 1, 1, 1, 1]
+    confidence = np.array([0.9 * 0.8, 0.7 * 0.4, 0.4 * 0.3])
+    assert row["ece"] == pytest.approx((1 - confidence).mean())
+
+
+def test_the_joint_answer_of_a_multi_label_run_uses_thresholds_of_its_own():
+    thresholds = {"category": np.array([0.45, 0.5, 0.5])}
+    together = figures_of(replace(make_predictions("multi-label"), thresholds=thresholds))["all"]
+    # The category of row 0 is at 0.5 and given now.
+    assert together["subset_accuracy"] == pytest.approx(1 / 3)
+    assert together["label_accuracy"] == pytest.approx((15 - 2 - 2) / 15)
 
 
 def test_no_test_rows_leave_every_figure_empty():

@@ -1,0 +1,127 @@
+"""From which probability on a label is given: a threshold for each label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
+
+from featurepipe.errors import UsageError
+
+USUAL = 0.5
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What thresholds are to reach.
+
+    Attributes
+    ----------
+    figure : {"f1", "precision", "recall"}
+    at_least : float or None
+        The wanted precision or recall, in (0, 1]; None for the best F1.
+    """
+
+    figure: str
+    at_least: float | None = None
+
+
+def parse_aim(text: str) -> Aim:
+    """Read ``f1``, ``precision=0.9`` or ``recall=0.8``.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Aim
+
+    Raises
+    ------
+    UsageError
+        If the text is none of these, or the share is not in (0, 1].
+    """
+    figure, _, share = text.partition("=")
+    if text == "f1":
+        return Aim("f1")
+    try:
+        at_least = float(share)
+    except ValueError:
+        at_least = np.nan
+    if figure not in ("precision", "recall") or not 0 < at_least <= 1:
+        raise UsageError(
+            f"Cannot read the thresholds {text!r}. Expected f1, precision=SHARE or recall=SHARE "
+            "with a share above 0 and up to 1, such as precision=0.9."
+        )
+    return Aim(figure, at_least)
+
+
+def fit_thresholds(
+    probabilities: NDArray[np.float64], truth: NDArray[np.bool_], aim: Aim
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Choose for each label the probability above which it is given.
+
+    Candidates lie midway between neighbouring probabilities of the rows, and
+    between the lowest and 0. For the best F1 the best of them is taken; for a
+    wanted precision that with the highest recall of those that reach it, and
+    for a wanted recall that with the highest precision; at a tie the highest.
+
+    What the same rows show at these thresholds is too good, the more so the
+    rarer a label is: measure on others.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_labels), float64
+        Of rows that the head was not fitted on, in [0, 1].
+    truth : ndarray of shape (n_samples, n_labels), bool
+    aim : Aim
+
+    Returns
+    -------
+    thresholds : ndarray of shape (n_labels,), float64
+        In [0, 1): a label is given where its probability is greater. 0.5 for
+        labels that no row has.
+    reached : ndarray of shape (n_labels,), bool
+        False where no threshold has the wanted precision (then the most precise
+        is taken) or recall (then the lowest), and for labels that no row has.
+    """
+    chosen = [
+        _fit_threshold(column, of_label, aim)
+        for column, of_label in zip(probabilities.T, truth.T, strict=True)
+    ]
+    return (
+        np.array([threshold for threshold, _ in chosen], dtype=np.float64),
+        np.array([reached for _, reached in chosen], dtype=bool),
+    )
+
+
+def _fit_threshold(
+    probabilities: NDArray[np.float64], truth: NDArray[np.bool_], aim: Aim
+) -> tuple[float, bool]:
+    # Where a probability is 0, the label is not given at any threshold.
+    if not (truth & (probabilities > 0)).any():
+        return USUAL, False
+    precision, recall, lowest_given = precision_recall_curve(truth, probabilities)
+    cuts = _cuts_below(lowest_given)
+    is_candidate = lowest_given > 0
+    # The curve ends in a point of no threshold.
+    precision, recall = precision[:-1][is_candidate], recall[:-1][is_candidate]
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+    best = {"f1": f1, "precision": recall, "recall": precision}[aim.figure]
+    bounded = {"f1": f1, "precision": precision, "recall": recall}[aim.figure]
+    at_least = 0.0 if aim.at_least is None else aim.at_least
+    reached = bool((bounded >= at_least).any())
+    if not reached:
+        at_least = bounded.max()
+    best = np.where(bounded >= at_least, best, -1.0)
+    highest = np.flatnonzero(best == best.max())[-1]
+    return float(cuts[is_candidate][highest]), reached
+
+
+def _cuts_below(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Thresholds that just let each of the rising probabilities through."""
+    neighbours = np.concatenate([[0.0], probabilities[:-1]])
+    midway = (neighbours + probabilities) / 2
+    # Between adjacent numbers there is none, and the mean may be the upper one.
+    return np.where(midway < probabilities, midway, neighbours)
