@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.models.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.knn import CosineNeighbours
 from featurepipe.models.logistic import LogisticSweep
 
 # Root mean squares within which bagged SGD needs no help. Measured on 600 rows of
@@ -182,11 +183,16 @@ def _logistic(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEs
     return [StandardScaler()], LogisticSweep(random_state=seed)
 
 
+def _knn(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+    return [], CosineNeighbours()
+
+
 Builder = Callable[[int, int], tuple[list[Any], Any]]
 
 HEADS: dict[str, dict[str, Builder]] = {
     "bagged-sgd": {"minibatch": _bagged_sgd, "sklearn": _bagged_sgd_of_sklearn},
     "logistic": {"lbfgs": _logistic},
+    "knn": {"exact": _knn},
 }
 """Builders of each head by the solvers that it can be fitted with, the usual one first."""
 

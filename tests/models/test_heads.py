@@ -12,7 +12,7 @@ from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.manifest import Labels
 from featurepipe.models.heads import HeadSettings, fit_heads
 
-HEADS = ["bagged-sgd", "logistic"]
+HEADS = ["bagged-sgd", "logistic", "knn"]
 CALIBRATIONS = ["sigmoid", "isotonic", "temperature", "none"]
 TASKS = ["per-attribute", "multi-label"]
 
@@ -57,7 +57,12 @@ def accuracy(labels, probabilities):
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
 @pytest.mark.parametrize(
     ("head", "solver", "least"),
-    [("bagged-sgd", "minibatch", 0.78), ("bagged-sgd", "sklearn", 0.8), ("logistic", None, 0.8)],
+    [
+        ("bagged-sgd", "minibatch", 0.78),
+        ("bagged-sgd", "sklearn", 0.8),
+        ("logistic", None, 0.8),
+        ("knn", None, 0.75),
+    ],
 )
 def test_heads_learn_every_attribute(head, solver, least, calibrate, task):
     X, labels = make_images()

@@ -32,7 +32,7 @@ def kept(step, X):
 
 
 def test_heads_are_listed():
-    assert list(HEADS) == ["bagged-sgd", "logistic"]
+    assert list(HEADS) == ["bagged-sgd", "logistic", "knn"]
 
 
 def test_unknown_head_gets_the_nearest():
