@@ -13,32 +13,31 @@ squared norm counts 1/k.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
-    column_or_1d,
     validate_data,
 )
 from threadpoolctl import threadpool_limits
 
+from featurepipe.models.classifier import HeadClassifier
+
 if TYPE_CHECKING:
-    from featurepipe.models.descent import Descent
+    from featurepipe.models.descent import Descent, Problem
 
 Floats = NDArray[np.float32]
 
 _PATIENCE = 5
 
 
-class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
+class BaggedSGDClassifier(HeadClassifier):
     """Bagged one-vs-rest logistic regression without intercept, by mini-batch SGD.
 
     Steps follow Nesterov's momentum and a cosine that ends at 0 with the last pass; the
@@ -113,12 +112,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn is told of it: it also takes sets of labels."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
     @property
     def coef_(self) -> Floats:
         """Mean weights of all members: ndarray of shape (n_outputs, n_features), float32."""
@@ -186,22 +179,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         members = [self._member_probabilities(features @ coef.T) for coef in self.coefs_]
         return np.mean(members, axis=0)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class, or the set of labels that are more probable than not.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_labels)
-        """
-        probabilities = self.predict_proba(X)
-        if self._kind == "labels":
-            return (probabilities > 0.5).astype(int)
-        return self.classes_[probabilities.argmax(axis=1)]
-
     def _checked(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float32, reset=False)
@@ -225,27 +202,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share in (0, 1].")
         if self.penalty not in ("elasticnet", "l2"):
             raise ValueError(f"penalty is {self.penalty!r}, expected 'elasticnet' or 'l2'.")
-
-    def _learn_classes(self, y: NDArray[Any]) -> Floats:
-        check_classification_targets(y)
-        if type_of_target(y) == "multilabel-indicator":
-            self._kind, self.classes_ = "labels", np.arange(y.shape[1])
-        else:
-            y = column_or_1d(y, warn=True)
-            self.classes_ = np.unique(y)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "The number of classes has to be greater than one; got "
-                    f"{len(self.classes_)} class."
-                )
-            self._kind = "binary" if len(self.classes_) == 2 else "classes"
-        return self._truth_of(y)
-
-    def _truth_of(self, y: NDArray[Any]) -> Floats:
-        if self._kind == "labels":
-            return np.asarray(y, dtype=np.float32)
-        outputs = self.classes_[1:] if self._kind == "binary" else self.classes_
-        return (np.asarray(y)[:, None] == outputs).astype(np.float32)
 
     def _fit_member(
         self, X: Floats, truth: Floats, weights: Floats, seed: int
@@ -271,8 +227,8 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         if self.early_stopping and len(rows) < len(X):
             left_out = np.flatnonzero(n_times == 0)
             judge = _Judge(X[np.ix_(left_out, features)], truth[left_out])
-        descent = Descent(problem, self.max_iter, self.batch_size)
-        found, n_passes = _descend(descent, rng, self.max_iter, judge)
+        descent = Descent.on(problem, self.max_iter, self.batch_size)
+        found, n_passes = _descend(descent, problem, rng, self.max_iter, judge)
         coef = np.zeros((truth.shape[1], X.shape[1]), dtype=np.float32)
         coef[:, features] = found
         return coef, n_passes
@@ -309,12 +265,17 @@ def _draw(rng: np.random.Generator, n: int, share: float) -> NDArray[np.intp]:
 
 
 def _descend(
-    descent: "Descent", rng: np.random.Generator, n_passes: int, judge: _Judge | None
+    descent: "Descent",
+    problem: "Problem",
+    rng: np.random.Generator,
+    n_passes: int,
+    judge: _Judge | None,
 ) -> tuple[Floats, int]:
     """Weights of shape (n_outputs, n_features), and the passes that were made."""
     best, best_loss, best_pass = descent.weights, np.inf, 0
     for n_passed in range(1, n_passes + 1):
-        descent.make_pass(rng)
+        order = rng.permutation(len(problem.X))
+        descent.go_over(*problem.rows(order), n_rows=len(order))
         if judge is None:
             continue
         loss = judge.log_loss(descent.weights)
