@@ -132,7 +132,14 @@ class Descent:
         self._l1 = np.float32(alpha * l1_ratio)
         self._l2 = (alpha * (1 - l1_ratio) / n_copies).astype(np.float32)
 
-    def go_over(self, X: Floats, truth: Floats, costs: Floats, n_rows: float) -> None:
+    def go_over(
+        self,
+        X: Floats,
+        truth: Floats,
+        costs: Floats,
+        n_rows: float,
+        batch_size: int | None = None,
+    ) -> None:
         """Take steps over some of the `n_rows` rows, in their order.
 
         Parameters
@@ -142,13 +149,16 @@ class Descent:
             As in `Problem`.
         n_rows : float
             Rows that the costs are of, all in all.
+        batch_size : int, optional
+            Mini-batches of less than the usual size, whose steps are shorter in proportion.
         """
         self.n_taken = _go_over(
             X,
             truth,
             costs,
             n_rows,
-            self.batch_size,
+            self.batch_size if batch_size is None else batch_size,
+            1 if batch_size is None else self.batch_size,
             self.weights,
             self._ahead,
             self._curvature,
@@ -185,6 +195,7 @@ def _go_over(
     costs: Floats,
     n_rows: float,
     batch_size: int,
+    full_size: int,
     weights: Floats,
     ahead: Floats,
     curvature: Floats,
@@ -212,8 +223,9 @@ def _go_over(
                 slopes[i, k] = cost * (probability - truth[start + i, k])
                 curvature_now[k] += cost * probability * (one - probability)
         np.dot(slopes.T, batch, gradient)
-        falling = np.float32((1 + np.cos(np.pi * n_taken / n_steps)) / 2)
-        n_taken += 1
+        fullness = min(1.0, len(batch) / full_size)
+        falling = np.float32(fullness * (1 + np.cos(np.pi * n_taken / n_steps)) / 2)
+        n_taken += fullness
         for k in range(n_outputs):
             curvature[k] += (one - _CURVATURE_MEMORY) * (curvature_now[k] - curvature[k])
             allowed = one / (eigenvalue * curvature[k] + strongest_l2)

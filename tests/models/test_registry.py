@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import SGDClassifier
@@ -195,3 +196,32 @@ def test_every_head_is_fitted_with_groups(name):
     X, codes = make_features()
     head = build_head(name, n_train_rows=120, variance_threshold="1%", seed=0)
     assert fit_head(head, X, codes, np.arange(120) // 2).score(X, codes) > 0.9
+
+
+@pytest.mark.parametrize(
+    "step", [RelativeVarianceThreshold(0.3), AbsoluteVarianceThreshold(1e-9), CommonScale()]
+)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_steps_learn_from_a_stream_what_fit_learns(step, scale):
+    X, _ = make_features(scale=scale)
+    X[:, :7] *= 0.2
+    # 0.1 is no binary fraction: constant over all chunks, and over the first only.
+    X[:, 7], X[:60, 8] = np.float32(0.1), np.float32(0.1)
+    streamed, whole = clone(step), clone(step).fit(X)
+    for start in range(0, 120, 50):
+        streamed.partial_fit(X[start : start + 50])
+    assert streamed.n_samples_seen_ == 120
+    np.testing.assert_allclose(streamed.transform(X), whole.transform(X), rtol=1e-6)
+    if hasattr(step, "get_support"):
+        np.testing.assert_allclose(
+            streamed.variances_, np.var(X.astype(float), axis=0), rtol=1e-6, atol=1e-15 * scale**2
+        )
+        assert streamed.variances_[7] == 0
+    # What came before is forgotten.
+    np.testing.assert_array_equal(streamed.fit(X).transform(X), whole.transform(X))
+
+
+def test_a_stream_may_begin_with_chunks_that_leave_no_feature():
+    step = RelativeVarianceThreshold().partial_fit(np.ones((3, 2)))
+    assert not step.get_support().any()
+    assert step.partial_fit(np.array([[2, 1]])).get_support().tolist() == [True, False]
