@@ -43,8 +43,8 @@ class _VariancesOfChunks:
     def _learn_variances(self, X: ArrayLike) -> None:
         seen = getattr(self, "n_samples_seen_", 0)
         features = validate_data(self, X, dtype=(np.float64, np.float32), reset=not seen)
-        variances = np.var(features, axis=0, dtype=np.float64)
-        means = np.mean(features, axis=0, dtype=np.float64)
+        variances: NDArray[np.float64] = np.var(features, axis=0, dtype=np.float64)
+        means: NDArray[np.float64] = np.mean(features, axis=0, dtype=np.float64)
         lowest, highest = features.min(axis=0), features.max(axis=0)
         self.n_samples_seen_ = seen + len(features)
         if seen:
