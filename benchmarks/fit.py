@@ -1,9 +1,10 @@
 """How fast are heads fitted, and how good are they? Ours beside scikit-learn's, in one run.
 
-    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality] [--repeats 3]
+    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads] [--repeats 3]
 
 Speed is measured on drawn features, quality on those and on every store of each workspace
-(on its training rows only: five random divisions of these, each with a seed of its own).
+(on its training rows only: five random divisions of these, each with a seed of its own), and so
+are the heads side by side, each with the steps before it, uncalibrated.
 """
 
 import statistics
@@ -18,13 +19,16 @@ from extract import describe_machine
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
-from sklearn.linear_model import SGDClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.metrics import log_loss
 from featurepipe.models.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.registry import HEADS, build_head
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
@@ -120,18 +124,48 @@ def measure_quality(workspaces: tuple[Path, ...]) -> None:
     sets = [("drawn, 1,500 x 512, 20 classes", *draw_features(1500, 512, 20, seed=1))]
     for title, X, codes in [*sets, *_training_rows(workspaces)]:
         for name, build in (("ours", ours), ("scikit-learn", of_sklearn)):
-            figures = np.array([_judge(build, X, codes, seed) for seed in range(N_SEEDS)])
+            figures = np.array(
+                [_judge(partial(build, "elasticnet"), X, codes, seed) for seed in range(N_SEEDS)]
+            )
             means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
             cells = (f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True))
             click.echo(f"| {title} | {name} | {' | '.join(cells)} |")
 
 
+def logistic_of_one_c(n_rows: int, seed: int) -> Pipeline:
+    """Logistic regression whose strength nobody chooses."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+
+def head_named(name: str) -> Callable[[int, int], Pipeline]:
+    """What `fit --head` fits."""
+    return lambda n_rows, seed: build_head(
+        name, n_train_rows=n_rows, variance_threshold="1%", seed=seed
+    )
+
+
+def measure_heads(workspaces: tuple[Path, ...]) -> None:
+    """Accuracy, log-loss and seconds of each head, on one core."""
+    click.echo("| features | head | accuracy: mean, spread | log-loss: mean, spread | s |")
+    click.echo("| --- | --- | --- | --- | --- |")
+    heads = {name: head_named(name) for name in HEADS} | {"logistic, C=0.01": logistic_of_one_c}
+    for title, X, codes in _training_rows(workspaces):
+        for name, build in heads.items():
+            with threadpool_limits(1):
+                started = time.process_time()
+                figures = np.array([_judge(build, X, codes, seed) for seed in range(N_SEEDS)])
+                fit_s = (time.process_time() - started) / N_SEEDS
+            means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
+            cells = (f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True))
+            click.echo(f"| {title} | {name} | {' | '.join(cells)} | {fit_s:.1f} |")
+
+
 def _judge(
-    build: Callable[[str, int, int], ClassifierMixin], X: Features, codes: Codes, seed: int
+    build: Callable[[int, int], ClassifierMixin], X: Features, codes: Codes, seed: int
 ) -> tuple[float, float]:
     order = np.random.default_rng(seed).permutation(len(X))
     train, held_out = np.split(order, [round(0.8 * len(X))])
-    model = build("elasticnet", len(train), seed).fit(X[train], codes[train])
+    model = build(len(train), seed).fit(X[train], codes[train])
     probabilities = model.predict_proba(X[held_out])
     accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
     return float(accuracy), log_loss(codes[held_out], probabilities)
@@ -152,7 +186,7 @@ def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features
 
 @click.command()
 @click.argument("workspaces", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--only", multiple=True, type=click.Choice(["speed", "large", "quality"]))
+@click.option("--only", multiple=True, type=click.Choice(["speed", "large", "quality", "heads"]))
 @click.option("--repeats", default=3, show_default=True)
 def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> None:
     """Measure bagged SGD, ours beside scikit-learn's."""
@@ -161,6 +195,7 @@ def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> N
         "speed": lambda: measure_speed(repeats),
         "large": lambda: measure_large(repeats),
         "quality": lambda: measure_quality(workspaces),
+        "heads": lambda: measure_heads(workspaces),
     }
     for name in only or tuple(parts):
         click.echo(f"\n## {name}\n")

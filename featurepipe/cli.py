@@ -218,7 +218,7 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     "--head",
     default="bagged-sgd",
     show_default=True,
-    metavar="bagged-sgd|logistic",
+    metavar="bagged-sgd|logistic|knn",
     help="The classical head.",
 )
 @click.option(

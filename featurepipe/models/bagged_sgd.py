@@ -12,16 +12,14 @@ are kept once, with their number: k equal columns of weight w/k each are one of 
 squared norm counts 1/k.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -30,15 +28,18 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import threadpool_limits
 
+from featurepipe.models.classifier import HeadClassifier
+
 if TYPE_CHECKING:
-    from featurepipe.models.descent import Descent
+    from featurepipe.models.descent import Descent, Problem
+    from featurepipe.models.stream import StreamMember
 
 Floats = NDArray[np.float32]
 
 _PATIENCE = 5
 
 
-class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
+class BaggedSGDClassifier(HeadClassifier):
     """Bagged one-vs-rest logistic regression without intercept, by mini-batch SGD.
 
     Steps follow Nesterov's momentum and a cosine that ends at 0 with the last pass; the
@@ -113,12 +114,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn is told of it: it also takes sets of labels."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
-
     @property
     def coef_(self) -> Floats:
         """Mean weights of all members: ndarray of shape (n_outputs, n_features), float32."""
@@ -146,6 +141,7 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float32, order="C", multi_output=True)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float32)
         truth = self._learn_classes(np.asarray(y))
+        self.__dict__.pop("_stream", None)
         random = check_random_state(self.random_state)
         seeds = random.randint(np.iinfo(np.int32).max, size=self.n_estimators)
         # One thread of BLAS in each of ours: more would contend.
@@ -155,6 +151,66 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
             )
         self.coefs_ = np.stack([coef for coef, _ in members])
         self.n_iter_ = np.array([n_passes for _, n_passes in members])
+        return self
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        class_counts: ArrayLike | None = None,
+        n_samples: int | None = None,
+    ) -> Self:
+        """Fit all members on the next chunk of a stream.
+
+        With `n_samples` the stream is `max_iter` passes over so many rows in one order, in
+        chunks of any size of which none spans two passes, and steps shorten towards its end as
+        those of `fit` do. What comes after it would move nothing, and is refused. Without,
+        there is no end, and steps stay at a tenth of the longest; `alpha` of None is then one
+        over the rows seen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Finite; computed with in float32.
+        y : array-like of shape (n_rows,) or (n_rows, n_labels)
+            Classes, or an indicator of sets of labels.
+        classes : array-like of shape (n_classes,), optional
+            All classes; those of the first call serve. Default: those of the first chunk, whose
+            labels these are where `y` is of sets.
+        sample_weight : array-like of shape (n_rows,), optional
+            How often each row counts.
+        class_counts : array-like of shape (n_classes,), optional
+            Rows of each of `classes`, or of each label, in a pass, for balance; those of the
+            first call serve. Default: those seen so far.
+        n_samples : int, optional
+            Rows of a pass; that of the first call serves.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, `X`, `y` or `classes` are of no use, the chunk
+            goes beyond the end of a pass or of the stream, or `early_stopping` is set.
+        """
+        begins = not hasattr(self, "_stream")
+        if begins:
+            self._check_parameters()
+            if self.early_stopping:
+                raise ValueError("early_stopping needs all rows: use fit, or set it to False.")
+        elif self._stream is None:
+            raise ValueError(
+                f"The stream ended with pass {self.n_iter_[0]}: use fit, or another estimator."
+            )
+        chunk, targets = validate_data(
+            self, X, y, dtype=np.float32, order="C", multi_output=True, reset=begins
+        )
+        targets = np.asarray(targets)
+        if begins:
+            self._learn_stream(targets, classes, class_counts, n_samples)
+        truth = self._truth_of_known(targets)
+        self._read(chunk, truth, _check_sample_weight(sample_weight, chunk, dtype=np.float32))
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -186,22 +242,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         members = [self._member_probabilities(features @ coef.T) for coef in self.coefs_]
         return np.mean(members, axis=0)
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class, or the set of labels that are more probable than not.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_labels)
-        """
-        probabilities = self.predict_proba(X)
-        if self._kind == "labels":
-            return (probabilities > 0.5).astype(int)
-        return self.classes_[probabilities.argmax(axis=1)]
-
     def _checked(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
         return validate_data(self, X, dtype=np.float32, reset=False)
@@ -225,27 +265,6 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share in (0, 1].")
         if self.penalty not in ("elasticnet", "l2"):
             raise ValueError(f"penalty is {self.penalty!r}, expected 'elasticnet' or 'l2'.")
-
-    def _learn_classes(self, y: NDArray[Any]) -> Floats:
-        check_classification_targets(y)
-        if type_of_target(y) == "multilabel-indicator":
-            self._kind, self.classes_ = "labels", np.arange(y.shape[1])
-        else:
-            y = column_or_1d(y, warn=True)
-            self.classes_ = np.unique(y)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "The number of classes has to be greater than one; got "
-                    f"{len(self.classes_)} class."
-                )
-            self._kind = "binary" if len(self.classes_) == 2 else "classes"
-        return self._truth_of(y)
-
-    def _truth_of(self, y: NDArray[Any]) -> Floats:
-        if self._kind == "labels":
-            return np.asarray(y, dtype=np.float32)
-        outputs = self.classes_[1:] if self._kind == "binary" else self.classes_
-        return (np.asarray(y)[:, None] == outputs).astype(np.float32)
 
     def _fit_member(
         self, X: Floats, truth: Floats, weights: Floats, seed: int
@@ -271,23 +290,150 @@ class BaggedSGDClassifier(ClassifierMixin, BaseEstimator):
         if self.early_stopping and len(rows) < len(X):
             left_out = np.flatnonzero(n_times == 0)
             judge = _Judge(X[np.ix_(left_out, features)], truth[left_out])
-        descent = Descent(problem, self.max_iter, self.batch_size)
-        found, n_passes = _descend(descent, rng, self.max_iter, judge)
+        descent = Descent.on(problem, self.max_iter, self.batch_size)
+        found, n_passes = _descend(descent, problem, rng, self.max_iter, judge)
         coef = np.zeros((truth.shape[1], X.shape[1]), dtype=np.float32)
         coef[:, features] = found
         return coef, n_passes
 
     def _costs(self, truth: Floats, counts: Floats) -> Floats:
         """Weight of each row in each output's loss."""
-        if not self.balanced:
-            return np.repeat(counts[:, None], truth.shape[1], axis=1)
-        n, n_true = counts.sum(), np.maximum(counts @ truth, np.finfo(np.float32).tiny)
-        if self._kind == "classes":
-            of_true, of_others = n / (truth.shape[1] * n_true), np.ones_like(n_true)
-        else:
-            n_false = np.maximum(n - n_true, np.finfo(np.float32).tiny)
-            of_true, of_others = n / (2 * n_true), n / (2 * n_false)
+        of_true, of_others = self._balance(counts.sum(), counts @ truth)
         return (counts[:, None] * np.where(truth > 0, of_true, of_others)).astype(np.float32)
+
+    def _balance(self, n: float, n_true: Floats) -> tuple[Any, Any]:
+        """Weight in each output's loss of rows that have its class, and of others."""
+        if not self.balanced:
+            return np.ones_like(n_true), np.ones_like(n_true)
+        least = np.finfo(np.float32).tiny
+        if self._kind == "classes":
+            return n / (len(n_true) * np.maximum(n_true, least)), np.ones_like(n_true)
+        return n / (2 * np.maximum(n_true, least)), n / (2 * np.maximum(n - n_true, least))
+
+    def _learn_stream(
+        self,
+        y: NDArray[Any],
+        classes: ArrayLike | None,
+        class_counts: ArrayLike | None,
+        n_samples: int | None,
+    ) -> None:
+        if y.ndim == 2 and y.shape[1] > 1:
+            self._kind, self.classes_ = "labels", np.arange(y.shape[1])
+        else:
+            classes = np.unique(y) if classes is None else np.asarray(classes)
+            self._learn_classes(classes)
+        n_true = None
+        if class_counts is not None:
+            n_true = np.asarray(class_counts, np.float32)
+            if n_true.shape != self.classes_.shape:
+                raise ValueError(
+                    f"class_counts is of shape {n_true.shape}, expected {self.classes_.shape}: "
+                    "the rows of each class."
+                )
+            if self._kind != "labels":
+                n_true = n_true[np.argsort(np.asarray(classes))]
+                n_samples = int(n_true.sum()) if n_samples is None else n_samples
+            if n_samples is None:
+                raise ValueError("n_samples is None, expected the number of rows of class_counts.")
+            n_true = n_true[1:] if self._kind == "binary" else n_true
+        random = check_random_state(self.random_state)
+        seeds = random.randint(np.iinfo(np.int32).max, size=self.n_estimators)
+        self._stream: _Stream | None = _Stream(seeds.tolist(), n_samples, n_true)
+
+    def _truth_of_known(self, y: NDArray[Any]) -> Floats:
+        if self._kind == "labels":
+            if y.shape[1:] != self.classes_.shape:
+                raise ValueError(f"y is of shape {y.shape}, expected {len(self.classes_)} labels.")
+        else:
+            y = column_or_1d(y, warn=True)
+            if len(unknown := np.setdiff1d(y, self.classes_)):
+                raise ValueError(f"y has {unknown[:5]}, expected classes of the first call only.")
+        return self._truth_of(y)
+
+    def _read(self, X: Floats, truth: Floats, weights: Floats) -> None:
+        """Take all members over a chunk."""
+        stream = self._stream
+        assert stream is not None
+        position = stream.advance(truth, weights)
+        of_true, of_others = self._balance(stream.n, stream.n_true)
+        costs = weights[:, None] * np.where(truth > 0, of_true, of_others).astype(np.float32)
+        alpha = 1 / stream.n if self.alpha is None else self.alpha
+        if not stream.members:
+            shares = stream.n_true / stream.n
+            mean_costs = (shares * of_true + (1 - shares) * of_others).astype(np.float32)
+            stream.members = [
+                self._begin_member(seed, X.shape[1], mean_costs) for seed in stream.seeds
+            ]
+        with threadpool_limits(limits=1):
+            Parallel(n_jobs=self.n_jobs, backend="threading")(
+                delayed(member.read)(X, truth, costs, position, alpha) for member in stream.members
+            )
+        self.coefs_ = np.zeros((self.n_estimators, *truth.shape[1:], X.shape[1]), np.float32)
+        for coef, member in zip(self.coefs_, stream.members, strict=True):
+            coef[:, member.features] = member.weights
+        self.n_iter_ = np.full(self.n_estimators, stream.n_passes)
+        if stream.n_samples and stream.position == stream.n_samples * self.max_iter:
+            self._stream = None
+
+    def _begin_member(self, seed: int, n_features: int, mean_costs: Floats) -> "StreamMember":
+        # Only here, as in `_fit_member`.
+        from featurepipe.models.stream import StreamMember
+
+        stream = self._stream
+        assert stream is not None
+        return StreamMember(
+            seed,
+            _draw(np.random.default_rng(seed), n_features, self.max_features),
+            self.max_samples,
+            self.l1_ratio if self.penalty == "elasticnet" else 0.0,
+            mean_costs,
+            self.batch_size,
+            stream.n_samples,
+            self.max_iter,
+        )
+
+
+@dataclass
+class _Stream:
+    """Where a stream is, and what is known of it."""
+
+    seeds: list[int]
+    n_samples: int | None
+    known_n_true: Floats | None
+    position: int = 0
+    seen: float = 0.0
+    seen_true: Floats | float = 0.0
+    members: "list[StreamMember]" = field(default_factory=list)
+
+    @property
+    def n(self) -> float:
+        """Rows of a pass, or those seen where that is not known."""
+        return self.seen if self.n_samples is None else self.n_samples
+
+    @property
+    def n_true(self) -> Floats:
+        """Rows of `n` that have each output's class."""
+        if self.known_n_true is not None:
+            return self.known_n_true
+        return np.asarray(self.seen_true * (self.n / self.seen), np.float32)
+
+    @property
+    def n_passes(self) -> int:
+        """Passes begun."""
+        return 1 if self.n_samples is None else -(-self.position // self.n_samples)
+
+    def advance(self, truth: Floats, weights: Floats) -> int:
+        """Count the rows of a chunk; where it begins."""
+        begin, end = self.position, self.position + len(truth)
+        if self.n_samples is not None and begin % self.n_samples + len(truth) > self.n_samples:
+            raise ValueError(
+                f"The chunk has {len(truth)} rows, expected at most the "
+                f"{self.n_samples - begin % self.n_samples} left of the {self.n_samples} of a pass."
+            )
+        self.position = end
+        self.seen += float(weights.sum())
+        self.seen_true = self.seen_true + weights @ truth
+        return begin
 
 
 @dataclass(frozen=True)
@@ -309,12 +455,17 @@ def _draw(rng: np.random.Generator, n: int, share: float) -> NDArray[np.intp]:
 
 
 def _descend(
-    descent: "Descent", rng: np.random.Generator, n_passes: int, judge: _Judge | None
+    descent: "Descent",
+    problem: "Problem",
+    rng: np.random.Generator,
+    n_passes: int,
+    judge: _Judge | None,
 ) -> tuple[Floats, int]:
     """Weights of shape (n_outputs, n_features), and the passes that were made."""
     best, best_loss, best_pass = descent.weights, np.inf, 0
     for n_passed in range(1, n_passes + 1):
-        descent.make_pass(rng)
+        order = rng.permutation(len(problem.X))
+        descent.go_over(*problem.rows(order), n_rows=len(order))
         if judge is None:
             continue
         loss = judge.log_loss(descent.weights)

@@ -28,6 +28,8 @@ TRUSTED_TYPES = [
     "featurepipe.models.calibration.SoftmaxCalibrator",
     "featurepipe.models.heads.Head",
     "featurepipe.models.heads.HeadModel",
+    "featurepipe.models.knn.CosineNeighbours",
+    "featurepipe.models.logistic.LogisticSweep",
     "featurepipe.models.registry.AbsoluteVarianceThreshold",
     "featurepipe.models.registry.BlockScale",
     "featurepipe.models.registry.CommonScale",

@@ -9,6 +9,7 @@ threads would spend their time handing the lock to each other.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numba
 import numpy as np
@@ -52,15 +53,24 @@ class Problem:
     l1_ratio: float
     n_copies: Floats
 
-    @property
-    def largest_eigenvalue(self) -> float:
-        """Of the second moment of the features, by power iteration."""
-        direction, value = self.X.mean(axis=0), 1.0
-        for _ in range(10):
-            direction = self.X.T @ (self.X @ direction) / len(self.X)
-            value = float(np.linalg.norm(direction)) or 1.0
-            direction = direction / value
-        return value
+    def rows(self, order: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        """Features, truth and costs of some rows."""
+        return self.X[order], self.truth[order], self.costs[order]
+
+
+def largest_eigenvalue(X: Floats) -> float:
+    """Of the second moment of the features, by power iteration."""
+    direction, value = X.mean(axis=0), 1.0
+    for _ in range(10):
+        direction = X.T @ (X @ direction) / len(X)
+        value = float(np.linalg.norm(direction)) or 1.0
+        direction = direction / value
+    return value
+
+
+def mean_squared_length(X: Floats) -> float:
+    """Of the rows; 1 where all are 0."""
+    return float(np.square(X).sum(axis=1).mean()) or 1.0
 
 
 class Descent:
@@ -68,53 +78,105 @@ class Descent:
 
     Parameters
     ----------
-    problem : Problem
-    n_passes : int
-        After which steps are of length 0.
+    alpha, l1_ratio, n_copies
+        As in `Problem`.
+    total_costs : ndarray of shape (n_outputs,), float32
+        Of all rows.
     batch_size : int
-        Rows of a mini-batch, at most; less where a pass would have fewer than 25 steps.
+        Rows of a mini-batch, at most.
+    n_steps : float
+        After which steps are of length 0.
 
     Attributes
     ----------
     weights : ndarray of shape (n_outputs, n_features), float32
+    n_taken : float
+        Steps that have been taken.
+    squared_length, eigenvalue : float
+        Of the features, as `mean_squared_length` and `largest_eigenvalue` have them: they bound
+        the length of steps.
     """
 
-    def __init__(self, problem: Problem, n_passes: int, batch_size: int) -> None:
-        self._problem = problem
-        n_rows, n_features = problem.X.shape
-        self._batch_size = max(1, min(batch_size, n_rows // _LEAST_STEPS_A_PASS))
-        self._n_steps, self._n_taken = n_passes * -(-n_rows // self._batch_size), 0
-        squared_length = float(np.square(problem.X).sum(axis=1).mean()) or 1.0
-        self._longest = np.float32(_LONGEST_STEP / squared_length)
-        self._eigenvalue = np.float32(problem.largest_eigenvalue)
+    def __init__(
+        self,
+        alpha: float,
+        l1_ratio: float,
+        n_copies: Floats,
+        total_costs: Floats,
+        batch_size: int,
+        n_steps: float,
+    ) -> None:
+        self.batch_size, self.n_taken, self.n_steps = batch_size, 0.0, n_steps
+        self.squared_length = self.eigenvalue = 1.0
+        self.set_penalty(alpha, l1_ratio, n_copies)
         # Before anything is learnt, p (1 - p) is 1/4.
-        self._curvature = problem.costs.sum(axis=0) / np.float32(4)
-        self._l1 = np.float32(problem.alpha * problem.l1_ratio)
-        self._l2 = (problem.alpha * (1 - problem.l1_ratio) / problem.n_copies).astype(np.float32)
-        shape = (problem.truth.shape[1], n_features)
+        self._curvature = total_costs / np.float32(4)
+        shape = (len(total_costs), len(n_copies))
         self.weights, self._ahead = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
-    def make_pass(self, rng: np.random.Generator) -> None:
-        """Go once over all rows, in a random order."""
-        order = rng.permutation(len(self._problem.X))
-        self._n_taken = _make_pass(
-            self._problem.X[order],
-            self._problem.truth[order],
-            self._problem.costs[order],
-            self._batch_size,
+    @classmethod
+    def on(cls, problem: Problem, n_passes: int, batch_size: int) -> Self:
+        """So many passes over all rows of a problem, with mini-batches of at most that size."""
+        batch_size = fitting_batch_size(batch_size, len(problem.X))
+        n_steps = n_passes * -(-len(problem.X) // batch_size)
+        total_costs = problem.costs.sum(axis=0)
+        descent = cls(
+            problem.alpha, problem.l1_ratio, problem.n_copies, total_costs, batch_size, n_steps
+        )
+        descent.squared_length = mean_squared_length(problem.X)
+        descent.eigenvalue = largest_eigenvalue(problem.X)
+        return descent
+
+    def set_penalty(self, alpha: float, l1_ratio: float, n_copies: Floats) -> None:
+        """What the weights cost from now on."""
+        self._l1 = np.float32(alpha * l1_ratio)
+        self._l2 = (alpha * (1 - l1_ratio) / n_copies).astype(np.float32)
+
+    def go_over(
+        self,
+        X: Floats,
+        truth: Floats,
+        costs: Floats,
+        n_rows: float,
+        batch_size: int | None = None,
+    ) -> None:
+        """Take steps over some of the `n_rows` rows, in their order.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_features), float32
+        truth, costs : ndarray of shape (n, n_outputs), float32
+            As in `Problem`.
+        n_rows : float
+            Rows that the costs are of, all in all.
+        batch_size : int, optional
+            Mini-batches of less than the usual size, whose steps are shorter in proportion.
+        """
+        self.n_taken = _go_over(
+            X,
+            truth,
+            costs,
+            n_rows,
+            self.batch_size if batch_size is None else batch_size,
+            1 if batch_size is None else self.batch_size,
             self.weights,
             self._ahead,
             self._curvature,
-            self._eigenvalue,
-            self._longest,
+            np.float32(self.eigenvalue),
+            np.float32(_LONGEST_STEP / self.squared_length),
             self._l1,
             self._l2,
-            self._n_taken,
-            self._n_steps,
+            self.n_taken,
+            float(self.n_steps),
         )
 
 
-def _compiled(function: Callable[..., int]) -> Callable[..., int]:
+def fitting_batch_size(batch_size: int, n_rows: float) -> int:
+    """At most `batch_size`; less where a pass would have fewer than 25 steps."""
+    return max(1, min(batch_size, int(n_rows) // _LEAST_STEPS_A_PASS))
+
+
+def _compiled(function: Callable[..., float]) -> Callable[..., float]:
     # Not to assume that numbers are finite: exp() overflows where a class is out of question.
     compile_it = partial(
         numba.njit, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}
@@ -127,11 +189,13 @@ def _compiled(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @_compiled
-def _make_pass(
+def _go_over(
     X: Floats,
     truth: Floats,
     costs: Floats,
+    n_rows: float,
     batch_size: int,
+    full_size: int,
     weights: Floats,
     ahead: Floats,
     curvature: Floats,
@@ -139,16 +203,16 @@ def _make_pass(
     longest: np.float32,
     l1: np.float32,
     l2: Floats,
-    n_taken: int,
-    n_steps: int,
-) -> int:
-    """Steps over all rows; writes `weights`, `ahead` and `curvature`, returns `n_taken`."""
+    n_taken: float,
+    n_steps: float,
+) -> float:
+    """Steps over the rows; writes `weights`, `ahead` and `curvature`, returns `n_taken`."""
     n_outputs, n_features = weights.shape
     gradient = np.empty((n_outputs, n_features), np.float32)
     one, strongest_l2 = np.float32(1), l2.max()
     for start in range(0, len(X), batch_size):
         batch = X[start : start + batch_size]
-        share = np.float32(len(X) / len(batch))
+        share = np.float32(n_rows / len(batch))
         # Scores, which the slopes of the loss then take the place of.
         slopes = np.dot(batch, ahead.T)
         curvature_now = np.zeros(n_outputs, np.float32)
@@ -159,8 +223,9 @@ def _make_pass(
                 slopes[i, k] = cost * (probability - truth[start + i, k])
                 curvature_now[k] += cost * probability * (one - probability)
         np.dot(slopes.T, batch, gradient)
-        falling = np.float32((1 + np.cos(np.pi * n_taken / n_steps)) / 2)
-        n_taken += 1
+        fullness = min(1.0, len(batch) / full_size)
+        falling = np.float32(fullness * (1 + np.cos(np.pi * n_taken / n_steps)) / 2)
+        n_taken += fullness
         for k in range(n_outputs):
             curvature[k] += (one - _CURVATURE_MEMORY) * (curvature_now[k] - curvature[k])
             allowed = one / (eigenvalue * curvature[k] + strongest_l2)

@@ -16,7 +16,13 @@ from threadpoolctl import threadpool_limits
 from featurepipe.errors import FitError, UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.calibration import CALIBRATIONS, Calibrator, fit_calibrator
-from featurepipe.models.registry import HEADS, build_head, build_variance_threshold, find_head
+from featurepipe.models.registry import (
+    HEADS,
+    build_head,
+    build_variance_threshold,
+    find_head,
+    fit_head,
+)
 from featurepipe.predictions import TASKS, normalized
 from featurepipe.splits import inner_folds
 
@@ -252,6 +258,7 @@ class _Question:
     truth: NDArray[np.bool_]
     exclusive: bool
     columns: Columns
+    groups: NDArray[np.intp]
 
     def strata(self, n_folds: int) -> Rows:
         if self.exclusive:
@@ -326,8 +333,8 @@ def fit_heads(
     """
     _check_features(X)
     columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))
-    questions, combinations = _make_questions(labels, settings.task, columns)
-    held_out, heads = _run_fits(X, groups, questions, settings, n_jobs, progress)
+    questions, combinations = _make_questions(labels, settings.task, columns, groups)
+    held_out, heads = _run_fits(X, questions, settings, n_jobs, progress)
     out_of_fold = {}
     for question in questions:
         name = question.name
@@ -343,7 +350,10 @@ def fit_heads(
 
 
 def _make_questions(
-    labels: dict[str, Labels], task: str, columns: Mapping[str, Columns]
+    labels: dict[str, Labels],
+    task: str,
+    columns: Mapping[str, Columns],
+    groups: NDArray[np.intp],
 ) -> tuple[list[_Question], Rows]:
     """What is to be fitted, and the combinations that a joint head tells apart."""
     if task == "per-attribute":
@@ -358,7 +368,14 @@ def _make_questions(
                 len(everywhere),
             )
     questions = [
-        _Question(name, rows_of[name], each.indicator[rows_of[name]], each.exclusive, columns[name])
+        _Question(
+            name,
+            rows_of[name],
+            each.indicator[rows_of[name]],
+            each.exclusive,
+            columns[name],
+            groups[rows_of[name]],
+        )
         for name, each in labels.items()
     ]
     for question in questions:
@@ -429,7 +446,6 @@ def _check_question(question: _Question, classes: Sequence[str]) -> None:
 
 def _run_fits(
     X: Features,
-    groups: NDArray[np.intp],
     questions: Sequence[_Question],
     settings: HeadSettings,
     n_jobs: int,
@@ -443,7 +459,7 @@ def _run_fits(
         for question in questions
         for train, validation in inner_folds(
             question.strata(settings.n_folds),
-            groups[question.rows],
+            question.groups,
             settings.n_folds,
             settings.seed,
         )
@@ -512,7 +528,7 @@ def _fit_head(X: Features, question: _Question, rows: Rows, settings: HeadSettin
             widths=[end - start for start, end in question.columns],
         )
         features = _side_by_side(X, question.columns, question.rows[rows])
-        estimator.fit(features, _targets(truth, learnt, exclusive))
+        fit_head(estimator, features, _targets(truth, learnt, exclusive), question.groups[rows])
     return Head(estimator, learnt, constant.astype(np.float64), exclusive, question.columns)
 
 

@@ -250,3 +250,107 @@ def test_parameters_out_of_range(options, message):
     X, codes = make_classification(50, random_state=0)
     with pytest.raises(ValueError, match=message):
         BaggedSGDClassifier(**options).fit(X, codes)
+
+
+def stream(model, X, y, size, n_passes=30, **known):
+    for _ in range(n_passes):
+        for start in range(0, len(X), size):
+            rows = slice(start, start + size)
+            model.partial_fit(X[rows], y[rows], **known)
+    return model
+
+
+def mean_objective(model, X, truth):
+    """Over all members and outputs, on all rows: what each member minimises in the mean."""
+    n, n_outputs = truth.shape
+    of_true = n / (n_outputs if n_outputs > 2 else 2) / truth.sum(axis=0)
+    of_others = np.ones(n_outputs) if n_outputs > 2 else n / 2 / (n - truth.sum(axis=0))
+    costs = np.where(truth, of_true, of_others)
+    return np.mean(
+        [
+            objective(coef[k].astype(np.float64), X, truth[:, k], costs[:, k], 1 / n, 0.15)
+            for coef in model.coefs_
+            for k in range(n_outputs)
+        ]
+    )
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_a_stream_ends_as_low_as_fit_whatever_its_chunks(n_classes):
+    X, codes = make_features(n_classes=n_classes)
+    outputs = np.arange(n_classes) if n_classes > 2 else [1]
+    truth = codes[:, None] == outputs
+    known = {"classes": np.arange(n_classes), "class_counts": np.bincount(codes)}
+    options = {"max_features": 1.0, "random_state": 0, "max_iter": 20}
+    fitted = BaggedSGDClassifier(**options).fit(X, codes)
+    for size in (37, 200, 600):
+        streamed = stream(BaggedSGDClassifier(**options), X, codes, size, 20, **known)
+        assert streamed.n_iter_.tolist() == [20] * 10
+        assert mean_objective(streamed, X, truth) < 1.06 * mean_objective(fitted, X, truth)
+        np.testing.assert_array_less(0.95, streamed.score(X, codes))
+
+
+def test_sets_of_labels_from_a_stream():
+    X, codes = make_features(n_classes=3)
+    truth = np.column_stack([codes == 0, codes != 1, codes == 2]).astype(int)
+    known = {"class_counts": truth.sum(axis=0), "n_samples": len(X)}
+    streamed = stream(BaggedSGDClassifier(random_state=0), X, truth, 150, **known)
+    fitted = BaggedSGDClassifier(random_state=0).fit(X, truth)
+    assert np.mean(streamed.predict(X) == truth) > np.mean(fitted.predict(X) == truth) - 0.01
+    assert streamed.decision_function(X).shape == (600, 3)
+
+
+def test_a_member_draws_a_row_by_its_place_in_the_pass():
+    from featurepipe.models.stream import StreamMember
+
+    costs = np.ones(1, np.float32)
+    member = StreamMember(7, np.ones(3, int), 0.5, 0.0, costs, 64, 10_000, 1)
+    whole = member._draw(0, 10_000)
+    parts = [member._draw(start, 1234) for start in range(0, 10_000, 1234)]
+    np.testing.assert_array_equal(np.concatenate(parts)[:10_000], whole)
+    # Poisson: mean and variance are one half, and exp(-1/2) are not drawn.
+    assert whole.mean() == pytest.approx(0.5, abs=0.03)
+    assert whole.var() == pytest.approx(0.5, abs=0.04)
+    assert np.mean(whole == 0) == pytest.approx(np.exp(-0.5), abs=0.02)
+
+
+def test_a_stream_without_end_learns_as_scikit_learn_calls_it():
+    X, codes = make_features(n=3000)
+    model = stream(BaggedSGDClassifier(random_state=0), X, codes, 100, 1, classes=range(5))
+    assert model.score(X, codes) > 0.85
+    model.partial_fit(X, codes)
+    assert model.score(X, codes) > 0.9
+
+
+def test_the_same_stream_gives_the_same_whatever_the_threads():
+    X, codes = make_features()
+    known = {"classes": np.arange(5), "class_counts": np.bincount(codes)}
+    one, two = (
+        stream(BaggedSGDClassifier(max_iter=3, n_jobs=n, random_state=0), X, codes, 50, 3, **known)
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.coefs_, two.coefs_)
+
+
+def test_fit_forgets_a_stream():
+    X, codes = make_features()
+    model = BaggedSGDClassifier(random_state=0).partial_fit(X, codes, classes=range(5))
+    alone = BaggedSGDClassifier(random_state=0).fit(X, codes)
+    np.testing.assert_array_equal(model.fit(X, codes).coefs_, alone.coefs_)
+
+
+def test_what_a_stream_refuses():
+    X, codes = make_features()
+    known = {"classes": np.arange(5), "class_counts": np.bincount(codes)}
+    with pytest.raises(ValueError, match="early_stopping needs all rows"):
+        BaggedSGDClassifier(early_stopping=True).partial_fit(X, codes, **known)
+    with pytest.raises(ValueError, match=r"class_counts is of shape \(4,\), expected \(5,\)"):
+        BaggedSGDClassifier().partial_fit(X, codes, range(5), class_counts=[1, 2, 3, 4])
+    model = BaggedSGDClassifier(max_iter=1).partial_fit(X[:400], codes[:400], **known)
+    with pytest.raises(ValueError, match="has 201 rows, expected at most the 200 left"):
+        model.partial_fit(X[:201], codes[:201])
+    with pytest.raises(ValueError, match=r"y has \[9\], expected classes of the first call"):
+        model.partial_fit(X[:100], np.full(100, 9))
+    model.partial_fit(X[400:], codes[400:])
+    with pytest.raises(ValueError, match="The stream ended with pass 1"):
+        model.partial_fit(X, codes)

@@ -59,6 +59,7 @@ def save(folder, info=None, **settings):
         ("bagged-sgd", "1%", "per-attribute"),
         ("bagged-sgd", "0.001", "multi-label"),
         ("logistic", "1%", "per-attribute"),
+        ("knn", "1%", "multi-label"),
     ],
 )
 def test_loaded_heads_predict_what_the_saved_ones_did(tmp_path, head, threshold, calibrate, task):
@@ -84,7 +85,7 @@ def test_a_run_is_four_files(tmp_path):
     assert set(run.selection.parts) == {"train"}
 
 
-@pytest.mark.parametrize("head", ["bagged-sgd", "logistic"])
+@pytest.mark.parametrize("head", ["bagged-sgd", "logistic", "knn"])
 def test_the_same_run_gives_the_same_bytes(tmp_path, head):
     save(tmp_path / "a", head=head, calibrate="isotonic")
     save(tmp_path / "b", head=head, calibrate="isotonic")

@@ -12,7 +12,7 @@ from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.manifest import Labels
 from featurepipe.models.heads import HeadSettings, fit_heads
 
-HEADS = ["bagged-sgd", "logistic"]
+HEADS = ["bagged-sgd", "logistic", "knn"]
 CALIBRATIONS = ["sigmoid", "isotonic", "temperature", "none"]
 TASKS = ["per-attribute", "multi-label"]
 
@@ -57,7 +57,12 @@ def accuracy(labels, probabilities):
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
 @pytest.mark.parametrize(
     ("head", "solver", "least"),
-    [("bagged-sgd", "minibatch", 0.78), ("bagged-sgd", "sklearn", 0.8), ("logistic", None, 0.8)],
+    [
+        ("bagged-sgd", "minibatch", 0.78),
+        ("bagged-sgd", "sklearn", 0.8),
+        ("logistic", None, 0.8),
+        ("knn", None, 0.75),
+    ],
 )
 def test_heads_learn_every_attribute(head, solver, least, calibrate, task):
     X, labels = make_images()
@@ -129,11 +134,20 @@ def test_another_seed_gives_another_model():
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
 def test_out_of_fold_rows_tell_nothing_of_their_own_label(calibrate):
     rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 2000)).astype(np.float32)
+    labels = {"coin": exclusive_labels("coin", rng.integers(2, size=300), ["heads", "tails"])}
+    model, out_of_fold = fit(X, labels, head="bagged-sgd", calibrate=calibrate)
+    # Learnt by heart, as far as the members drew the rows.
+    assert model.heads["coin"].estimator.score(X, labels["coin"].codes) > 0.85
+    assert 0.4 < accuracy(labels["coin"], out_of_fold["coin"]) < 0.6
+
+
+def test_logistic_learns_little_where_there_is_nothing_to_learn():
+    rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 400)).astype(np.float32)
     labels = {"coin": exclusive_labels("coin", rng.integers(2, size=300), ["heads", "tails"])}
-    model, out_of_fold = fit(X, labels, calibrate=calibrate)
-    assert model.heads["coin"].estimator.score(X, labels["coin"].codes) > 0.95
-    assert 0.4 < accuracy(labels["coin"], out_of_fold["coin"]) < 0.6
+    model, _ = fit(X, labels, calibrate="none")
+    np.testing.assert_allclose(model.predict(X)["coin"], 0.5, atol=0.1)
 
 
 def test_groups_never_part():

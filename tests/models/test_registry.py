@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_selection import VarianceThreshold
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
@@ -15,6 +16,7 @@ from featurepipe.models.registry import (
     build_head,
     build_variance_threshold,
     find_head,
+    fit_head,
 )
 
 
@@ -31,7 +33,7 @@ def kept(step, X):
 
 
 def test_heads_are_listed():
-    assert list(HEADS) == ["bagged-sgd", "logistic"]
+    assert list(HEADS) == ["bagged-sgd", "logistic", "knn"]
 
 
 def test_unknown_head_gets_the_nearest():
@@ -41,7 +43,7 @@ def test_unknown_head_gets_the_nearest():
 
 def test_solvers():
     assert find_head("bagged-sgd") is find_head("bagged-sgd", "minibatch")
-    assert find_head("logistic") is find_head("logistic", "sklearn")
+    assert find_head("logistic") is find_head("logistic", "lbfgs")
     with pytest.raises(UnknownNameError, match="Unknown solver of logistic 'minibatch'"):
         find_head("logistic", "minibatch")
 
@@ -155,14 +157,71 @@ def test_logistic_does_not_depend_on_the_scale_of_single_features():
         X * np.geomspace(0.1, 10, 40)
     )
     np.testing.assert_allclose(before, after, atol=1e-3)
-    assert isinstance(head[-1], LogisticRegression)
 
 
-def test_label_sets_get_one_classifier_a_label():
+@pytest.mark.parametrize("name", HEADS)
+def test_label_sets_are_learnt_by_one_classifier(name):
     X, codes = make_features()
-    head = build_head(
-        "logistic", n_train_rows=120, variance_threshold="1%", seed=0, one_vs_rest=True
-    )
+    options = {"n_train_rows": 120, "variance_threshold": "1%", "seed": 0, "one_vs_rest": True}
+    head = build_head(name, **options).fit(X, np.eye(3, dtype=int)[codes])
+    assert not isinstance(head[-1], OneVsRestClassifier)
+    assert np.mean(head.predict(X).argmax(axis=1) == codes) > 0.9
+
+
+def test_bagged_sgd_of_sklearn_gets_one_classifier_a_label():
+    X, codes = make_features()
+    options = {"n_train_rows": 120, "variance_threshold": "1%", "seed": 0, "one_vs_rest": True}
+    head = build_head("bagged-sgd", solver="sklearn", **options)
     head.fit(X, np.eye(3, dtype=int)[codes])
     assert isinstance(head[-1], OneVsRestClassifier)
     assert len(head[-1].estimators_) == 3
+
+
+def test_heads_that_hold_rows_out_keep_groups_together():
+    X, codes = make_features(n=60)
+    # Each row is there twice: one that is held out has been seen unless they stay together.
+    X, groups = np.repeat(X, 2, axis=0), np.repeat(np.arange(60), 2)
+    coins = np.repeat(np.random.default_rng(0).permutation(codes), 2)
+    grouped, alone = (
+        fit_head(
+            build_head("logistic", n_train_rows=120, variance_threshold="1%", seed=0), X, coins, of
+        )[-1]
+        for of in (groups, np.arange(120))
+    )
+    assert np.nanmin(grouped.losses_) > 1.05 > np.nanmin(alone.losses_) + 0.3
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_fitted_with_groups(name):
+    X, codes = make_features()
+    head = build_head(name, n_train_rows=120, variance_threshold="1%", seed=0)
+    assert fit_head(head, X, codes, np.arange(120) // 2).score(X, codes) > 0.9
+
+
+@pytest.mark.parametrize(
+    "step", [RelativeVarianceThreshold(0.3), AbsoluteVarianceThreshold(1e-9), CommonScale()]
+)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_steps_learn_from_a_stream_what_fit_learns(step, scale):
+    X, _ = make_features(scale=scale)
+    X[:, :7] *= 0.2
+    # 0.1 is no binary fraction: constant over all chunks, and over the first only.
+    X[:, 7], X[:60, 8] = np.float32(0.1), np.float32(0.1)
+    streamed, whole = clone(step), clone(step).fit(X)
+    for start in range(0, 120, 50):
+        streamed.partial_fit(X[start : start + 50])
+    assert streamed.n_samples_seen_ == 120
+    np.testing.assert_allclose(streamed.transform(X), whole.transform(X), rtol=1e-6)
+    if hasattr(step, "get_support"):
+        np.testing.assert_allclose(
+            streamed.variances_, np.var(X.astype(float), axis=0), rtol=1e-6, atol=1e-15 * scale**2
+        )
+        assert streamed.variances_[7] == 0
+    # What came before is forgotten.
+    np.testing.assert_array_equal(streamed.fit(X).transform(X), whole.transform(X))
+
+
+def test_a_stream_may_begin_with_chunks_that_leave_no_feature():
+    step = RelativeVarianceThreshold().partial_fit(np.ones((3, 2)))
+    assert not step.get_support().any()
+    assert step.partial_fit(np.array([[2, 1]])).get_support().tolist() == [True, False]
