@@ -25,7 +25,8 @@ from featurepipe.manifest import Manifest
 from featurepipe.metrics import auroc, risk_coverage_area
 from featurepipe.models.calibration import fit_calibrator
 from featurepipe.models.registry import build_head
-from featurepipe.models.rejection import COVERAGE, fit_rejector
+from featurepipe.models.rejection import fit_rejector
+from featurepipe.predictions import COVERAGE
 from featurepipe.splits import SplitSettings, inner_folds, make_splits
 from featurepipe.workspace import Workspace
 

@@ -257,6 +257,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     help="How scores become probabilities; fitted on training rows only.",
 )
 @click.option(
+    "--thresholds",
+    metavar="f1|precision=SHARE|recall=SHARE",
+    help="Of several labels an image: give each above the threshold that is best for this, on "
+    "training images out of fold  [default: 0.5]",
+)
+@click.option(
     "--variance-threshold",
     default="1%",
     show_default=True,
@@ -365,6 +371,20 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
     help="Where the run's weights are now; repeatable.",
 )
 @click.option(
+    "--coverage",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of images like those trained on that shall have an answer; what is less like them "
+    "is marked unknown. 1: answer everything.",
+)
+@click.option(
+    "--foreign",
+    is_flag=True,
+    help="IMAGES show nothing that the run knows: say how many are marked unknown, and how well "
+    "they are told from test images.",
+)
+@click.option(
     "--annotate",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
@@ -374,14 +394,18 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
 def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
     r"""Predict the attributes of IMAGES: files, folders or patterns.
 
-    Prints CSV (image, attribute, rank, class, probability, refused) or, with
-    --json, one JSON object a line and image.
+    Prints CSV (image, attribute, rank, class, probability, given, unknown,
+    refused) or, with --json, one JSON object a line and image. `given` marks the
+    answer: the most probable class, or of several labels those above their
+    thresholds; none where `unknown` says that the image is unlike those trained
+    on, or the head in doubt, as few training images are.
 
     \b
     Examples:
       featurepipe predict new/
       featurepipe predict "new/*.jpg" --top 5 --annotate out/
       featurepipe predict photo.jpg --run xception-bagged-sgd-1a2b3c --json
+      featurepipe predict holiday/ --foreign --coverage 0.9
     """
     answers = featurepipe.predict(images, **options)
     if not as_json:
@@ -591,8 +615,10 @@ def _answer(image: str, rows: "pd.DataFrame") -> dict[str, Any]:
         return {"image": image, "refused": reason}
     attributes = {
         str(attribute): [
-            {"class": name, "probability": probability}
-            for name, probability in zip(best["class"], best["probability"], strict=True)
+            {"class": name, "probability": probability, "given": given, "unknown": unknown}
+            for name, probability, given, unknown in zip(
+                best["class"], best["probability"], best["given"], best["unknown"], strict=True
+            )
         ]
         for attribute, best in rows.groupby("attribute", sort=False)
     }

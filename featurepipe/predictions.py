@@ -14,6 +14,8 @@ from featurepipe.manifest import Labels
 PARTS = ("train", "test", "unseen")
 TASKS = ("per-attribute", "multi-label", "joint")
 ALL = "all"
+COVERAGE = 0.95
+"""Share of images like those trained on that are to be answered, unless said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Predictions:
         probability of its own. A class that was never trained has 0.
     thresholds : dict of str to ndarray of shape (n_classes,), float64
         A label is given where its score is above this; 0.5 each unless said.
+    p_values : dict of str to ndarray of shape (n_images,), float64
+        How much each image is like those trained on, in (0, 1], for each attribute;
+        1 unless said. See `featurepipe.models.rejection.Rejector.p_values`.
     """
 
     ids: NDArray[np.str_]
@@ -48,10 +53,13 @@ class Predictions:
     labels: dict[str, Labels]
     scores: dict[str, NDArray[np.float64]]
     thresholds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    p_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         usual = {name: np.full(len(each.classes), 0.5) for name, each in self.labels.items()}
         object.__setattr__(self, "thresholds", usual | self.thresholds)
+        familiar = {name: np.ones(len(self.ids)) for name in self.labels}
+        object.__setattr__(self, "p_values", familiar | self.p_values)
         shapes_fit = (
             self.parts.shape == self.groups.shape == self.ids.shape == (len(self.ids),)
             and np.issubdtype(self.groups.dtype, np.integer)
@@ -59,6 +67,8 @@ class Predictions:
             and all(self.scores[name].shape == _shape(self.labels[name]) for name in self.labels)
             and all(len(labels) == len(self.ids) for labels in self.labels.values())
             and all(self.thresholds[name].shape == usual[name].shape for name in usual)
+            and list(self.labels) == list(self.p_values)
+            and all(values.shape == self.ids.shape for values in self.p_values.values())
         )
         if not (shapes_fit and self.task in TASKS and np.isin(self.parts, PARTS).all()):
             raise ValueError("ids, parts, groups, task, labels and scores do not fit each other")
@@ -132,6 +142,7 @@ class Predictions:
             groups=self.groups[rows],
             labels={name: labels.take(rows) for name, labels in self.labels.items()},
             scores={name: scores[rows] for name, scores in self.scores.items()},
+            p_values={name: values[rows] for name, values in self.p_values.items()},
         )
 
     def select(self, part: str) -> "Predictions":
@@ -169,6 +180,7 @@ class Predictions:
             arrays[f"indicator_{position}"] = labels.indicator
             arrays[f"labelled_{position}"] = labels.labelled
             arrays[f"scores_{position}"] = self.scores[name]
+            arrays[f"p_values_{position}"] = self.p_values[name]
             arrays[f"thresholds_{position}"] = self.thresholds[name]
         with replacing(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -212,6 +224,7 @@ class Predictions:
         }
         scores = {name: arrays[f"scores_{position}"] for position, name in enumerate(names)}
         thresholds = {name: arrays[f"thresholds_{position}"] for position, name in enumerate(names)}
+        p_values = {name: arrays[f"p_values_{position}"] for position, name in enumerate(names)}
         return cls(
             ids=arrays["ids"],
             parts=arrays["parts"],
@@ -220,6 +233,7 @@ class Predictions:
             labels=labels,
             scores=scores,
             thresholds=thresholds,
+            p_values=p_values,
         )
 
 

@@ -103,8 +103,8 @@ def test_the_main_job_from_images_to_predictions(folder, capsys):
     (folder / "new" / "broken.jpg").write_bytes(b"broken")
     answers = succeed(capsys, "predict", "new", "--top", "2", "--annotate", "out")
     lines = answers.splitlines()
-    assert lines[0] == "image,attribute,rank,class,probability,refused"
-    assert lines[1].startswith('new/broken.jpg,,,,,"not an image')
+    assert lines[0] == "image,attribute,rank,class,probability,given,unknown,refused"
+    assert lines[1].startswith('new/broken.jpg,,,,,,,"not an image')
     assert lines[2].startswith("new/red.png,color,1,red,0.")
     assert lines[4].startswith("new/red.png,kind,1,bright,0.")
     assert len(lines) == 6

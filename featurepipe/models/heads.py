@@ -3,8 +3,9 @@
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from featurepipe.errors import FitError, UnknownNameError
+from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.manifest import Labels
 from featurepipe.models.calibration import CALIBRATIONS, Calibrator, fit_calibrator
 from featurepipe.models.registry import (
@@ -23,7 +24,9 @@ from featurepipe.models.registry import (
     find_head,
     fit_head,
 )
-from featurepipe.predictions import TASKS, normalized
+from featurepipe.models.rejection import Rejector, fit_rejector
+from featurepipe.models.thresholds import USUAL, fit_thresholds, parse_aim
+from featurepipe.predictions import TASKS, answer_confidence, normalized
 from featurepipe.splits import inner_folds
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,9 @@ class HeadSettings:
         Random state of folds and heads.
     n_folds : int
         Inner folds; what calibrates and selects is measured on these.
+    thresholds : str or None
+        ``"f1"``, ``"precision=0.9"`` or ``"recall=0.8"``: what the thresholds of labels are
+        chosen for; None: 0.5 each.
 
     Raises
     ------
@@ -75,11 +81,14 @@ class HeadSettings:
     variance_threshold: str = "1%"
     seed: int = 0
     n_folds: int = 5
+    thresholds: str | None = None
 
     def __post_init__(self) -> None:
         find_head(self.head, self.solver)
         object.__setattr__(self, "solver", self.solver or next(iter(HEADS[self.head])))
         build_variance_threshold(self.variance_threshold)
+        if self.thresholds is not None:
+            parse_aim(self.thresholds)
         if self.task not in TASKS:
             raise UnknownNameError("task", self.task, TASKS)
         if self.calibrate not in CALIBRATIONS:
@@ -186,6 +195,10 @@ class HeadModel:
     combinations : ndarray of shape (n_combinations, n_attributes), intp
         The class of each attribute in each combination that the joint task knows;
         empty in the other tasks.
+    thresholds : dict of str to ndarray of shape (n_classes,), float64
+        For each attribute the probabilities above which labels of a set are given.
+    rejectors : dict of str to Rejector
+        What tells, for each attribute, images that are unlike those trained on.
     """
 
     task: str
@@ -193,6 +206,8 @@ class HeadModel:
     exclusive: dict[str, bool]
     heads: dict[str, Head]
     combinations: Rows
+    thresholds: dict[str, Probabilities] = field(default_factory=dict)
+    rejectors: dict[str, Rejector] = field(default_factory=dict)
 
     def predict(self, X: Features) -> dict[str, Probabilities]:
         """Raw probabilities, as `featurepipe.predictions.Predictions.scores` has them.
@@ -231,12 +246,49 @@ class HeadModel:
             }
         return {name: of_heads[name] for name in self.classes}
 
-    def answer(self, X: Features) -> dict[str, tuple[tuple[str, ...], Probabilities]]:
-        """Classes of each attribute and their probabilities, as a person is told them.
+    def p_values(
+        self, X: Features, scores: Mapping[str, Probabilities]
+    ) -> dict[str, Probabilities]:
+        """How much images are like those trained on, in what each attribute's head reads.
 
         Parameters
         ----------
         X : ndarray of shape (n_samples, n_features)
+        scores : dict of str to ndarray of shape (n_samples, n_classes), float64
+            What `predict` says of them.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples,), float64
+            `featurepipe.models.rejection.Rejector.p_values`.
+        """
+        return {
+            name: rejector.p_values(
+                self._head_of(name).read(X), self._confidence(name, scores[name])
+            )
+            for name, rejector in self.rejectors.items()
+        }
+
+    def _head_of(self, attribute: str) -> Head:
+        return self.heads.get(attribute) or next(iter(self.heads.values()))
+
+    def _confidence(self, attribute: str, scores: Probabilities) -> Probabilities:
+        exclusive = self.exclusive[attribute]
+        return answer_confidence(
+            normalized(scores) if exclusive else scores,
+            self.thresholds[attribute],
+            exclusive=exclusive,
+        )
+
+    def in_words(
+        self, scores: Mapping[str, Probabilities]
+    ) -> dict[str, tuple[tuple[str, ...], Probabilities]]:
+        """Classes of each attribute and their probabilities, as a person is told them.
+
+        Parameters
+        ----------
+        scores : dict of str to ndarray of shape (n_samples, n_classes), float64
+            What `predict` says.
 
         Returns
         -------
@@ -244,9 +296,46 @@ class HeadModel:
             Rows of exclusive attributes sum to 1.
         """
         return {
-            name: (self.classes[name], normalized(scores) if self.exclusive[name] else scores)
-            for name, scores in self.predict(X).items()
+            name: (self.classes[name], normalized(of_name) if self.exclusive[name] else of_name)
+            for name, of_name in scores.items()
         }
+
+    def given(self, attribute: str, scores: Probabilities) -> NDArray[np.bool_]:
+        """Which classes are the answer.
+
+        Parameters
+        ----------
+        attribute : str
+        scores : ndarray of shape (n_samples, n_classes), float64
+            What `predict` says of it.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), bool
+            The most probable one of exclusive classes, else all above their thresholds.
+        """
+        if self.exclusive[attribute]:
+            return np.asarray(scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1]))
+        return scores > self.thresholds[attribute]
+
+
+class FittedHeads(NamedTuple):
+    """What fitting gives.
+
+    Attributes
+    ----------
+    model : HeadModel
+    out_of_fold : dict of str to ndarray of shape (n_train, n_classes), float64
+        Raw probabilities of the training rows by heads, and calibrated by
+        curves, that were fitted without them; rows that were left out are
+        predicted by the final heads, which never saw them either.
+    uncalibrated : dict of str to ndarray of shape (n_train, n_classes), float64
+        The same by the heads alone.
+    """
+
+    model: HeadModel
+    out_of_fold: dict[str, Probabilities]
+    uncalibrated: dict[str, Probabilities]
 
 
 @dataclass(frozen=True)
@@ -270,11 +359,15 @@ class _Question:
 
 @dataclass(frozen=True)
 class _HeldOut:
-    """What the head of one fold says of the rows that it was not fitted on."""
+    """What the head of one fold says of the rows that it was not fitted on.
+
+    `own` are the probabilities of the estimator itself.
+    """
 
     rows: Rows
     head: Head
-    values: NDArray[np.float64]
+    own: Probabilities
+    scores: NDArray[np.float64]
 
 
 _Job = Callable[[], tuple[str, Head | _HeldOut]]
@@ -291,7 +384,7 @@ def fit_heads(
     columns: Mapping[str, Columns] | None = None,
     n_jobs: int = -1,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[HeadModel, dict[str, Probabilities]]:
+) -> FittedHeads:
     """Fit heads on training rows, and predict these out of fold.
 
     Each head is fitted once on all rows and once for every inner fold; the
@@ -319,34 +412,96 @@ def fit_heads(
 
     Returns
     -------
-    model : HeadModel
-    out_of_fold : dict of str to ndarray of shape (n_train, n_classes), float64
-        Raw probabilities of the training rows by heads, and calibrated by
-        curves, that were fitted without them; rows that were left out are
-        predicted by the final heads, which never saw them either.
+    FittedHeads
 
     Raises
     ------
     FitError
         If features are not finite, no feature varies enough, or an attribute
         has fewer than two classes or a class with a single image.
+    UsageError
+        If thresholds are asked for, and no attribute has sets of labels.
     """
     _check_features(X)
     columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))
     questions, combinations = _make_questions(labels, settings.task, columns, groups)
     held_out, heads = _run_fits(X, questions, settings, n_jobs, progress)
-    out_of_fold = {}
+    out_of_fold, uncalibrated = {}, {}
     for question in questions:
-        name = question.name
+        name, folds = question.name, held_out[question.name]
+        uncalibrated[name] = _unseen_probabilities(X, heads[name], question, folds, "none")
         if settings.calibrate != "none":
-            heads[name] = _calibrated(heads[name], question, held_out[name], settings.calibrate)
+            heads[name] = _calibrated(heads[name], question, folds, settings.calibrate)
         out_of_fold[name] = _unseen_probabilities(
-            X, heads[name], question, held_out[name], settings.calibrate
+            X, heads[name], question, folds, settings.calibrate
         )
-    classes = {name: of_attribute.classes for name, of_attribute in labels.items()}
-    exclusive = {name: of_attribute.exclusive for name, of_attribute in labels.items()}
-    model = HeadModel(settings.task, classes, exclusive, heads, combinations)
-    return model, model.by_attribute(out_of_fold)
+    model = HeadModel(
+        settings.task,
+        {name: of_attribute.classes for name, of_attribute in labels.items()},
+        {name: of_attribute.exclusive for name, of_attribute in labels.items()},
+        heads,
+        combinations,
+    )
+    found = model.by_attribute(out_of_fold)
+    model = replace(model, thresholds=_fit_thresholds(found, labels, settings))
+    model = replace(model, rejectors=_fit_rejectors(X, model, found, labels, groups, settings))
+    return FittedHeads(model, found, model.by_attribute(uncalibrated))
+
+
+def _fit_thresholds(
+    out_of_fold: dict[str, Probabilities], labels: dict[str, Labels], settings: HeadSettings
+) -> dict[str, Probabilities]:
+    thresholds = {name: np.full(len(each.classes), USUAL) for name, each in labels.items()}
+    if settings.thresholds is None:
+        return thresholds
+    of_sets = [
+        name
+        for name, each in labels.items()
+        if settings.task == "multi-label" or not each.exclusive
+    ]
+    if not of_sets:
+        raise UsageError(
+            f"--thresholds {settings.thresholds} is for labels that are given one by one, and "
+            "every attribute has exactly one class an image. Leave it out, or set --task "
+            "multi-label."
+        )
+    for name in of_sets:
+        each = labels[name]
+        rows = each.labelled
+        thresholds[name], reached = fit_thresholds(
+            out_of_fold[name][rows], each.indicator[rows], parse_aim(settings.thresholds)
+        )
+        if not reached.all():
+            missed = [each.classes[k] for k in np.flatnonzero(~reached)]
+            logger.warning(
+                "%s: no threshold reaches %s for %s; the nearest is taken.",
+                name,
+                settings.thresholds,
+                ", ".join(missed),
+            )
+    return thresholds
+
+
+def _fit_rejectors(
+    X: Features,
+    model: HeadModel,
+    out_of_fold: dict[str, Probabilities],
+    labels: dict[str, Labels],
+    groups: NDArray[np.intp],
+    settings: HeadSettings,
+) -> dict[str, Rejector]:
+    rejectors = {}
+    for name, each in labels.items():
+        rows, head = np.flatnonzero(each.labelled), model._head_of(name)
+        rejectors[name] = fit_rejector(
+            _side_by_side(X, head.columns, rows),
+            each.indicator[rows],
+            groups[rows],
+            model._confidence(name, out_of_fold[name][rows]),
+            widths=[end - start for start, end in head.columns],
+            seed=settings.seed,
+        )
+    return rejectors
 
 
 def _make_questions(
@@ -506,10 +661,12 @@ def _fit_fold(
     X: Features, question: _Question, train: Rows, validation: Rows, settings: HeadSettings
 ) -> tuple[str, _HeldOut]:
     head = _fit_head(X, question, train, settings)
-    ask = head.predict_proba if settings.calibrate == "none" else head.decision_scores
+    X = X[question.rows[validation]]
     # The fold's estimator has done its work and would only fill the memory.
     spent = replace(head, estimator=None)
-    return question.name, _HeldOut(validation, spent, ask(X[question.rows[validation]]))
+    return question.name, _HeldOut(
+        validation, spent, head.predict_proba(X), head.decision_scores(X)
+    )
 
 
 def _fit_head(X: Features, question: _Question, rows: Rows, settings: HeadSettings) -> Head:
@@ -568,18 +725,18 @@ def _fold_probabilities(
     question: _Question, fold: _HeldOut, others: Sequence[_HeldOut], method: str
 ) -> Probabilities:
     if method == "none":
-        return fold.values
+        return fold.own
     probabilities = np.tile(fold.head.constant, (len(fold.rows), 1))
     if len(learnt := fold.head.learnt):
         calibrator = _fit_on_held_out(question, others, learnt, method)
-        probabilities[:, learnt] = calibrator.predict_proba(fold.values[:, learnt])
+        probabilities[:, learnt] = calibrator.predict_proba(fold.scores[:, learnt])
     return probabilities
 
 
 def _fit_on_held_out(
     question: _Question, held_out: Sequence[_HeldOut], columns: Rows, method: str
 ) -> Calibrator:
-    scores = np.concatenate([fold.values for fold in held_out])[:, columns]
+    scores = np.concatenate([fold.scores for fold in held_out])[:, columns]
     truth = question.truth[np.concatenate([fold.rows for fold in held_out])][:, columns]
     # A score for a class that the fold's head had never seen says nothing of
     # the final head, which has seen it.

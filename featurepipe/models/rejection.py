@@ -12,8 +12,6 @@ from scipy.stats import rankdata
 N_NEIGHBOURS = 5
 MAX_BANK = 1000
 
-COVERAGE = 0.95
-
 _CHUNK = 1024
 
 Features = NDArray[np.floating]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe import metrics
-from featurepipe.predictions import ALL, Predictions, answer_confidence
+from featurepipe.predictions import ALL, COVERAGE, Predictions, answer_confidence
 from featurepipe.reports import resampling
 from featurepipe.reports.intervals import (
     Interval,
@@ -18,6 +18,7 @@ from featurepipe.reports.intervals import (
 )
 from featurepipe.reports.resampling import Rows
 
+_N_BINS = 10
 _OF_CLASSES = ("balanced_accuracy", "macro_f1")
 
 MEASURED = (
@@ -35,6 +36,9 @@ MEASURED = (
     "label_accuracy",
     "micro_f1",
     "map",
+    "answered",
+    "unseen_answered",
+    "risk_coverage_area",
 )
 """Figures that have an interval, whose ends are named ``_low`` and ``_high``."""
 
@@ -63,12 +67,15 @@ class Answers:
         Negative logarithm of the probability of the truth.
     confidence : ndarray of shape (n_images,), float64
         Probability of the answer that was given.
+    p_values : ndarray of shape (n_images,), float64
+        How much the image is like those trained on.
     """
 
     predictions: Predictions
     right: NDArray[np.bool_]
     losses: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    p_values: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.right)
@@ -104,6 +111,11 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
         over labels belong to attributes that are not exclusive, and to ``"all"``
         of a multi-label run, over all labels. They take a label for given where
         its probability is above its threshold.
+
+        ``answered`` is the share of images that ``predict`` would not call unknown
+        at its usual coverage, where each attribute has its own; the
+        ``risk_coverage_area`` is that under the error rate of those that are
+        answered, from the most familiar image to the last.
 
         Of unseen combinations, balanced accuracy and macro F1 are left empty
         where they are of fewer than two classes.
@@ -145,6 +157,39 @@ def accuracies(predictions: Predictions) -> dict[str, float]:
     return {name: float(rows.mean()) if len(rows) else np.nan for name, rows in right.items()}
 
 
+def reliability(predictions: Predictions) -> dict[str, dict[str, Any]]:
+    """How far the probabilities of answers can be taken at their word.
+
+    Parameters
+    ----------
+    predictions : Predictions
+
+    Returns
+    -------
+    dict of str to dict
+        For each attribute ``log_loss``, ``ece`` and ``bins``: of ten equally wide bins of
+        confidence the ``n_images``, their mean ``confidence`` and their ``accuracy``. JSON
+        values; bins without images are left out.
+    """
+    return {name: _reliability(answers_to(predictions, name)) for name in predictions.labels}
+
+
+def _reliability(answers: Answers) -> dict[str, Any]:
+    bins = np.minimum((answers.confidence * _N_BINS).astype(int), _N_BINS - 1)
+    return {
+        "log_loss": float(answers.losses.mean()),
+        "ece": float(metrics.ece(answers.right, answers.confidence)),
+        "bins": [
+            {
+                "n_images": int((bins == k).sum()),
+                "confidence": float(answers.confidence[bins == k].mean()),
+                "accuracy": float(answers.right[bins == k].mean()),
+            }
+            for k in np.unique(bins)
+        ],
+    }
+
+
 def answers_to(predictions: Predictions, attribute: str) -> Answers:
     """How good the answers to one attribute are, on the images labelled for it.
 
@@ -167,6 +212,7 @@ def answers_to(predictions: Predictions, attribute: str) -> Answers:
         right=np.all([labelled.correct(each) for each in attributes], axis=0),
         losses=np.sum([_log_losses(labelled, each) for each in attributes], axis=0),
         confidence=np.prod([_confidence(labelled, each) for each in attributes], axis=0),
+        p_values=np.min([labelled.p_values[each] for each in attributes], axis=0),
     )
 
 
@@ -190,7 +236,11 @@ def _figures(answers: Answers, attribute: str) -> dict[str, float]:
         **_accuracy("accuracy", answers.right, rows),
         **_loss("log_loss", answers.losses, rows),
         **_named("ece", ece, ece_interval(ece, resampling.eces(gaps, rows.weights))),
+        **_accuracy("answered", answers.p_values > 1 - COVERAGE, rows),
     }
+    area = metrics.risk_coverage_area(answers.right, answers.p_values)
+    replicates = resampling.risk_coverage_areas(answers.right, answers.p_values, rows.weights)
+    figures |= _named("risk_coverage_area", area, share_interval(area, replicates, rows.n_units))
     predictions = answers.predictions
     if attribute != ALL and predictions.labels[attribute].exclusive:
         return figures | _class_figures(predictions, attribute, rows)

@@ -207,3 +207,25 @@ def _mean_ratio(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> Repl
 
 def _ratio(part: NDArray, whole: NDArray) -> Replicates:
     return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def risk_coverage_areas(
+    correct: NDArray[np.bool_], certainty: NDArray[np.float64], weights: Weights
+) -> NDArray[np.float64]:
+    """`featurepipe.metrics.risk_coverage_area` of each resample, ties in the rows' order.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_rows,), bool
+    certainty : ndarray of shape (n_rows,), float64
+    weights : ndarray of shape (n_resamples, n_rows), float64
+
+    Returns
+    -------
+    ndarray of shape (n_resamples,), float64
+    """
+    order = np.argsort(-certainty, kind="stable")
+    drawn, wrong = weights[:, order], ~correct[order]
+    n_answered = np.cumsum(drawn, axis=1)
+    risks = np.cumsum(drawn * wrong, axis=1) / np.maximum(n_answered, 1)
+    return (drawn * risks).sum(axis=1) / n_answered[:, -1]

@@ -22,11 +22,11 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
 from featurepipe.models.feature_choice import OBJECTIVES
-from featurepipe.models.heads import HeadModel, HeadSettings, fit_heads
+from featurepipe.models.heads import FittedHeads, HeadModel, HeadSettings, fit_heads
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
-from featurepipe.reports.evaluation import accuracies
+from featurepipe.reports.evaluation import accuracies, reliability
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
@@ -44,6 +44,7 @@ def fit(
     features: str | None = None,
     objective: str | None = None,
     calibrate: str = HeadSettings.calibrate,
+    thresholds: str | None = None,
     variance_threshold: str = HeadSettings.variance_threshold,
     test_size: float | None = None,
     hold_out: Sequence[str] = (),
@@ -63,7 +64,7 @@ def fit(
     Parameters
     ----------
     head : str
-        ``bagged-sgd`` or ``logistic``.
+        ``bagged-sgd``, ``logistic`` or ``knn``.
     solver : str, optional
         ``sklearn`` fits bagged SGD literally by scikit-learn, which takes some hundred
         times as long; default: ``minibatch``.
@@ -82,6 +83,9 @@ def fit(
         on, on those that were, or (default) their mean.
     calibrate : {"sigmoid", "isotonic", "temperature", "none"}
         How scores become probabilities; fitted out of fold on training rows.
+    thresholds : str, optional
+        What the thresholds of labels in sets are chosen for, out of fold: ``f1``,
+        ``precision=0.9`` or ``recall=0.8``; default: 0.5 each.
     variance_threshold : str
         ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
     test_size, hold_out, repeats, group, seed
@@ -117,6 +121,7 @@ def fit(
         solver=solver,
         task=task,
         calibrate=calibrate,
+        thresholds=thresholds,
         variance_threshold=variance_threshold,
         seed=seed or 0,
     )
@@ -331,25 +336,28 @@ def _fit_run(
     names = _run_names(sight, split, settings, manifest)
     name = names["run"]
     started = time.perf_counter()
-    model, out_of_fold = _fit_heads(name, manifest, sight, split, settings, n_jobs)
+    model, out_of_fold, uncalibrated = _fit_heads(name, manifest, sight, split, settings, n_jobs)
     fit_s = time.perf_counter() - started
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     X = sight.read(split.ids[tested])
     started = time.perf_counter()
     scores = model.predict(X)
+    p_values = model.p_values(X, scores)
     head_ms = 1000 * (time.perf_counter() - started) / len(X)
-    selection = _predictions(manifest, split, train, settings.task, out_of_fold)
+    selection = _predictions(manifest, split, train, model, out_of_fold)
+    raw = _predictions(manifest, split, train, model, uncalibrated)
     info = {
         **names,
         **_provenance(sight, split, settings),
         "attributes": list(manifest.attribute_names),
         "n_train": _n_labelled(selection),
         "selection_accuracy": accuracies(selection),
+        "reliability": {"uncalibrated": reliability(raw), "calibrated": reliability(selection)},
         "extract_images_per_s": sight.images_per_s,
         "fit_s": fit_s,
         "predict_ms_per_image": head_ms + 1000 / sight.images_per_s,
     }
-    predictions = _predictions(manifest, split, tested, settings.task, scores)
+    predictions = _predictions(manifest, split, tested, model, scores, p_values)
     save_run(place.run(name), info, model, predictions, selection)
     return info
 
@@ -361,7 +369,7 @@ def _fit_heads(
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
-) -> tuple[HeadModel, dict[str, NDArray[np.float64]]]:
+) -> FittedHeads:
     train = split.rows("train")
     ids = split.ids[train]
     with ExitStack() as stack:
@@ -388,17 +396,20 @@ def _predictions(
     manifest: Manifest,
     split: Split,
     rows: NDArray[np.intp],
-    task: str,
+    model: HeadModel,
     scores: dict[str, NDArray[np.float64]],
+    p_values: dict[str, NDArray[np.float64]] | None = None,
 ) -> Predictions:
     ids = split.ids[rows]
     return Predictions(
         ids=ids.astype(np.str_),
         parts=split.parts[rows].astype(np.str_),
         groups=split.groups[rows],
-        task=task,
+        task=model.task,
         labels=manifest.labels(ids),
         scores=scores,
+        thresholds=model.thresholds,
+        p_values=p_values or {},
     )
 
 

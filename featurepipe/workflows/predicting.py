@@ -1,7 +1,7 @@
 """predict(): images -> classes, with the best run or a named one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction import embed_images
 from featurepipe.features.recipe import Recipe, repeat_recipe
 from featurepipe.manifest import find_images
+from featurepipe.metrics import auroc
 from featurepipe.models.bundle import Run
+from featurepipe.models.heads import HeadModel
+from featurepipe.predictions import COVERAGE
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.sources import LocalFolder
 from featurepipe.workflows.choosing import find_run
@@ -23,7 +26,16 @@ logger = logging.getLogger(__name__)
 
 _SMALL_BATCH = 16
 
-COLUMNS = ["image", "attribute", "rank", "class", "probability", "refused"]
+COLUMNS = [
+    "image",
+    "attribute",
+    "rank",
+    "class",
+    "probability",
+    "given",
+    "unknown",
+    "refused",
+]
 
 
 def predict(
@@ -32,6 +44,8 @@ def predict(
     workspace: Path | str = ".",
     run: str | None = None,
     top: int = 1,
+    coverage: float = COVERAGE,
+    foreign: bool = False,
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
     batch_size: int | None = None,
@@ -48,7 +62,12 @@ def predict(
         Default: the run with the best `selection_accuracy` over all attributes,
         the cheaper at a tie; never chosen by test figures.
     top : int
-        Classes to give for each attribute.
+        Classes to name for each attribute; of a set of labels all that are given.
+    coverage : float
+        Share of images like those trained on that shall have an answer, in (0, 1].
+    foreign : bool
+        The images show nothing that the run knows: say how many are marked unknown,
+        and how well they are told from test images.
     weights : sequence of str
         Where the run's weights are now, if they have moved: a path, or ``backbone=path``
         each if the run reads several backbones.
@@ -63,7 +82,9 @@ def predict(
     -------
     pandas.DataFrame
         Rows in the images' order: ``image, attribute, rank`` (from 1), ``class,
-        probability, refused`` (why an image cannot be read, else empty).
+        probability, given`` (whether it is the answer, or one of a set), ``unknown``
+        (whether there is no answer, since the image is unlike those trained on or
+        the head in doubt), ``refused`` (why an image cannot be read, else empty).
 
     Raises
     ------
@@ -77,7 +98,11 @@ def predict(
     chosen = find_run(place, run)
     logger.info("Predicting with %s.", chosen.info["run"])
     features, refused = _embed(chosen, [path for _, path in found], weights, batch_size)
-    answers = iter(_best_classes(chosen, features, top))
+    scores = chosen.model.predict(features)
+    p_values = chosen.model.p_values(features, scores)
+    if foreign:
+        _tell_of_foreign(chosen, p_values, coverage)
+    answers = iter(_best_classes(chosen.model, scores, p_values, top, coverage))
     rows: list[dict[str, object]] = []
     for position, (image_id, path) in enumerate(found):
         if position in refused:
@@ -132,23 +157,57 @@ def _recipes(run: Run, weights: Sequence[str]) -> list[Recipe]:
     ]
 
 
-def _best_classes(run: Run, X: NDArray[np.float32], top: int) -> list[list[dict[str, object]]]:
+def _best_classes(
+    model: HeadModel,
+    scores: Mapping[str, NDArray[np.float64]],
+    p_values: Mapping[str, NDArray[np.float64]],
+    top: int,
+    coverage: float,
+) -> list[list[dict[str, object]]]:
     """For each image the `top` classes of each attribute, most probable first."""
-    answers: list[list[dict[str, object]]] = [[] for _ in X]
-    for attribute, (classes, probabilities) in run.model.answer(X).items():
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        for answer, columns, values in zip(answers, best, probabilities, strict=True):
+    answers: list[list[dict[str, object]]] = [[] for _ in next(iter(scores.values()))]
+    for attribute, (classes, probabilities) in model.in_words(scores).items():
+        given = model.given(attribute, scores[attribute])
+        order = np.argsort(-probabilities, axis=1, kind="stable")
+        unknown = p_values[attribute] <= 1 - coverage
+        for image, answer in enumerate(answers):
+            n_named = max(top, int(given[image].sum()))
             answer += [
                 {
                     "attribute": attribute,
                     "rank": rank,
                     "class": classes[column],
-                    "probability": float(values[column]),
+                    "probability": float(probabilities[image, column]),
+                    "given": bool(given[image, column] and not unknown[image]),
+                    "unknown": bool(unknown[image]),
                 }
-                for rank, column in enumerate(columns, start=1)
+                for rank, column in enumerate(order[image, :n_named], start=1)
             ]
     return answers
 
 
+def _tell_of_foreign(
+    run: Run, p_values: Mapping[str, NDArray[np.float64]], coverage: float
+) -> None:
+    test = run.predictions.select("test")
+    for attribute, of_foreign in p_values.items():
+        of_test = test.p_values[attribute]
+        logger.info(
+            "%s: %.1f %% of %d foreign images are marked unknown, and %.1f %% of %d test images; "
+            "AUROC of one against the other %.3f.",
+            attribute,
+            100 * np.mean(of_foreign <= 1 - coverage),
+            len(of_foreign),
+            100 * np.mean(of_test <= 1 - coverage),
+            len(of_test),
+            auroc(
+                np.repeat([True, False], [len(of_foreign), len(of_test)]),
+                -np.concatenate([of_foreign, of_test]),
+            ),
+        )
+
+
 def _in_words(best: dict[str, object]) -> str:
+    if best["unknown"]:
+        return f"{best['attribute']}: unknown ({best['class']} {best['probability']:.0%})"
     return f"{best['attribute']}: {best['class']} {best['probability']:.0%}"

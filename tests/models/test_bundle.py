@@ -35,7 +35,7 @@ def make_images():
 def fit(**settings):
     X, labels = make_images()
     settings = HeadSettings(**{"head": "logistic", **settings})
-    return fit_heads(X, labels, np.arange(N_IMAGES), settings, n_jobs=1)
+    return fit_heads(X, labels, np.arange(N_IMAGES), settings, n_jobs=1)[:2]
 
 
 def predictions_of(part, scores):
@@ -97,7 +97,9 @@ def test_names_that_look_like_skops_own_are_kept(tmp_path):
     X, labels = make_images()
     names = ('"file": "7.npy"', '"__id__": 3', "__id__")
     odd = {"7.npy": dataclasses.replace(labels["color"], attribute="7.npy", classes=names)}
-    model, scores = fit_heads(X, odd, np.arange(N_IMAGES), HeadSettings(head="logistic"), n_jobs=1)
+    model, scores, _ = fit_heads(
+        X, odd, np.arange(N_IMAGES), HeadSettings(head="logistic"), n_jobs=1
+    )
     test = predictions_of("test", {"color": scores["7.npy"]})
     save_run(tmp_path / "run", INFO, model, test, test)
     assert load_run(tmp_path / "run").model.classes == {"7.npy": names}

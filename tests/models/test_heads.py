@@ -46,7 +46,10 @@ def make_images(n=120, n_features=24, noise=0.4, seed=0):
 def fit(X, labels, groups=None, n_jobs=2, progress=None, columns=None, **settings):
     groups = np.arange(len(X)) if groups is None else groups
     settings = HeadSettings(**{"head": "logistic", **settings})
-    return fit_heads(X, labels, groups, settings, columns=columns, n_jobs=n_jobs, progress=progress)
+    fitted = fit_heads(
+        X, labels, groups, settings, columns=columns, n_jobs=n_jobs, progress=progress
+    )
+    return fitted.model, fitted.out_of_fold
 
 
 def accuracy(labels, probabilities):
@@ -262,7 +265,7 @@ def test_a_single_label_is_a_yes_or_no(calibrate):
 def test_answers_name_the_classes_and_sum_to_1():
     X, labels = make_images()
     model, _ = fit(X, labels, task="multi-label")
-    classes, probabilities = model.answer(X)["category"]
+    classes, probabilities = model.in_words(model.predict(X))["category"]
     assert classes == ("dress", "jeans", "shirt", "shoes")
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert not np.allclose(model.predict(X)["category"].sum(axis=1), 1)
@@ -395,3 +398,49 @@ def test_a_joint_head_needs_one_class_of_each_attribute():
     tags = set_labels("tags", labels["color"].indicator, ["a", "b", "c"])
     with pytest.raises(FitError, match=r"'tags' has sets of labels.*--task multi-label"):
         fit(X, {"tags": tags, "category": labels["category"]}, task="joint")
+
+
+def test_thresholds_of_labels_are_chosen_out_of_fold():
+    X, labels = make_images(n=300, noise=0.6)
+    tags = set_labels("tags", labels["color"].indicator, ["a", "b", "c"])
+    model, out_of_fold = fit(X, {"tags": tags}, thresholds="recall=0.9")
+    given = out_of_fold["tags"] > model.thresholds["tags"]
+    recalls = (given & tags.indicator).sum(axis=0) / tags.indicator.sum(axis=0)
+    assert (recalls >= 0.9).all()
+    assert (model.thresholds["tags"] != 0.5).all()
+    np.testing.assert_array_equal(
+        model.given("tags", out_of_fold["tags"]), out_of_fold["tags"] > model.thresholds["tags"]
+    )
+    usual, _ = fit(X, {"tags": tags})
+    assert usual.thresholds["tags"].tolist() == [0.5, 0.5, 0.5]
+    with pytest.raises(UsageError, match=r"--thresholds f1 is for labels .* one by one"):
+        fit(X, labels, thresholds="f1")
+    with pytest.raises(UsageError, match="Cannot read the thresholds 'f2'"):
+        HeadSettings(thresholds="f2")
+
+
+def test_a_wanted_precision_that_no_threshold_has_is_said(caplog):
+    X, labels = make_images(n=120, noise=5)
+    tags = set_labels("tags", labels["color"].indicator, ["a", "b", "c"])
+    fit(X, {"tags": tags}, thresholds="precision=0.99")
+    assert "tags: no threshold reaches precision=0.99 for " in caplog.text
+
+
+@pytest.mark.parametrize("task", [*TASKS, "joint"])
+def test_images_unlike_the_training_ones_are_told_by_each_attributes_features(task):
+    X, labels = make_images(n=300, noise=0.2)
+    columns = {"color": ((0, 10),), "category": ((10, 24),)}
+    if task != "per-attribute":
+        columns = dict.fromkeys(labels, ((0, 24),))
+    model, _ = fit(X, labels, columns=columns, task=task)
+    test, _ = make_images(n=400, noise=0.2, seed=5)
+    familiar = model.p_values(test, model.predict(test))
+    odd = test.copy()
+    odd[:, :10] = np.abs(np.random.default_rng(0).normal(size=(400, 10)))
+    strange = model.p_values(odd, model.predict(odd))
+    for name in labels:
+        assert np.mean(familiar[name] > 0.05) == pytest.approx(0.95, abs=0.04)
+        assert len(model.rejectors[name].bank) == 300
+    assert np.mean(strange["color"] <= 0.05) > 0.6
+    if task == "per-attribute":
+        np.testing.assert_array_equal(strange["category"], familiar["category"])

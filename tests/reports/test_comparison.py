@@ -29,7 +29,8 @@ def answers_of(right, losses, groups=None):
         {"color": labels},
         {"color": np.full((n, 2), 0.5)},
     )
-    return Answers(predictions, np.asarray(right, bool), np.asarray(losses), np.full(n, 0.5))
+    half = np.full(n, 0.5)
+    return Answers(predictions, np.asarray(right, bool), np.asarray(losses), half, half)
 
 
 def equal_runs(rng, n, easiness):
