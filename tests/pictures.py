@@ -40,12 +40,15 @@ class ColourMean(Engine):
 
 
 COLOURS = {"black": (20, 20, 20), "blue": (30, 60, 200), "red": (200, 30, 30), "white": (235,) * 3}
+UNKNOWN_COLOURS = {"green": (20, 230, 60)}
 
 
 def draw(path: Path, colour: str, bright_top: bool, seed: int, side: int = 12) -> None:
     """One noisy picture of a colour, whose upper half may be brighter."""
     rng = np.random.default_rng(seed)
-    pixels = np.array(COLOURS[colour], float) + rng.normal(0, 12, (side, side, 3))
+    pixels = np.array((COLOURS | UNKNOWN_COLOURS)[colour], float) + rng.normal(
+        0, 12, (side, side, 3)
+    )
     if bright_top:
         pixels[: side // 2] += 60
     path.parent.mkdir(parents=True, exist_ok=True)

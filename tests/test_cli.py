@@ -111,6 +111,30 @@ def test_the_main_job_from_images_to_predictions(folder, capsys):
     assert [path.name for path in (folder / "out").iterdir()] == ["0002-red.jpg"]
 
 
+def test_images_unlike_those_trained_on_are_marked_unknown(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    succeed(capsys, "fit", "--head", "logistic")
+    draw(folder / "new" / "green.png", "green", bright_top=False, seed=1)
+    draw(folder / "new" / "red.png", "red", bright_top=False, seed=99)
+    green, red = map(json.loads, succeed(capsys, "predict", "new", "--json").splitlines())
+    assert green["attributes"]["color"][0]["unknown"] is True
+    assert green["attributes"]["color"][0]["given"] is False
+    assert red["attributes"]["color"][0]["unknown"] is False
+    assert red["attributes"]["color"][0]["given"] is True
+    everything = succeed(capsys, "predict", "new", "--coverage", "1", "--json").splitlines()
+    assert json.loads(everything[0])["attributes"]["color"][0]["given"] is True
+
+    assert run(["predict", "new/green.png", "--foreign"]) == 0
+    said = capsys.readouterr().err
+    assert "color: 100.0 % of 1 foreign images are marked unknown, and " in said
+    assert "of 19 test images; AUROC of one against the other 1.000." in said
+    board = json.loads(succeed(capsys, "report", "--json"))
+    assert all(0.7 <= row["answered"] <= 1 for row in board)
+    facts = json.loads(next(folder.glob("runs/*/run.json")).read_text())
+    assert facts["reliability"]["calibrated"]["color"]["bins"]
+    assert set(facts["reliability"]["uncalibrated"]) == {"color", "kind"}
+
+
 def test_json_of_every_command_is_json(folder, capsys):
     done = json.loads(succeed(capsys, *EXTRACT, "--backbone", "resnet50", "--json"))
     assert done[0]["n_images"] == done[0]["n_embedded"] == 96

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import digamma
 
 Weights = NDArray[np.float64]
 Replicates = NDArray[np.float64]
@@ -212,7 +213,11 @@ def _ratio(part: NDArray, whole: NDArray) -> Replicates:
 def risk_coverage_areas(
     correct: NDArray[np.bool_], certainty: NDArray[np.float64], weights: Weights
 ) -> NDArray[np.float64]:
-    """`featurepipe.metrics.risk_coverage_area` of each resample, ties in the rows' order.
+    """`featurepipe.metrics.risk_coverage_area` of each resample.
+
+    Of m equally certain rows with the error rate r, after N others with E errors, the k-th in
+    the mean of all orders leaves a risk of ``(E + k r) / (N + k)``; these add up to
+    ``m r + (E - N r) (H(N + m) - H(N))``, H being the harmonic numbers.
 
     Parameters
     ----------
@@ -224,8 +229,15 @@ def risk_coverage_areas(
     -------
     ndarray of shape (n_resamples,), float64
     """
-    order = np.argsort(-certainty, kind="stable")
-    drawn, wrong = weights[:, order], ~correct[order]
-    n_answered = np.cumsum(drawn, axis=1)
-    risks = np.cumsum(drawn * wrong, axis=1) / np.maximum(n_answered, 1)
-    return (drawn * risks).sum(axis=1) / n_answered[:, -1]
+    values, tied = np.unique(-certainty, return_inverse=True)
+    order = np.argsort(tied, kind="stable")
+    starts = np.searchsorted(tied[order], np.arange(len(values)))
+    drawn = weights[:, order]
+    m = np.add.reduceat(drawn, starts, axis=1)
+    errors = np.add.reduceat(drawn * ~correct[order], starts, axis=1)
+    n_after, errors_after = np.cumsum(m, axis=1), np.cumsum(errors, axis=1)
+    n_before, errors_before = n_after - m, errors_after - errors
+    rate = errors / np.maximum(m, 1)
+    harmonic = digamma(n_after + 1) - digamma(n_before + 1)
+    sums = m * rate + (errors_before - n_before * rate) * harmonic
+    return sums.sum(axis=1) / n_after[:, -1]

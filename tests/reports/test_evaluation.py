@@ -5,7 +5,7 @@ import pytest
 
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
-from featurepipe.reports.evaluation import FIGURES, accuracies, evaluate
+from featurepipe.reports.evaluation import FIGURES, accuracies, evaluate, reliability
 from featurepipe.reports.intervals import wilson_interval
 
 MULTI_LABEL_FIGURES = ["subset_accuracy", "label_accuracy", "micro_f1", "map"]
@@ -255,3 +255,39 @@ def test_accuracies_are_over_all_rows_given():
         "category": 3 / 5,
         "all": 1 / 4,
     }
+
+
+def answered(parts, p_values, right):
+    n = len(parts)
+    truth = np.zeros((n, 2), bool)
+    truth[:, 0] = True
+    scores = np.where(np.asarray(right)[:, None], [[0.8, 0.2]], [[0.3, 0.7]])
+    return Predictions(
+        np.arange(n).astype(str),
+        np.array(parts),
+        np.arange(n),
+        "per-attribute",
+        {"color": labels_of("color", ["black", "blue"], truth)},
+        {"color": scores},
+        p_values={"color": np.array(p_values)},
+    )
+
+
+def test_images_unlike_those_trained_on_have_no_answer():
+    parts = ["test"] * 4 + ["unseen"] * 2
+    p_values = [0.9, 0.051, 0.05, 0.2, 0.04, 0.5]
+    row = figures_of(answered(parts, p_values, [True, True, False, False, True, True]))["color"]
+    assert (row["answered"], row["unseen_answered"]) == (0.75, 0.5)
+    assert (row["answered_low"], row["answered_high"]) == wilson_interval(3, 4)
+    # Most familiar first: right, wrong, right, wrong.
+    assert row["risk_coverage_area"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+
+
+def test_reliability_compares_confidence_with_accuracy():
+    found = reliability(answered(["train"] * 4, [1.0] * 4, [True, True, True, False]))["color"]
+    assert found["bins"] == [
+        {"n_images": 1, "confidence": 0.7, "accuracy": 0.0},
+        {"n_images": 3, "confidence": pytest.approx(0.8), "accuracy": 1.0},
+    ]
+    assert found["ece"] == pytest.approx((3 * 0.2 + 0.7) / 4)
+    assert found["log_loss"] == pytest.approx(-(3 * np.log(0.8) + np.log(0.3)) / 4)

@@ -64,6 +64,19 @@ def test_figures_of_label_sets_are_those_of_the_repeated_rows(answers):
         assert found == pytest.approx(expected, nan_ok=True)
 
 
+@settings(deadline=None)
+@given(resampled_rows())
+def test_areas_under_risk_and_coverage_are_those_of_the_repeated_rows(answers):
+    rng, scores, rows = answers
+    correct, certainty = rng.random(len(scores)) < 0.7, np.round(scores[:, 0], 1)
+    areas = resampling.risk_coverage_areas(correct, certainty, rows.weights)
+    expected = [
+        metrics.risk_coverage_area(correct[held], certainty[held])
+        for held in map(repeated, rows.weights)
+    ]
+    assert areas == pytest.approx(expected)
+
+
 def test_rows_of_a_group_are_drawn_together():
     rows = Rows(np.array([7, 3, 7, 9]), n_resamples=50)
     assert (rows.grouped, rows.n_units) == (True, 3)
