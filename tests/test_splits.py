@@ -200,6 +200,18 @@ class TestRepeats:
         (other,) = make_splits(manifest, digests, SplitSettings(seed=8))
         assert other.series == "test20-seed8"
 
+    def test_splits_that_hold_out_one_combination_each_are_of_one_series(self, folder):
+        labels = {"color": ["a", "a", "b", "b"] * 8, "kind": ["x", "y"] * 16}
+        manifest = make_manifest(folder, labels)
+        digests = distinct(manifest)
+        each, _ = each_held_out(manifest, digests, SplitSettings())
+        splits = [make_splits(manifest, digests, settings)[0] for settings in each]
+        assert len({split.name for split in splits}) == 4
+        assert {split.series for split in splits} == {"test20-seed0-without-each"}
+        repeated = SplitSettings(hold_out=("a_x",), repeats=2)
+        series = {split.series for split in make_splits(manifest, digests, repeated)}
+        assert series == {"test20-seed0-without-a_x"}
+
     def test_seeds_make_other_splits(self, folder):
         manifest = make_manifest(folder, {"label": ["a", "b"] * 20})
         splits = [

@@ -1,4 +1,4 @@
-"""Runs that differ in the repeat of the split alone -> one summary."""
+"""Runs that differ in the split of a series alone -> one summary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,9 +26,9 @@ def summarise_repeats(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     -------
     dict of str to Any
         The same columns; numbers are means. ``_low`` and ``_high`` are the ends of
-        `repeats_interval`. They are empty for unseen combinations: every split holds
-        out the same images, so that the splits tell nothing of another choice of
-        images. What differs between the rows otherwise is missing.
+        `repeats_interval`. They are empty for unseen combinations: repeats hold out
+        the same images, and what one combination is to another no formula knows. What
+        differs between the rows otherwise is missing.
     """
     summary = {name: _mean([row[name] for row in rows]) for name in rows[0]}
     for name in MEASURED:

@@ -58,10 +58,18 @@ class Split:
 
     @property
     def series(self) -> str:
-        """Name that all repeats of one split share, however many were asked for."""
-        series = split_name(replace(self.settings, repeats=1), repeat=0)
-        # A split that came with the images is no repeat of any other.
-        return series if self.name.startswith(series) else self.name
+        """Name of the splits that belong together.
+
+        All repeats of one split share it, however many were asked for, and all splits
+        that hold out one combination each and are made alike otherwise.
+        """
+        settings = replace(self.settings, repeats=1)
+        if not self.name.startswith(split_name(settings, repeat=0)):
+            # A split that came with the images is no repeat of any other.
+            return self.name
+        if len(settings.hold_out) == 1 and self.settings.repeats == 1:
+            settings = replace(settings, hold_out=("each",))
+        return split_name(settings, repeat=0)
 
     def rows(self, part: str) -> NDArray[np.intp]:
         """Positions in `ids` of one part's images.

@@ -427,7 +427,7 @@ def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
 def _run_names(
     sight: Sight, split: Split, settings: HeadSettings, manifest: Manifest
 ) -> dict[str, str]:
-    """Names of the run and of its family: the runs that differ in the repeat alone.
+    """Names of the run and of its family: the same on the other splits of the series.
 
     The same for the same features, split, labels and settings; else others.
     """
@@ -439,7 +439,7 @@ def _run_names(
     ]
     divides = {
         "run": [split.name, split.ids.tolist(), split.parts.tolist()],
-        "family": [split.series, split.ids.tolist(), split.groups.tolist()],
+        "family": [split.series, sorted([*split.ids, *split.left_out])],
     }
     task = "" if settings.task == "per-attribute" else f"-{settings.task}"
     names = {}
