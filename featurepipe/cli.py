@@ -264,10 +264,15 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 )
 @click.option(
     "--variance-threshold",
-    default="1%",
-    show_default=True,
+    show_default="1%",
     metavar="N%|VARIANCE",
     help="Drop features below this share of the mean variance, or this variance.",
+)
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Choose bagged SGD's penalty, the variance threshold and how features are scaled for each "
+    "head, on folds of its training images.",
 )
 @click.option("--test-size", type=float, help="Share of the images to test on  [default: 0.2]")
 @click.option(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -26,6 +26,7 @@ from featurepipe.models.registry import (
 )
 from featurepipe.models.rejection import Rejector, fit_rejector
 from featurepipe.models.thresholds import USUAL, fit_thresholds, parse_aim
+from featurepipe.models.tuning import fit_tuned_head
 from featurepipe.predictions import TASKS, answer_confidence, normalized
 from featurepipe.splits import inner_folds
 
@@ -60,6 +61,9 @@ class HeadSettings:
         on sets of labels it was level with sigmoid, or above it.
     variance_threshold : str
         ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
+    tune : bool
+        Choose penalty, variance threshold (in place of the one above) and scaling for each
+        head on folds of the rows it is fitted on; see `featurepipe.models.tuning`.
     seed : int
         Random state of folds and heads.
     n_folds : int
@@ -79,6 +83,7 @@ class HeadSettings:
     task: str = "per-attribute"
     calibrate: str = "temperature"
     variance_threshold: str = "1%"
+    tune: bool = False
     seed: int = 0
     n_folds: int = 5
     thresholds: str | None = None
@@ -113,6 +118,9 @@ class Head:
         First column of each block of features that it reads, and the one after its last.
     calibrator : Calibrator or None
         None leaves the estimator's own probabilities.
+    tuned : dict or None
+        What was chosen, as `featurepipe.models.tuning.fit_tuned_head` says it; None if
+        nothing was.
     """
 
     estimator: Pipeline | None
@@ -121,6 +129,7 @@ class Head:
     exclusive: bool
     columns: Columns
     calibrator: Calibrator | None = None
+    tuned: dict[str, Any] | None = None
 
     def decision_scores(self, X: Features) -> NDArray[np.float64]:
         """How much speaks for each class.
@@ -673,20 +682,34 @@ def _fit_head(X: Features, question: _Question, rows: Rows, settings: HeadSettin
     truth, exclusive = question.truth[rows], question.exclusive
     constant = np.asarray(truth.all(axis=0))
     learnt = np.flatnonzero(truth.any(axis=0) & ~constant)
-    estimator = None
+    estimator, tuned = None, None
     if len(learnt):
-        estimator = build_head(
-            settings.head,
-            solver=settings.solver,
-            n_train_rows=len(rows),
-            variance_threshold=settings.variance_threshold,
-            seed=settings.seed,
-            one_vs_rest=not exclusive,
-            widths=[end - start for start, end in question.columns],
-        )
+        options: dict[str, Any] = {
+            "solver": settings.solver,
+            "n_train_rows": len(rows),
+            "seed": settings.seed,
+            "one_vs_rest": not exclusive,
+            "widths": [end - start for start, end in question.columns],
+        }
         features = _side_by_side(X, question.columns, question.rows[rows])
-        fit_head(estimator, features, _targets(truth, learnt, exclusive), question.groups[rows])
-    return Head(estimator, learnt, constant.astype(np.float64), exclusive, question.columns)
+        targets, groups = _targets(truth, learnt, exclusive), question.groups[rows]
+        if settings.tune:
+            strata = replace(question, truth=truth).strata(settings.n_folds)
+            estimator, tuned = fit_tuned_head(
+                settings.head,
+                features,
+                targets,
+                groups,
+                strata=strata,
+                calibrated=settings.calibrate != "none",
+                n_folds=settings.n_folds,
+                **options,
+            )
+        else:
+            options["variance_threshold"] = settings.variance_threshold
+            estimator = fit_head(build_head(settings.head, **options), features, targets, groups)
+    certain = constant.astype(np.float64)
+    return Head(estimator, learnt, certain, exclusive, question.columns, tuned=tuned)
 
 
 def _side_by_side(X: Features, columns: Columns, rows: Rows | slice = np.s_[:]) -> Features:

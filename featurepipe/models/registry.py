@@ -13,7 +13,7 @@ from sklearn.feature_selection import SelectorMixin, VarianceThreshold
 from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
@@ -282,18 +282,16 @@ class BlockScale(TransformerMixin, BaseEstimator):
         return features / self.divisor_
 
 
-def _bagged_sgd(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
-    return [CommonScale()], BaggedSGDClassifier(alpha=1 / n_train_rows, random_state=seed)
+def _bagged_sgd(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+    return [CommonScale()], BaggedSGDClassifier(alpha=alpha, random_state=seed)
 
 
-def _bagged_sgd_of_sklearn(
-    n_train_rows: int, seed: int
-) -> tuple[list[BaseEstimator], BaseEstimator]:
+def _bagged_sgd_of_sklearn(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
     # The recipe of github devforfu/Models, dogsbreeds/, commit a0c988d.
     member = SGDClassifier(
         loss="log_loss",
         penalty="elasticnet",
-        alpha=1 / n_train_rows,
+        alpha=alpha,
         class_weight="balanced",
         fit_intercept=False,
         tol=1e-3,
@@ -309,15 +307,15 @@ def _bagged_sgd_of_sklearn(
     return [CommonScale()], bag
 
 
-def _logistic(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
-    return [StandardScaler()], LogisticSweep(random_state=seed)
+def _logistic(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+    return [], LogisticSweep(random_state=seed)
 
 
-def _knn(n_train_rows: int, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+def _knn(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
     return [], CosineNeighbours()
 
 
-Builder = Callable[[int, int], tuple[list[Any], Any]]
+Builder = Callable[[float, int], tuple[list[Any], Any]]
 
 HEADS: dict[str, dict[str, Builder]] = {
     "bagged-sgd": {"minibatch": _bagged_sgd, "sklearn": _bagged_sgd_of_sklearn},
@@ -325,6 +323,17 @@ HEADS: dict[str, dict[str, Builder]] = {
     "knn": {"exact": _knn},
 }
 """Builders of each head by the solvers that it can be fitted with, the usual one first."""
+
+SCALINGS: dict[str, tuple[BaseEstimator, ...]] = {
+    "as-is": (),
+    "standardised": (StandardScaler(),),
+    "normalised": (Normalizer(),),
+    "normalised-standardised": (Normalizer(), StandardScaler()),
+}
+"""What is done to features before a head: normalised rows have length 1, standardised columns
+mean 0 and variance 1."""
+
+_USUAL_SCALINGS = {"logistic": "standardised"}
 
 
 def find_head(name: str, solver: str | None = None) -> Builder:
@@ -361,6 +370,8 @@ def build_head(
     solver: str | None = None,
     one_vs_rest: bool = False,
     widths: Sequence[int] = (),
+    alpha_by_rows: float = 1.0,
+    scaling: str | None = None,
 ) -> Pipeline:
     """An unfitted estimator that reads features.
 
@@ -369,7 +380,7 @@ def build_head(
     name : str
         A key of `HEADS`.
     n_train_rows : int
-        Rows it will be fitted on; bagged SGD's penalty is ``1 / n_train_rows``.
+        Rows it will be fitted on.
     variance_threshold : str
         ``"1%"`` of the mean variance of all features, or ``"0.01"`` in the
         features' own unit squared.
@@ -382,6 +393,10 @@ def build_head(
     widths : sequence of int
         Numbers of features of the blocks that lie side by side; none: it is one block.
         Of several, each is prepared on its own, and `BlockScale` gives all one say.
+    alpha_by_rows : float
+        Bagged SGD's penalty is ``alpha_by_rows / n_train_rows``; other heads ignore it.
+    scaling : str, optional
+        A key of `SCALINGS`; default: standardised for logistic, as-is for others.
 
     Returns
     -------
@@ -395,10 +410,11 @@ def build_head(
     UsageError
         If the threshold cannot be read.
     """
-    steps, classifier = find_head(name, solver)(n_train_rows, seed)
+    steps, classifier = find_head(name, solver)(alpha_by_rows / n_train_rows, seed)
     if one_vs_rest and not get_tags(classifier).classifier_tags.multi_label:
         classifier = OneVsRestClassifier(classifier)
-    steps = [build_variance_threshold(variance_threshold), *steps]
+    scalers = SCALINGS[scaling or _USUAL_SCALINGS.get(name, "as-is")]
+    steps = [build_variance_threshold(variance_threshold), *map(clone, scalers), *steps]
     if len(widths) > 1:
         steps = [_side_by_side(steps, widths)]
     return make_pipeline(*steps, classifier)
@@ -427,9 +443,24 @@ def fit_head(head: Pipeline, X: ArrayLike, y: ArrayLike, groups: ArrayLike) -> P
     groups : array-like of shape (n_samples,), int
         Rows of one group are never on both sides where the head itself holds rows out.
     """
+    return head.fit(X, y, **group_parameters(head, groups))
+
+
+def group_parameters(head: Pipeline, groups: ArrayLike) -> dict[str, ArrayLike]:
+    """What `fit` of a head, or of a search over it, is given beside `X` and `y`.
+
+    Parameters
+    ----------
+    head : Pipeline
+    groups : array-like of shape (n_samples,), int
+
+    Returns
+    -------
+    dict of str to array-like
+        Empty if the head itself holds no rows out.
+    """
     name, classifier = head.steps[-1]
-    takes_groups = has_fit_parameter(classifier, "groups")
-    return head.fit(X, y, **({f"{name}__groups": groups} if takes_groups else {}))
+    return {f"{name}__groups": groups} if has_fit_parameter(classifier, "groups") else {}
 
 
 def build_variance_threshold(text: str) -> RelativeVarianceThreshold | AbsoluteVarianceThreshold:

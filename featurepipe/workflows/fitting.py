@@ -23,6 +23,7 @@ from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
 from featurepipe.models.feature_choice import OBJECTIVES
 from featurepipe.models.heads import FittedHeads, HeadModel, HeadSettings, fit_heads
+from featurepipe.models.tuning import describe_tuned
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
@@ -45,7 +46,8 @@ def fit(
     objective: str | None = None,
     calibrate: str = HeadSettings.calibrate,
     thresholds: str | None = None,
-    variance_threshold: str = HeadSettings.variance_threshold,
+    variance_threshold: str | None = None,
+    tune: bool = False,
     test_size: float | None = None,
     hold_out: Sequence[str] = (),
     hold_out_each: bool = False,
@@ -86,8 +88,11 @@ def fit(
     thresholds : str, optional
         What the thresholds of labels in sets are chosen for, out of fold: ``f1``,
         ``precision=0.9`` or ``recall=0.8``; default: 0.5 each.
-    variance_threshold : str
-        ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
+    variance_threshold : str, optional
+        ``"1%"`` of the mean variance (default), or an absolute variance such as ``"0.01"``.
+    tune : bool
+        Choose penalty, variance threshold and scaling for each head on folds of the rows
+        that it is fitted on; see `featurepipe.models.tuning`.
     test_size, hold_out, repeats, group, seed
         Make a split, or find the same one again; if none is given, the
         workspace's first split serves. See `featurepipe.splits.SplitSettings`.
@@ -116,13 +121,19 @@ def fit(
     FeaturepipeError
         If anything given cannot be used; see `featurepipe.errors`.
     """
+    if tune and variance_threshold is not None:
+        raise UsageError(
+            f"--tune and --variance-threshold {variance_threshold} contradict each other: --tune "
+            "chooses the threshold. Give one of them."
+        )
     settings = HeadSettings(
         head=head,
         solver=solver,
         task=task,
         calibrate=calibrate,
         thresholds=thresholds,
-        variance_threshold=variance_threshold,
+        variance_threshold=variance_threshold or HeadSettings.variance_threshold,
+        tune=tune,
         seed=seed or 0,
     )
     place = Workspace(workspace)
@@ -338,6 +349,9 @@ def _fit_run(
     started = time.perf_counter()
     model, out_of_fold, uncalibrated = _fit_heads(name, manifest, sight, split, settings, n_jobs)
     fit_s = time.perf_counter() - started
+    for attribute, fitted in model.heads.items():
+        if fitted.tuned is not None:
+            logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(fitted.tuned))
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     X = sight.read(split.ids[tested])
     started = time.perf_counter()
@@ -357,6 +371,8 @@ def _fit_run(
         "fit_s": fit_s,
         "predict_ms_per_image": head_ms + 1000 / sight.images_per_s,
     }
+    if settings.tune:
+        info["tuned"] = {attribute: head.tuned for attribute, head in model.heads.items()}
     predictions = _predictions(manifest, split, tested, model, scores, p_values)
     save_run(place.run(name), info, model, predictions, selection)
     return info
