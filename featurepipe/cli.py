@@ -251,10 +251,11 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 )
 @click.option(
     "--calibrate",
-    type=click.Choice(["sigmoid", "isotonic", "temperature", "none"]),
-    default="temperature",
+    type=click.Choice(["auto", "sigmoid", "isotonic", "temperature", "none"]),
+    default="auto",
     show_default=True,
-    help="How scores become probabilities; fitted on training rows only.",
+    help="How scores become probabilities; fitted on training rows only. auto: temperature for "
+    "exclusive classes, sigmoid for labels of sets.",
 )
 @click.option(
     "--thresholds",

@@ -16,7 +16,13 @@ from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.calibration import CALIBRATIONS, Calibrator, fit_calibrator
+from featurepipe.models.calibration import (
+    AUTO,
+    CALIBRATIONS,
+    Calibrator,
+    calibration_for,
+    fit_calibrator,
+)
 from featurepipe.models.registry import (
     HEADS,
     build_head,
@@ -55,10 +61,9 @@ class HeadSettings:
     task : {"per-attribute", "multi-label", "joint"}
         One head an attribute, one OneVsRest head over all labels, or one head over
         the combinations of classes that training images have.
-    calibrate : {"sigmoid", "isotonic", "temperature", "none"}
-        How decision scores become probabilities. Temperature had the lowest
-        log-loss of held-out rows on every set of exclusive classes measured;
-        on sets of labels it was level with sigmoid, or above it.
+    calibrate : {"auto", "sigmoid", "isotonic", "temperature", "none"}
+        How decision scores become probabilities; ``auto`` is temperature for exclusive
+        classes, and sigmoid for labels of sets.
     variance_threshold : str
         ``"1%"`` of the mean variance, or an absolute variance such as ``"0.01"``.
     tune : bool
@@ -81,7 +86,7 @@ class HeadSettings:
     head: str = "bagged-sgd"
     solver: str | None = None
     task: str = "per-attribute"
-    calibrate: str = "temperature"
+    calibrate: str = AUTO
     variance_threshold: str = "1%"
     tune: bool = False
     seed: int = 0
@@ -96,8 +101,8 @@ class HeadSettings:
             parse_aim(self.thresholds)
         if self.task not in TASKS:
             raise UnknownNameError("task", self.task, TASKS)
-        if self.calibrate not in CALIBRATIONS:
-            raise UnknownNameError("calibration", self.calibrate, CALIBRATIONS)
+        if self.calibrate not in (AUTO, *CALIBRATIONS):
+            raise UnknownNameError("calibration", self.calibrate, (AUTO, *CALIBRATIONS))
 
 
 @dataclass(frozen=True)
@@ -439,11 +444,10 @@ def fit_heads(
     for question in questions:
         name, folds = question.name, held_out[question.name]
         uncalibrated[name] = _unseen_probabilities(X, heads[name], question, folds, "none")
-        if settings.calibrate != "none":
-            heads[name] = _calibrated(heads[name], question, folds, settings.calibrate)
-        out_of_fold[name] = _unseen_probabilities(
-            X, heads[name], question, folds, settings.calibrate
-        )
+        method = calibration_for(settings.calibrate, exclusive=question.exclusive)
+        if method != "none":
+            heads[name] = _calibrated(heads[name], question, folds, method)
+        out_of_fold[name] = _unseen_probabilities(X, heads[name], question, folds, method)
     model = HeadModel(
         settings.task,
         {name: of_attribute.classes for name, of_attribute in labels.items()},

@@ -83,8 +83,9 @@ def fit(
     objective : {"balanced", "unseen", "seen"}, optional
         What ``auto`` looks for: accuracy on combinations of classes that were not trained
         on, on those that were, or (default) their mean.
-    calibrate : {"sigmoid", "isotonic", "temperature", "none"}
-        How scores become probabilities; fitted out of fold on training rows.
+    calibrate : {"auto", "sigmoid", "isotonic", "temperature", "none"}
+        How scores become probabilities; fitted out of fold on training rows. ``auto`` is
+        temperature for exclusive classes, and sigmoid for labels of sets.
     thresholds : str, optional
         What the thresholds of labels in sets are chosen for, out of fold: ``f1``,
         ``precision=0.9`` or ``recall=0.8``; default: 0.5 each.

@@ -6,7 +6,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from featurepipe import metrics
-from featurepipe.models.calibration import fit_calibrator
+from featurepipe.models.calibration import calibration_for, fit_calibrator
 
 METHODS = ["sigmoid", "isotonic", "temperature"]
 
@@ -138,3 +138,16 @@ def test_scores_that_say_nothing_are_no_obstacle(method):
     truth = np.eye(4, dtype=bool)[np.arange(40) % 4]
     calibrator = fit_calibrator(method, np.zeros((40, 4)), truth, exclusive=True)
     np.testing.assert_allclose(calibrator.predict_proba(np.zeros((2, 4))), 0.25)
+
+
+@pytest.mark.parametrize(
+    ("method", "exclusive", "expected"),
+    [
+        ("auto", True, "temperature"),
+        ("auto", False, "sigmoid"),
+        ("isotonic", True, "isotonic"),
+        ("none", False, "none"),
+    ],
+)
+def test_auto_depends_on_the_kind_of_labels(method, exclusive, expected):
+    assert calibration_for(method, exclusive=exclusive) == expected
