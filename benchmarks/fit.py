@@ -1,10 +1,11 @@
 """How fast are heads fitted, and how good are they? Ours beside scikit-learn's, in one run.
 
-    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads] [--repeats 3]
+    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads|tune] [--repeats 3]
 
 Speed is measured on drawn features, quality on those and on every store of each workspace
 (on its training rows only: five random divisions of these, each with a seed of its own), and so
-are the heads side by side, each with the steps before it, uncalibrated.
+are the heads side by side, each with the steps before it, uncalibrated. `--only tune` fits each
+as `fit` does, calibrated, with and without `--tune`.
 """
 
 import statistics
@@ -25,9 +26,10 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from featurepipe.features.store import FeatureStore
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Labels, Manifest
 from featurepipe.metrics import log_loss
 from featurepipe.models.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.heads import HeadSettings, fit_heads
 from featurepipe.models.registry import HEADS, build_head
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
@@ -160,11 +162,46 @@ def measure_heads(workspaces: tuple[Path, ...]) -> None:
             click.echo(f"| {title} | {name} | {' | '.join(cells)} | {fit_s:.1f} |")
 
 
+def measure_tuning(workspaces: tuple[Path, ...], repeats: int) -> None:
+    """Accuracy, log-loss and core seconds of each head as `fit` makes it, by default and tuned."""
+    click.echo("| features | head | seed | tuned | accuracy | log-loss | s | chosen |")
+    click.echo("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for title, X, codes in _training_rows(workspaces):
+        for head in HEADS:
+            for seed in range(repeats):
+                for tune in (False, True):
+                    _measure_run(title, X, codes, HeadSettings(head=head, tune=tune, seed=seed))
+
+
+def _measure_run(title: str, X: Features, codes: Codes, settings: HeadSettings) -> None:
+    train, held_out = _divide(len(X), settings.seed)
+    classes = tuple(map(str, range(codes.max() + 1)))
+    truth = codes[train, None] == np.arange(len(classes))
+    labels = {"class": Labels("class", classes, True, truth, np.ones(len(train), bool))}
+    started = time.process_time()
+    model, _ = fit_heads(X[train], labels, train, settings)
+    fit_s = time.process_time() - started
+    probabilities = model.predict(X[held_out])["class"]
+    accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
+    loss = log_loss(codes[held_out], probabilities)
+    tuned = model.heads["class"].tuned
+    chosen = ", ".join(map(str, tuned["chosen"].values())) if tuned else ""
+    click.echo(
+        f"| {title} | {settings.head} | {settings.seed} | {'yes' if settings.tune else 'no'} | "
+        f"{accuracy:.4f} | {loss:.4f} | {fit_s:.1f} | {chosen} |"
+    )
+
+
+def _divide(n_rows: int, seed: int) -> tuple[Codes, Codes]:
+    order = np.random.default_rng(seed).permutation(n_rows)
+    train, held_out = np.split(order, [round(0.8 * n_rows)])
+    return train, held_out
+
+
 def _judge(
     build: Callable[[int, int], ClassifierMixin], X: Features, codes: Codes, seed: int
 ) -> tuple[float, float]:
-    order = np.random.default_rng(seed).permutation(len(X))
-    train, held_out = np.split(order, [round(0.8 * len(X))])
+    train, held_out = _divide(len(X), seed)
     model = build(len(train), seed).fit(X[train], codes[train])
     probabilities = model.predict_proba(X[held_out])
     accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
@@ -186,7 +223,9 @@ def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features
 
 @click.command()
 @click.argument("workspaces", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--only", multiple=True, type=click.Choice(["speed", "large", "quality", "heads"]))
+@click.option(
+    "--only", multiple=True, type=click.Choice(["speed", "large", "quality", "heads", "tune"])
+)
 @click.option("--repeats", default=3, show_default=True)
 def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> None:
     """Measure bagged SGD, ours beside scikit-learn's."""
@@ -196,6 +235,7 @@ def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> N
         "large": lambda: measure_large(repeats),
         "quality": lambda: measure_quality(workspaces),
         "heads": lambda: measure_heads(workspaces),
+        "tune": lambda: measure_tuning(workspaces, repeats),
     }
     for name in only or tuple(parts):
         click.echo(f"\n## {name}\n")

@@ -387,6 +387,22 @@ def test_bad_input_to_fit_is_one_clear_line(folder, capsys, arguments, message):
     assert not (folder / "runs").exists()
 
 
+def test_what_is_tuned_is_kept_and_said(folder, capsys):
+    succeed(capsys, *EXTRACT, "--backbone", "resnet50")
+    line = fail(capsys, "fit", "--tune", "--variance-threshold", "5%")
+    assert "--tune and --variance-threshold 5% contradict each other" in line
+    assert run(["fit", "--tune", "--head", "knn"]) == 0
+    said = capsys.readouterr().err
+    assert "Tuned color of resnet50-knn-" in said and "Tuned kind of resnet50-knn-" in said
+    (kept,) = (folder / "runs").glob("*/run.json")
+    info = json.loads(kept.read_text())
+    assert info["settings"]["tune"] is True
+    assert set(info["tuned"]) == {"color", "kind"}
+    for tuned in info["tuned"].values():
+        assert set(tuned["chosen"]) == {"variance_threshold", "scaling"}
+        assert tuned["log_loss"] <= tuned["default_log_loss"]
+
+
 def test_a_class_of_too_few_images_cannot_be_split(folder, capsys):
     draw(folder / "dataset" / "pink_plain" / "a.png", "red", bright_top=False, seed=1)
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
