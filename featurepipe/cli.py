@@ -281,6 +281,11 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Keep images that are nearly the same (cropped, resized, compressed copies) on one side.",
 )
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Leave out images whose features are not finished, instead of refusing to fit.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",

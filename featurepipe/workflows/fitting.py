@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.cached import CachedFeatures, open_caches
+from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
 from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
@@ -51,6 +51,7 @@ def fit(
     repeats: int | None = None,
     group: str | None = None,
     group_duplicates: bool = False,
+    allow_partial: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -94,6 +95,8 @@ def fit(
     group_duplicates : bool
         Keep images that are nearly the same on one side of the split, by the first
         of the stores that can tell.
+    allow_partial : bool
+        Leave out images of which a store that is read has no features yet.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -124,14 +127,15 @@ def fit(
     with place.writing():
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
-        caches = open_caches(stores, manifest.ids.tolist())
         _require_one_sight(features, objective, task)
+        caches = _read_caches(stores, features, manifest)
+        digests = digests_in_all(caches, len(manifest), allow_partial=allow_partial)
         warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
         asked = _split_settings(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )
-        found = find_near_duplicates(stores, divisible_ids(manifest, caches[0].digests))
-        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each, found)
+        found = find_near_duplicates(stores, divisible_ids(manifest, digests))
+        splits = _find_splits(place, manifest, digests, asked, hold_out_each, found)
         for split in splits:
             if found is not None:
                 warn_of_near_duplicates(place, split, found)
@@ -208,6 +212,16 @@ def _require_one_sight(features: str | None, objective: str | None, task: str) -
             "head for all of them. Name the stores that it reads, such as --features "
             "mobilenet_v2:grey+hsv_histogram."
         )
+
+
+def _read_caches(
+    stores: Sequence[Path], features: str | None, manifest: Manifest
+) -> Sequence[CachedFeatures]:
+    """The stores that heads shall read, or choose among."""
+    caches = open_caches(stores, manifest.ids.tolist())
+    if features in (None, AUTO):
+        return caches
+    return named_sight(features, caches, manifest.attribute_names).caches
 
 
 def _sights(
