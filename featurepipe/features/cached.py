@@ -63,7 +63,25 @@ class CachedFeatures:
         ndarray of shape (n_images, n_features), float32
         """
         with FeatureStore.open(self.path) as store:
-            return store.features(np.array([self.row_of[image_id] for image_id in ids], np.intp))
+            return store.features(self._rows(ids))
+
+    def checksums(self, ids: NDArray[np.object_]) -> NDArray[np.uint32]:
+        """What tells whether an image, or its features, are still the same.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_images,), str objects
+
+        Returns
+        -------
+        ndarray of shape (n_images,), uint32
+            CRC-32 of each image's id, digest and features.
+        """
+        with FeatureStore.open(self.path) as store:
+            return store.checksums(self._rows(ids))
+
+    def _rows(self, ids: NDArray[np.object_]) -> NDArray[np.intp]:
+        return np.array([self.row_of[image_id] for image_id in ids], np.intp)
 
     @property
     def title(self) -> str:

@@ -28,6 +28,7 @@ from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.inputs import INPUTS, input_facts, inputs_table
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
 from featurepipe.workspace import Workspace
@@ -144,7 +145,7 @@ def fit(
             for split in splits
             for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
-    return _summary(infos)
+    return summary(infos)
 
 
 def _labelled_manifest(
@@ -339,7 +340,24 @@ def _fit_run(
     settings: HeadSettings,
     n_jobs: int,
 ) -> dict[str, Any]:
-    """Fit, predict the test rows once, save; what the run is."""
+    """Fit and save; what the run is."""
+    info, model, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs)
+    info |= input_facts(sight, split)
+    files = {INPUTS: inputs_table(sight, split)}
+    save_run(place.run(info["run"]), info, model, predictions, selection, files)
+    return info
+
+
+def fit_once(
+    manifest: Manifest, sight: Sight, split: Split, settings: HeadSettings, n_jobs: int
+) -> tuple[dict[str, Any], HeadModel, Predictions, Predictions]:
+    """Fit, and predict the test rows once.
+
+    Returns
+    -------
+    info, model, predictions, selection
+        As `featurepipe.models.bundle.save_run` takes them.
+    """
     _require_rows(sight.caches, split)
     train = split.rows("train")
     names = _run_names(sight, split, settings, manifest)
@@ -364,8 +382,7 @@ def _fit_run(
         "predict_ms_per_image": head_ms + 1000 / sight.images_per_s,
     }
     predictions = _predictions(manifest, split, tested, settings.task, scores)
-    save_run(place.run(name), info, model, predictions, selection)
-    return info
+    return info, model, predictions, selection
 
 
 def _fit_heads(
@@ -462,7 +479,7 @@ def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str,
         "split": split.name,
         "split_number": split.number,
         "series": split.series,
-        "versions": library_versions("numpy", "scipy", "scikit-learn", "skops"),
+        "versions": library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
         "machine": machine(),
     }
 
@@ -477,7 +494,8 @@ def _n_labelled(selection: Predictions) -> dict[str, int]:
     return {**counts, ALL: n_all}
 
 
-def _summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What `fit` returns of some runs."""
     return pd.DataFrame(
         [
             {

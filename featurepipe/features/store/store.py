@@ -271,6 +271,10 @@ class FeatureStore:
         self._require_finite(rows, features)
         return features
 
+    def checksums(self, rows: Rows) -> NDArray[np.uint32]:
+        """CRC-32 of id, digest and features of some rows: ndarray of shape (n_rows,), uint32."""
+        return read_rows(self._file["crc32"], rows)
+
     def write_done(
         self,
         rows: Rows,
