@@ -286,6 +286,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Leave out images whose features are not finished, instead of refusing to fit.",
 )
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Also fit on an eighth, a quarter and half of the training images, and say whether more "
+    "of them would help: curve.csv in the run's folder. Takes about 14 times as long.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",
@@ -324,6 +330,7 @@ def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
       featurepipe fit --hold-out-each
       featurepipe fit --group-duplicates
       featurepipe fit --labels relabelled.csv --repeats 5
+      featurepipe fit --curve
       featurepipe fit --from xception-bagged-sgd-1a2b3c
     """
     if repeated_run is not None:

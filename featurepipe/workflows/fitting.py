@@ -28,6 +28,7 @@ from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.curves import CURVE, curve_of
 from featurepipe.workflows.inputs import INPUTS, input_facts, inputs_table
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
@@ -53,6 +54,7 @@ def fit(
     group: str | None = None,
     group_duplicates: bool = False,
     allow_partial: bool = False,
+    curve: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -98,6 +100,9 @@ def fit(
         of the stores that can tell.
     allow_partial : bool
         Leave out images of which a store that is read has no features yet.
+    curve : bool
+        Fit on growing parts of the training rows too, and say whether more images would
+        help; see `featurepipe.models.learning_curve`. Takes about 14 times as long.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -141,7 +146,7 @@ def fit(
             if found is not None:
                 warn_of_near_duplicates(place, split, found)
         infos = [
-            _fit_run(place, manifest, sight, split, settings, n_jobs)
+            _fit_run(place, manifest, sight, split, settings, n_jobs, curve)
             for split in splits
             for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
@@ -339,11 +344,15 @@ def _fit_run(
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
+    curve: bool,
 ) -> dict[str, Any]:
     """Fit and save; what the run is."""
     info, model, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs)
     info |= input_facts(sight, split)
     files = {INPUTS: inputs_table(sight, split)}
+    if curve:
+        facts, files[CURVE] = curve_of(manifest, sight, split, settings, n_jobs)
+        info |= facts
     save_run(place.run(info["run"]), info, model, predictions, selection, files)
     return info
 
