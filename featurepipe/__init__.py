@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.fitting import fit
     from featurepipe.workflows.predicting import predict
     from featurepipe.workflows.repairing import repair
+    from featurepipe.workflows.repeating import repeat
     from featurepipe.workflows.reporting import report
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "fit",
     "predict",
     "repair",
+    "repeat",
     "report",
 ]
 
@@ -34,6 +36,7 @@ _HOMES = {
     "fit": "featurepipe.workflows.fitting",
     "predict": "featurepipe.workflows.predicting",
     "repair": "featurepipe.workflows.repairing",
+    "repeat": "featurepipe.workflows.repeating",
     "report": "featurepipe.workflows.reporting",
 }
 

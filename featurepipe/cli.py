@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import featurepipe
-from featurepipe.errors import FeaturepipeError
+from featurepipe.errors import FeaturepipeError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,6 +293,17 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     is_flag=True,
     help="Keep images that are nearly the same (cropped, resized, compressed copies) on one side.",
 )
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Leave out images whose features are not finished, instead of refusing to fit.",
+)
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Also fit on an eighth, a quarter and half of the training images, and say whether more "
+    "of them would help: curve.csv in the run's folder. Takes about 14 times as long.",
+)
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(
     "--jobs",
@@ -302,9 +313,16 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     show_default="all cores",
     help="Processor cores to use.",
 )
+@click.option(
+    "--from",
+    "repeated_run",
+    metavar="RUN",
+    help="Fit this run again exactly as it was, and say whether its numbers are the same. "
+    "Nothing is written.",
+)
 @_labels
 @_common
-def fit(as_json: bool, **options: Any) -> None:
+def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
     r"""Fit heads on the cached features; each backbone gives a run.
 
     --test-size, --hold-out, --hold-out-each, --repeats, --group,
@@ -324,7 +342,15 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --hold-out-each
       featurepipe fit --group-duplicates
       featurepipe fit --labels relabelled.csv --repeats 5
+      featurepipe fit --curve
+      featurepipe fit --from xception-bagged-sgd-1a2b3c
     """
+    if repeated_run is not None:
+        _refuse_options_beside("--from", ("workspace", "n_jobs", "as_json", "quiet"))
+        where, n_jobs = options["workspace"], options["n_jobs"]
+        table = featurepipe.repeat(repeated_run, workspace=where, n_jobs=n_jobs)
+        _print_table(table, as_json)
+        return
     # A seed that was given asks for a split; the default does not.
     source = click.get_current_context().get_parameter_source("seed")
     if source is click.core.ParameterSource.DEFAULT:
@@ -586,6 +612,18 @@ def _talk_to_stderr(level: int) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     _LOGGER.handlers = [handler]
     _LOGGER.setLevel(level)
+
+
+def _refuse_options_beside(option: str, allowed: Sequence[str]) -> None:
+    context = click.get_current_context()
+    for param in context.command.params:
+        source = context.get_parameter_source(param.name or "")
+        is_given = source is not click.core.ParameterSource.DEFAULT
+        if is_given and param.name not in allowed and option not in param.opts:
+            raise UsageError(
+                f"{option} and {param.opts[0]} contradict each other: a run is repeated exactly as "
+                f"it was fitted. Leave {param.opts[0]} out, or {option}."
+            )
 
 
 def _list_backbones(as_json: bool) -> None:

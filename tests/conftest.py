@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pictures import ColourMean
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # One process a core is enough: keep native libraries from multiplying threads.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -16,6 +16,7 @@ def test_the_public_names_are_these():
         "fit",
         "predict",
         "repair",
+        "repeat",
         "report",
     ]
     for name in featurepipe.__all__:

@@ -1,5 +1,6 @@
 """CachedFeatures: what fitting needs of a finished store."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
 from featurepipe.features.store import PENDING, FeatureStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class CachedFeatures:
         Rows of the store by image id.
     digests : dict of str to bytes
         SHA-256 of each image's bytes.
+    n_pending : int
+        Images that the store has not settled yet.
     """
 
     name: str
@@ -44,6 +49,7 @@ class CachedFeatures:
     images_per_s: float
     row_of: dict[str, int]
     digests: dict[str, bytes]
+    n_pending: int
 
     def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
         """Features of some images.
@@ -57,7 +63,25 @@ class CachedFeatures:
         ndarray of shape (n_images, n_features), float32
         """
         with FeatureStore.open(self.path) as store:
-            return store.features(np.array([self.row_of[image_id] for image_id in ids], np.intp))
+            return store.features(self._rows(ids))
+
+    def checksums(self, ids: NDArray[np.object_]) -> NDArray[np.uint32]:
+        """What tells whether an image, or its features, are still the same.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_images,), str objects
+
+        Returns
+        -------
+        ndarray of shape (n_images,), uint32
+            CRC-32 of each image's id, digest and features.
+        """
+        with FeatureStore.open(self.path) as store:
+            return store.checksums(self._rows(ids))
+
+    def _rows(self, ids: NDArray[np.object_]) -> NDArray[np.intp]:
+        return np.array([self.row_of[image_id] for image_id in ids], np.intp)
 
     @property
     def title(self) -> str:
@@ -66,7 +90,7 @@ class CachedFeatures:
 
 
 def open_caches(paths: Sequence[Path], image_ids: Sequence[str]) -> list[CachedFeatures]:
-    """Look into stores that have settled every image.
+    """Look into stores.
 
     Parameters
     ----------
@@ -79,11 +103,6 @@ def open_caches(paths: Sequence[Path], image_ids: Sequence[str]) -> list[CachedF
     -------
     list of CachedFeatures
         In the stores' order.
-
-    Raises
-    ------
-    FitError
-        If images are pending in a store.
     """
     caches = [_open_cache(path, image_ids) for path in paths]
     shared = Counter(cache.name for cache in caches)
@@ -97,13 +116,6 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
     with FeatureStore.open(path) as store:
         ids, done, key = store.ids, store.rows("done"), store.key
         settled = set(ids[store.status != PENDING])
-        n_pending = sum(image_id not in settled for image_id in image_ids)
-        if n_pending:
-            raise FitError(
-                f"{path} has no features yet of {n_pending} of {len(image_ids)} images. Finish it: "
-                f"featurepipe extract --backbone {key['backbone']} (with the options it was "
-                "begun with)"
-            )
         digests = store.digests
         return CachedFeatures(
             name=f"{key['backbone']}:{key['view']}",
@@ -115,4 +127,48 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
             images_per_s=store.images_per_s,
             row_of={ids[row]: int(row) for row in done},
             digests={ids[row]: digests[row].tobytes() for row in done},
+            n_pending=sum(image_id not in settled for image_id in image_ids),
         )
+
+
+def digests_in_all(
+    caches: Sequence[CachedFeatures], n_images: int, *, allow_partial: bool
+) -> dict[str, bytes]:
+    """Digests of the images to divide: those of the first store, or of what all have.
+
+    Parameters
+    ----------
+    caches : sequence of CachedFeatures
+        At least one.
+    n_images : int
+        Images that there are.
+    allow_partial : bool
+        Whether images without features in every store are left out, and said.
+
+    Returns
+    -------
+    dict of str to bytes
+        SHA-256 of the bytes of each image.
+
+    Raises
+    ------
+    FitError
+        If images are pending in a store and may not be left out, or none would be left.
+    """
+    for cache in (cache for cache in caches if cache.n_pending):
+        lack = f"{cache.path} has no features yet of {cache.n_pending} of {n_images} images"
+        if not allow_partial:
+            raise FitError(
+                f"{lack}. Finish it: featurepipe extract --backbone {cache.key['backbone']} (with "
+                "the options it was begun with), or fit without them: --allow-partial"
+            )
+        logger.warning("%s. They are left out.", lack)
+    if not allow_partial:
+        return caches[0].digests
+    everywhere = set.intersection(*(set(cache.digests) for cache in caches))
+    if not everywhere:
+        raise FitError(
+            f"No image has features in all of: {', '.join(str(cache.path) for cache in caches)}. "
+            "Extract more of them, or name fewer with --backbone or --features."
+        )
+    return {name: digest for name, digest in caches[0].digests.items() if name in everywhere}

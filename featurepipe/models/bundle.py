@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import skops.io
@@ -80,6 +81,7 @@ def save_run(
     model: HeadModel,
     predictions: Predictions,
     selection: Predictions,
+    files: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """Write a run beside its place and move it there once it is complete.
 
@@ -92,6 +94,8 @@ def save_run(
     model : HeadModel
     predictions, selection : Predictions
         See `Run`.
+    files : mapping of str to bytes, optional
+        More files for a person to read, by name.
 
     Raises
     ------
@@ -109,6 +113,8 @@ def save_run(
             _write(beside / "run.json", json.dumps(content, indent=2, allow_nan=False).encode())
             predictions.save(beside / "predictions.npz")
             selection.save(beside / "selection.npz")
+            for name, file in files.items():
+                _write(beside / name, file)
             _replace_folder(folder, beside)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

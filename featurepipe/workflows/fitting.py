@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.cached import CachedFeatures, open_caches
+from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
 from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
@@ -29,6 +29,8 @@ from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies, reliability
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.curves import CURVE, curve_of
+from featurepipe.workflows.inputs import INPUTS, input_facts, inputs_table
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
 from featurepipe.workspace import Workspace
@@ -54,6 +56,8 @@ def fit(
     repeats: int | None = None,
     group: str | None = None,
     group_duplicates: bool = False,
+    allow_partial: bool = False,
+    curve: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -104,6 +108,11 @@ def fit(
     group_duplicates : bool
         Keep images that are nearly the same on one side of the split, by the first
         of the stores that can tell.
+    allow_partial : bool
+        Leave out images of which a store that is read has no features yet.
+    curve : bool
+        Fit on growing parts of the training rows too, and say whether more images would
+        help; see `featurepipe.models.learning_curve`. Takes about 14 times as long.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -141,23 +150,24 @@ def fit(
     with place.writing():
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
-        caches = open_caches(stores, manifest.ids.tolist())
         _require_one_sight(features, objective, task)
+        caches = _read_caches(stores, features, manifest)
+        digests = digests_in_all(caches, len(manifest), allow_partial=allow_partial)
         warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
         asked = _split_settings(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )
-        found = find_near_duplicates(stores, divisible_ids(manifest, caches[0].digests))
-        splits = _find_splits(place, manifest, caches[0].digests, asked, hold_out_each, found)
+        found = find_near_duplicates(stores, divisible_ids(manifest, digests))
+        splits = _find_splits(place, manifest, digests, asked, hold_out_each, found)
         for split in splits:
             if found is not None:
                 warn_of_near_duplicates(place, split, found)
         infos = [
-            _fit_run(place, manifest, sight, split, settings, n_jobs)
+            _fit_run(place, manifest, sight, split, settings, n_jobs, curve)
             for split in splits
             for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
-    return _summary(infos)
+    return summary(infos)
 
 
 def _labelled_manifest(
@@ -225,6 +235,16 @@ def _require_one_sight(features: str | None, objective: str | None, task: str) -
             "head for all of them. Name the stores that it reads, such as --features "
             "mobilenet_v2:grey+hsv_histogram."
         )
+
+
+def _read_caches(
+    stores: Sequence[Path], features: str | None, manifest: Manifest
+) -> Sequence[CachedFeatures]:
+    """The stores that heads shall read, or choose among."""
+    caches = open_caches(stores, manifest.ids.tolist())
+    if features in (None, AUTO):
+        return caches
+    return named_sight(features, caches, manifest.attribute_names).caches
 
 
 def _sights(
@@ -341,8 +361,29 @@ def _fit_run(
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
+    curve: bool,
 ) -> dict[str, Any]:
-    """Fit, predict the test rows once, save; what the run is."""
+    """Fit and save; what the run is."""
+    info, model, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs)
+    info |= input_facts(sight, split)
+    files = {INPUTS: inputs_table(sight, split)}
+    if curve:
+        facts, files[CURVE] = curve_of(manifest, sight, split, settings, n_jobs)
+        info |= facts
+    save_run(place.run(info["run"]), info, model, predictions, selection, files)
+    return info
+
+
+def fit_once(
+    manifest: Manifest, sight: Sight, split: Split, settings: HeadSettings, n_jobs: int
+) -> tuple[dict[str, Any], HeadModel, Predictions, Predictions]:
+    """Fit, and predict the test rows once.
+
+    Returns
+    -------
+    info, model, predictions, selection
+        As `featurepipe.models.bundle.save_run` takes them.
+    """
     _require_rows(sight.caches, split)
     train = split.rows("train")
     names = _run_names(sight, split, settings, manifest)
@@ -375,8 +416,7 @@ def _fit_run(
     if settings.tune:
         info["tuned"] = {attribute: head.tuned for attribute, head in model.heads.items()}
     predictions = _predictions(manifest, split, tested, model, scores, p_values)
-    save_run(place.run(name), info, model, predictions, selection)
-    return info
+    return info, model, predictions, selection
 
 
 def _fit_heads(
@@ -476,7 +516,7 @@ def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str,
         "split": split.name,
         "split_number": split.number,
         "series": split.series,
-        "versions": library_versions("numpy", "scipy", "scikit-learn", "skops"),
+        "versions": library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
         "machine": machine(),
     }
 
@@ -491,7 +531,8 @@ def _n_labelled(selection: Predictions) -> dict[str, int]:
     return {**counts, ALL: n_all}
 
 
-def _summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What `fit` returns of some runs."""
     return pd.DataFrame(
         [
             {

@@ -52,6 +52,8 @@ class Sight:
         What was tried, if the choice was by trial.
     objective : str
         What was looked for then.
+    tried : tuple of CachedFeatures
+        Among which was chosen then.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Sight:
     blocks: dict[str, tuple[str, ...]]
     trials: tuple[Trial, ...] = ()
     objective: str = ""
+    tried: tuple[CachedFeatures, ...] = ()
 
     @property
     def reads(self) -> list[Any]:
@@ -241,7 +244,7 @@ def chosen_sight(
         )
     _tell(trials, objective, len(rows))
     blocks = {trial.attribute: trial.blocks for trial in trials if trial.chosen}
-    return Sight(AUTO, _used(caches, blocks), blocks, tuple(trials), objective)
+    return Sight(AUTO, _used(caches, blocks), blocks, tuple(trials), objective, tuple(caches))
 
 
 def _named_blocks(text: str, caches: Sequence[CachedFeatures]) -> tuple[str, ...]:

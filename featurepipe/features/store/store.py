@@ -254,7 +254,7 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            If a row is not done or its checksum does not fit.
+            If a row is not done, its checksum does not fit or a number is not finite.
         """
         rows = self.rows("done") if rows is None else np.asarray(rows, dtype=np.intp)
         features = read_rows(self._file["features"], rows)
@@ -268,7 +268,12 @@ class FeatureStore:
             left = left[~self._committed(rows[left], features[left])]
         if len(left):
             raise self._not_committed(rows[left])
+        self._require_finite(rows, features)
         return features
+
+    def checksums(self, rows: Rows) -> NDArray[np.uint32]:
+        """CRC-32 of id, digest and features of some rows: ndarray of shape (n_rows,), uint32."""
+        return read_rows(self._file["crc32"], rows)
 
     def write_done(
         self,
@@ -388,6 +393,15 @@ class FeatureStore:
             f"{self.path}: {len(rows)} rows are damaged (checksum), first "
             f"{self.ids[rows[0]]!r}. Mark them pending: featurepipe repair {self.path}"
         )
+
+    def _require_finite(self, rows: Rows, features: NDArray[np.float32]) -> None:
+        odd = rows[~np.isfinite(features).all(axis=1)]
+        if len(odd):
+            raise StoreError(
+                f"{self.path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
+                f"first {self.ids[odd[0]]!r}. Expected finite numbers: remove the store, look at "
+                "the weights, and extract again with --precision float32."
+            )
 
     def _sound(self, rows: Rows, contents: NDArray[Any]) -> NDArray[np.bool_]:
         digests = read_rows(self._file["digests"], rows)
