@@ -290,6 +290,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     show_default="all cores",
     help="Processor cores to use.",
 )
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What fitting may take, such as 4GB; where that does not hold the features, bagged SGD "
+    "reads them in chunks  [default: no bound]",
+)
 @_labels
 @_common
 def fit(as_json: bool, **options: Any) -> None:
@@ -311,6 +317,7 @@ def fit(as_json: bool, **options: Any) -> None:
       featurepipe fit --features category=xception:grey,color=hsv-histogram+xception:shuffle
       featurepipe fit --hold-out-each
       featurepipe fit --group-duplicates
+      featurepipe fit --memory 4GB
       featurepipe fit --labels relabelled.csv --repeats 5
     """
     # A seed that was given asks for a split; the default does not.

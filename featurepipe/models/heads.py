@@ -331,7 +331,7 @@ def fit_heads(
         If features are not finite, no feature varies enough, or an attribute
         has fewer than two classes or a class with a single image.
     """
-    _check_features(X)
+    _check_finite(np.asarray(np.isfinite(X).all(axis=1)))
     columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))
     questions, combinations = _make_questions(labels, settings.task, columns, groups)
     held_out, heads = _run_fits(X, questions, settings, n_jobs, progress)
@@ -341,7 +341,11 @@ def fit_heads(
         if settings.calibrate != "none":
             heads[name] = _calibrated(heads[name], question, held_out[name], settings.calibrate)
         out_of_fold[name] = _unseen_probabilities(
-            X, heads[name], question, held_out[name], settings.calibrate
+            len(X),
+            partial(_predict_rows, X, heads[name]),
+            question,
+            held_out[name],
+            settings.calibrate,
         )
     classes = {name: of_attribute.classes for name, of_attribute in labels.items()}
     exclusive = {name: of_attribute.exclusive for name, of_attribute in labels.items()}
@@ -411,13 +415,12 @@ def _joint_question(
     return question, combinations
 
 
-def _check_features(X: Features) -> None:
-    is_finite = np.isfinite(X).all(axis=1)
+def _check_finite(is_finite: NDArray[np.bool_]) -> None:
     if not is_finite.all():
         raise FitError(
-            f"{np.count_nonzero(~is_finite)} of {len(X)} training images have features that are "
-            f"not finite (the first is row {is_finite.argmin()}). Expected finite numbers; "
-            "extract their features again."
+            f"{np.count_nonzero(~is_finite)} of {len(is_finite)} training images have features "
+            f"that are not finite (the first is row {is_finite.argmin()}). Expected finite "
+            "numbers; extract their features again."
         )
 
 
@@ -549,13 +552,21 @@ def _calibrated(head: Head, question: _Question, held_out: Sequence[_HeldOut], m
     return replace(head, calibrator=calibrator)
 
 
+def _predict_rows(X: Features, head: Head, rows: Rows) -> Probabilities:
+    return head.predict_proba(X[rows])
+
+
 def _unseen_probabilities(
-    X: Features, head: Head, question: _Question, held_out: Sequence[_HeldOut], method: str
+    n_rows: int,
+    predict_rows: Callable[[Rows], Probabilities],
+    question: _Question,
+    held_out: Sequence[_HeldOut],
+    method: str,
 ) -> Probabilities:
-    """Probabilities of every row of `X`, each by what was fitted without it."""
-    probabilities = np.empty((len(X), question.truth.shape[1]))
-    left_out = np.setdiff1d(np.arange(len(X)), question.rows)
-    probabilities[left_out] = head.predict_proba(X[left_out])
+    """Probabilities of every row, each by what was fitted without it."""
+    probabilities = np.empty((n_rows, question.truth.shape[1]))
+    left_out = np.setdiff1d(np.arange(n_rows), question.rows)
+    probabilities[left_out] = predict_rows(left_out)
     for fold in held_out:
         others = [other for other in held_out if other is not fold]
         probabilities[question.rows[fold.rows]] = _fold_probabilities(
