@@ -86,13 +86,14 @@ TWO_BLOCKS = dict.fromkeys(("color", "shape"), ((0, 24), (24, 64)))
     ],
 )
 def test_streamed_heads_are_nearly_those_of_memory(task, columns):
-    X, labels = make_images()
-    X_test, truth = make_images(seed=1)
+    # Of few rows the draws of members differ by more than that.
+    X, labels = make_images(1500)
+    X_test, truth = make_images(1500, seed=1)
     settings = HeadSettings(task=task, n_folds=2)
     model, out_of_fold = fit_heads(
         X, labels, np.arange(len(X)), settings, columns=columns, n_jobs=1
     )
-    streamed, streamed_out_of_fold = stream(X, labels, task=task, columns=columns)
+    streamed, streamed_out_of_fold = stream(X, labels, chunk_rows=500, task=task, columns=columns)
     whole, chunked = model.predict(X_test), streamed.predict(X_test)
     for name, each in truth.items():
         rows = each.labelled
@@ -100,12 +101,12 @@ def test_streamed_heads_are_nearly_those_of_memory(task, columns):
             np.mean(scores[name][rows].argmax(axis=1) == each.codes[rows])
             for scores in (whole, chunked)
         )
-        assert also > right - 0.03
+        assert also > right - 0.02
         if task != "multi-label":
-            assert mean_log_loss(each, chunked[name]) < mean_log_loss(each, whole[name]) + 0.05
+            assert mean_log_loss(each, chunked[name]) < mean_log_loss(each, whole[name]) + 0.02
             assert (
                 mean_log_loss(labels[name], streamed_out_of_fold[name])
-                < mean_log_loss(labels[name], out_of_fold[name]) + 0.05
+                < mean_log_loss(labels[name], out_of_fold[name]) + 0.02
             )
 
 
@@ -136,10 +137,10 @@ def test_rows_of_one_group_are_never_on_both_sides():
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 5)
     colors = rng.integers(2, size=40)[groups]
-    X = np.eye(40, dtype=np.float32)[groups] + rng.normal(0, 0.01, (200, 40)).astype(np.float32)
+    X = rng.normal(size=(40, 100))[groups] + rng.normal(0, 0.01, (200, 100))
     labels = {"color": labels_of("color", colors, 2)}
     for own, expected in ((groups, 0.7), (np.arange(200), 0.9)):
-        _, out_of_fold = stream(X, labels, groups=own, chunk_rows=70)
+        _, out_of_fold = stream(X.astype(np.float32), labels, groups=own, chunk_rows=70)
         right = np.mean(out_of_fold["color"].argmax(axis=1) == colors)
         assert right < expected if own is groups else right > expected
 
