@@ -179,7 +179,7 @@ def _measure_run(title: str, X: Features, codes: Codes, settings: HeadSettings) 
     truth = codes[train, None] == np.arange(len(classes))
     labels = {"class": Labels("class", classes, True, truth, np.ones(len(train), bool))}
     started = time.process_time()
-    model, _ = fit_heads(X[train], labels, train, settings)
+    model, *_ = fit_heads(X[train], labels, train, settings)
     fit_s = time.process_time() - started
     probabilities = model.predict(X[held_out])["class"]
     accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])

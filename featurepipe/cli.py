@@ -320,6 +320,12 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     help="Fit this run again exactly as it was, and say whether its numbers are the same. "
     "Nothing is written.",
 )
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What fitting may take, such as 4GB; where that does not hold the features, bagged SGD "
+    "reads them in chunks  [default: no bound]",
+)
 @_labels
 @_common
 def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
@@ -341,6 +347,7 @@ def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
       featurepipe fit --features category=xception:grey,color=hsv-histogram+xception:shuffle
       featurepipe fit --hold-out-each
       featurepipe fit --group-duplicates
+      featurepipe fit --memory 4GB
       featurepipe fit --labels relabelled.csv --repeats 5
       featurepipe fit --curve
       featurepipe fit --from xception-bagged-sgd-1a2b3c

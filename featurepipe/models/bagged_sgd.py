@@ -13,6 +13,7 @@ squared norm counts 1/k.
 """
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,7 +27,7 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from featurepipe.models.classifier import HeadClassifier
 
@@ -364,7 +365,7 @@ class BaggedSGDClassifier(HeadClassifier):
             stream.members = [
                 self._begin_member(seed, X.shape[1], mean_costs) for seed in stream.seeds
             ]
-        with threadpool_limits(limits=1):
+        with _controller().limit(limits=1):
             Parallel(n_jobs=self.n_jobs, backend="threading")(
                 delayed(member.read)(X, truth, costs, position, alpha) for member in stream.members
             )
@@ -447,6 +448,12 @@ class _Judge:
         """Mean log-loss of all outputs."""
         scores = self.X @ weights.T
         return float(np.mean(np.logaddexp(0, scores) - self.truth * scores))
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    # To look for the libraries takes as long as a small chunk does.
+    return ThreadpoolController()
 
 
 def _draw(rng: np.random.Generator, n: int, share: float) -> NDArray[np.intp]:

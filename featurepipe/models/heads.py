@@ -436,18 +436,66 @@ def fit_heads(
     UsageError
         If thresholds are asked for, and no attribute has sets of labels.
     """
-    _check_features(X)
+    _check_finite(np.asarray(np.isfinite(X).all(axis=1)))
     columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))
     questions, combinations = _make_questions(labels, settings.task, columns, groups)
     held_out, heads = _run_fits(X, questions, settings, n_jobs, progress)
-    out_of_fold, uncalibrated = {}, {}
+    return finish_heads(
+        questions,
+        heads,
+        held_out,
+        combinations,
+        labels,
+        groups,
+        settings,
+        predict_rows=lambda head, rows: head.predict_proba(X[rows]),
+        read_rows=lambda rows: X[rows],
+        most_rows=len(X),
+    )
+
+
+def finish_heads(
+    questions: Sequence[_Question],
+    heads: dict[str, Head],
+    held_out: Mapping[str, Sequence[_HeldOut]],
+    combinations: Rows,
+    labels: dict[str, Labels],
+    groups: NDArray[np.intp],
+    settings: HeadSettings,
+    *,
+    predict_rows: Callable[[Head, Rows], Probabilities],
+    read_rows: Callable[[Rows], Features],
+    most_rows: int,
+) -> FittedHeads:
+    """Everything that is learnt from what folds hold out: calibration, thresholds, rejection.
+
+    Parameters
+    ----------
+    questions, heads, held_out, combinations
+        What was fitted.
+    labels, groups, settings
+        As in `fit_heads`.
+    predict_rows : callable
+        Probabilities of some training rows by a head.
+    read_rows : callable
+        Features of some training rows.
+    most_rows : int
+        So many may be read at once.
+
+    Returns
+    -------
+    FittedHeads
+    """
+    heads, out_of_fold, uncalibrated = dict(heads), {}, {}
     for question in questions:
         name, folds = question.name, held_out[question.name]
-        uncalibrated[name] = _unseen_probabilities(X, heads[name], question, folds, "none")
+        own = partial(predict_rows, heads[name])
+        uncalibrated[name] = _unseen_probabilities(len(groups), own, question, folds, "none")
         method = calibration_for(settings.calibrate, exclusive=question.exclusive)
         if method != "none":
             heads[name] = _calibrated(heads[name], question, folds, method)
-        out_of_fold[name] = _unseen_probabilities(X, heads[name], question, folds, method)
+        calibrated = partial(predict_rows, heads[name])
+        out_of_fold[name] = _unseen_probabilities(len(groups), calibrated, question, folds, method)
     model = HeadModel(
         settings.task,
         {name: of_attribute.classes for name, of_attribute in labels.items()},
@@ -457,8 +505,11 @@ def fit_heads(
     )
     found = model.by_attribute(out_of_fold)
     model = replace(model, thresholds=_fit_thresholds(found, labels, settings))
-    model = replace(model, rejectors=_fit_rejectors(X, model, found, labels, groups, settings))
-    return FittedHeads(model, found, model.by_attribute(uncalibrated))
+    rejectors = {
+        name: _fit_rejector(name, model, found[name], each, groups, settings, read_rows, most_rows)
+        for name, each in labels.items()
+    }
+    return FittedHeads(replace(model, rejectors=rejectors), found, model.by_attribute(uncalibrated))
 
 
 def _fit_thresholds(
@@ -495,26 +546,28 @@ def _fit_thresholds(
     return thresholds
 
 
-def _fit_rejectors(
-    X: Features,
+def _fit_rejector(
+    attribute: str,
     model: HeadModel,
-    out_of_fold: dict[str, Probabilities],
-    labels: dict[str, Labels],
+    out_of_fold: Probabilities,
+    labels: Labels,
     groups: NDArray[np.intp],
     settings: HeadSettings,
-) -> dict[str, Rejector]:
-    rejectors = {}
-    for name, each in labels.items():
-        rows, head = np.flatnonzero(each.labelled), model._head_of(name)
-        rejectors[name] = fit_rejector(
-            _side_by_side(X, head.columns, rows),
-            each.indicator[rows],
-            groups[rows],
-            model._confidence(name, out_of_fold[name][rows]),
-            widths=[end - start for start, end in head.columns],
-            seed=settings.seed,
-        )
-    return rejectors
+    read_rows: Callable[[Rows], Features],
+    most_rows: int,
+) -> Rejector:
+    rows, head = np.flatnonzero(labels.labelled), model._head_of(attribute)
+    if len(rows) > most_rows:
+        drawn = np.random.default_rng(settings.seed).choice(rows, most_rows, replace=False)
+        rows = np.sort(drawn)
+    return fit_rejector(
+        head.read(read_rows(rows)),
+        labels.indicator[rows],
+        groups[rows],
+        model._confidence(attribute, out_of_fold[rows]),
+        widths=[end - start for start, end in head.columns],
+        seed=settings.seed,
+    )
 
 
 def _make_questions(
@@ -579,13 +632,12 @@ def _joint_question(
     return question, combinations
 
 
-def _check_features(X: Features) -> None:
-    is_finite = np.isfinite(X).all(axis=1)
+def _check_finite(is_finite: NDArray[np.bool_]) -> None:
     if not is_finite.all():
         raise FitError(
-            f"{np.count_nonzero(~is_finite)} of {len(X)} training images have features that are "
-            f"not finite (the first is row {is_finite.argmin()}). Expected finite numbers; "
-            "extract their features again."
+            f"{np.count_nonzero(~is_finite)} of {len(is_finite)} training images have features "
+            f"that are not finite (the first is row {is_finite.argmin()}). Expected finite "
+            "numbers; extract their features again."
         )
 
 
@@ -734,12 +786,16 @@ def _calibrated(head: Head, question: _Question, held_out: Sequence[_HeldOut], m
 
 
 def _unseen_probabilities(
-    X: Features, head: Head, question: _Question, held_out: Sequence[_HeldOut], method: str
+    n_rows: int,
+    predict_rows: Callable[[Rows], Probabilities],
+    question: _Question,
+    held_out: Sequence[_HeldOut],
+    method: str,
 ) -> Probabilities:
-    """Probabilities of every row of `X`, each by what was fitted without it."""
-    probabilities = np.empty((len(X), question.truth.shape[1]))
-    left_out = np.setdiff1d(np.arange(len(X)), question.rows)
-    probabilities[left_out] = head.predict_proba(X[left_out])
+    """Probabilities of every row, each by what was fitted without it."""
+    probabilities = np.empty((n_rows, question.truth.shape[1]))
+    left_out = np.setdiff1d(np.arange(n_rows), question.rows)
+    probabilities[left_out] = predict_rows(left_out)
     for fold in held_out:
         others = [other for other in held_out if other is not fold]
         probabilities[question.rows[fold.rows]] = _fold_probabilities(

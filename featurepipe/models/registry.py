@@ -101,10 +101,7 @@ class RelativeVarianceThreshold(_VariancesOfChunks, SelectorMixin, BaseEstimator
             If no feature is left.
         """
         self._forget()
-        self.partial_fit(X)
-        if not self._get_support_mask().any():
-            raise _nothing_left(self.variances_, self.threshold_)
-        return self
+        return self.partial_fit(X).require_features()
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more chunk of a stream; it may leave no feature.
@@ -117,6 +114,18 @@ class RelativeVarianceThreshold(_VariancesOfChunks, SelectorMixin, BaseEstimator
         """
         self._learn_variances(X)
         self.threshold_ = float(self.share * self.variances_.mean())
+        return self
+
+    def require_features(self) -> Self:
+        """Stop if no feature is left.
+
+        Raises
+        ------
+        FitError
+            With the largest variance.
+        """
+        if not self._get_support_mask().any():
+            raise _nothing_left(self.variances_, self.threshold_)
         return self
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
@@ -145,10 +154,7 @@ class AbsoluteVarianceThreshold(_VariancesOfChunks, VarianceThreshold):
             If no feature is left.
         """
         self._forget()
-        self.partial_fit(X)
-        if not self._get_support_mask().any():
-            raise _nothing_left(self.variances_, self.threshold)
-        return self
+        return self.partial_fit(X).require_features()
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn from one more chunk of a stream; it may leave no feature.
@@ -160,6 +166,18 @@ class AbsoluteVarianceThreshold(_VariancesOfChunks, VarianceThreshold):
         y : ignored
         """
         self._learn_variances(X)
+        return self
+
+    def require_features(self) -> Self:
+        """Stop if no feature is left.
+
+        Raises
+        ------
+        FitError
+            With the largest variance.
+        """
+        if not self._get_support_mask().any():
+            raise _nothing_left(self.variances_, self.threshold)
         return self
 
 
@@ -232,7 +250,7 @@ class CommonScale(TransformerMixin, BaseEstimator):
         return features if self.divisor_ == 1.0 else features / self.divisor_
 
 
-class BlockScale(TransformerMixin, BaseEstimator):
+class BlockScale(_VariancesOfChunks, TransformerMixin, BaseEstimator):
     """Divide features by one number, so that their variances add up to a wanted sum.
 
     Blocks of features of one sum of variances, side by side, have an equal say in
@@ -248,6 +266,8 @@ class BlockScale(TransformerMixin, BaseEstimator):
     ----------
     divisor_ : float
         1 where nothing varies.
+    variances_ : ndarray of shape (n_features,), float64
+    n_samples_seen_ : int
     """
 
     def __init__(self, total_variance: float = 1.0) -> None:
@@ -261,9 +281,19 @@ class BlockScale(TransformerMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features)
         y : ignored
         """
-        features = validate_data(self, X, dtype=(np.float64, np.float32))
-        found = float(np.var(features, axis=0, dtype=np.float64).sum())
-        self.divisor_ = float(np.sqrt(found / self.total_variance)) or 1.0
+        self._forget()
+        return self.partial_fit(X)
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Learn the divisor of the chunks so far and one more.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : ignored
+        """
+        self._learn_variances(X)
+        self.divisor_ = float(np.sqrt(self.variances_.sum() / self.total_variance)) or 1.0
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.floating]:

@@ -57,6 +57,8 @@ class StreamMember:
         n_passes: int,
     ) -> None:
         self._seed, self._max_samples, self._l1_ratio = seed, max_samples, l1_ratio
+        # No row is drawn as often as that.
+        self._share_up_to = poisson.cdf(np.arange(20), max_samples)
         self._n_samples, self._n_passes = n_samples, n_passes
         self.features = np.flatnonzero(n_copies)
         self._n_copies = n_copies[self.features].astype(np.float32)
@@ -118,8 +120,7 @@ class StreamMember:
         generator.advance(row // _STRIDE)
         before = row % _STRIDE
         uniform = np.random.Generator(generator).random(before + n_rows)[before:]
-        # No row is drawn as often as that.
-        return np.searchsorted(poisson.cdf(np.arange(20), self._max_samples), uniform)
+        return np.searchsorted(self._share_up_to, uniform)
 
     def _measure(self, drawn: Floats) -> None:
         """Learn from the first pass what bounds the length of steps."""

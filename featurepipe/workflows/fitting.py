@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
@@ -23,6 +24,8 @@ from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
 from featurepipe.models.feature_choice import OBJECTIVES
 from featurepipe.models.heads import FittedHeads, HeadModel, HeadSettings, fit_heads
+from featurepipe.models.memory import FitMemory, available_memory, in_words, parse_memory
+from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
 from featurepipe.models.tuning import describe_tuned
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
@@ -63,6 +66,7 @@ def fit(
     label_separator: str | None = None,
     workspace: Path | str = ".",
     n_jobs: int = -1,
+    memory: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Fit heads on cached features, and predict the test rows once.
@@ -118,6 +122,12 @@ def fit(
     workspace : Path or str
     n_jobs : int
         Processor cores to use; -1: all.
+    memory : str, optional
+        What fitting may take besides the libraries and the manifest, such as ``4GB``. Where that
+        is too little for all training features and the copies that fits make of them, they are
+        read from the stores in chunks, of which bagged SGD makes several passes; see
+        `featurepipe.models.memory.FitMemory`. Near-duplicates are then not looked for. Default:
+        all in memory.
 
     Returns
     -------
@@ -146,6 +156,7 @@ def fit(
         tune=tune,
         seed=seed or 0,
     )
+    budget = None if memory is None else parse_memory(memory)
     place = Workspace(workspace)
     with place.writing():
         manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
@@ -157,13 +168,13 @@ def fit(
         asked = _split_settings(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )
-        found = find_near_duplicates(stores, divisible_ids(manifest, digests))
+        found = _near_duplicates(manifest, caches, digests, budget, group_duplicates)
         splits = _find_splits(place, manifest, digests, asked, hold_out_each, found)
         for split in splits:
             if found is not None:
                 warn_of_near_duplicates(place, split, found)
         infos = [
-            _fit_run(place, manifest, sight, split, settings, n_jobs, curve)
+            _fit_run(place, manifest, sight, split, settings, n_jobs, budget, curve)
             for split in splits
             for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
@@ -221,6 +232,32 @@ def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
             f"Make them: featurepipe extract --backbone {name}",
         )
     return [path for name in of_backbone if name in wanted for path in of_backbone[name]]
+
+
+def _near_duplicates(
+    manifest: Manifest,
+    caches: Sequence[CachedFeatures],
+    digests: Mapping[str, bytes],
+    budget: int | None,
+    group_duplicates: bool,
+) -> NearDuplicates | None:
+    ids = divisible_ids(manifest, digests)
+    # The features, once more where they are compared, and distances.
+    needed = 3 * max(4 * len(cache.row_of) * cache.n_features for cache in caches)
+    if budget is None or needed <= budget:
+        return find_near_duplicates([cache.path for cache in caches], ids)
+    if group_duplicates:
+        raise FitError(
+            f"--group-duplicates compares all images at once, which takes about "
+            f"{in_words(needed)}: more than --memory {in_words(budget)}. Allow that much, or leave "
+            "it out."
+        )
+    logger.warning(
+        "Near-duplicates across training and test are not looked for: that takes about %s of "
+        "memory.",
+        in_words(needed),
+    )
+    return None
 
 
 def _require_one_sight(features: str | None, objective: str | None, task: str) -> None:
@@ -361,10 +398,11 @@ def _fit_run(
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
+    budget: int | None,
     curve: bool,
 ) -> dict[str, Any]:
     """Fit and save; what the run is."""
-    info, model, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs)
+    info, model, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs, budget)
     info |= input_facts(sight, split)
     files = {INPUTS: inputs_table(sight, split)}
     if curve:
@@ -375,7 +413,12 @@ def _fit_run(
 
 
 def fit_once(
-    manifest: Manifest, sight: Sight, split: Split, settings: HeadSettings, n_jobs: int
+    manifest: Manifest,
+    sight: Sight,
+    split: Split,
+    settings: HeadSettings,
+    n_jobs: int,
+    budget: int | None = None,
 ) -> tuple[dict[str, Any], HeadModel, Predictions, Predictions]:
     """Fit, and predict the test rows once.
 
@@ -386,20 +429,27 @@ def fit_once(
     """
     _require_rows(sight.caches, split)
     train = split.rows("train")
-    names = _run_names(sight, split, settings, manifest)
+    needed = _needed_memory(manifest, sight, split, settings)
+    if budget is None:
+        chunk_rows = None
+        _warn_of_memory(needed, n_jobs)
+    else:
+        chunk_rows = plan_chunks(settings, needed, budget)
+        n_jobs = min(effective_n_jobs(n_jobs), needed.fits_within(budget) or n_jobs)
+    names = _run_names(sight, split, settings, manifest, chunk_rows)
     name = names["run"]
     started = time.perf_counter()
-    model, out_of_fold, uncalibrated = _fit_heads(name, manifest, sight, split, settings, n_jobs)
+    model, out_of_fold, uncalibrated = _fit_heads(
+        name, manifest, sight, split, settings, n_jobs, chunk_rows
+    )
     fit_s = time.perf_counter() - started
     for attribute, fitted in model.heads.items():
         if fitted.tuned is not None:
             logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(fitted.tuned))
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
-    X = sight.read(split.ids[tested])
-    started = time.perf_counter()
-    scores = model.predict(X)
-    p_values = model.p_values(X, scores)
-    head_ms = 1000 * (time.perf_counter() - started) / len(X)
+    reader = sight.of(split.ids[tested])
+    scores, p_values, head_s = predict_in_chunks(model, reader, chunk_rows or len(reader))
+    head_ms = 1000 * head_s / len(reader)
     selection = _predictions(manifest, split, train, model, out_of_fold)
     raw = _predictions(manifest, split, train, model, uncalibrated)
     info = {
@@ -410,6 +460,8 @@ def fit_once(
         "selection_accuracy": accuracies(selection),
         "reliability": {"uncalibrated": reliability(raw), "calibrated": reliability(selection)},
         "extract_images_per_s": sight.images_per_s,
+        "memory_bytes": budget,
+        "chunk_rows": chunk_rows,
         "fit_s": fit_s,
         "predict_ms_per_image": head_ms + 1000 / sight.images_per_s,
     }
@@ -426,6 +478,7 @@ def _fit_heads(
     split: Split,
     settings: HeadSettings,
     n_jobs: int,
+    chunk_rows: int | None,
 ) -> FittedHeads:
     train = split.rows("train")
     ids = split.ids[train]
@@ -433,19 +486,35 @@ def _fit_heads(
         bar: list[Progress] = []
 
         def advance(n_done: int, n_total: int) -> None:
-            # How many fits there are is known once the first is done.
+            # How many there are is known once the first is done.
             if not bar:
-                bar.append(stack.enter_context(Progress(n_total, title, "fit")))
+                unit = "fit" if chunk_rows is None else "chunk"
+                bar.append(stack.enter_context(Progress(n_total, title, unit)))
             bar[0].advance()
 
-        return fit_heads(
-            sight.read(ids),
-            manifest.labels(ids),
-            split.groups[train],
-            settings,
-            columns=sight.columns,
-            n_jobs=n_jobs,
-            progress=advance,
+        labels, groups = manifest.labels(ids), split.groups[train]
+        how = {"columns": sight.columns, "n_jobs": n_jobs, "progress": advance}
+        if chunk_rows is None:
+            return fit_heads(sight.read(ids), labels, groups, settings, **how)
+        return stream_heads(sight.of(ids), labels, groups, settings, chunk_rows=chunk_rows, **how)
+
+
+def _needed_memory(
+    manifest: Manifest, sight: Sight, split: Split, settings: HeadSettings
+) -> FitMemory:
+    train = sight.of(split.ids[split.rows("train")])
+    labels = manifest.labels(train.ids)
+    return FitMemory.of(labels, train.n_features, settings.task, settings.n_folds)
+
+
+def _warn_of_memory(needed: FitMemory, n_jobs: int) -> None:
+    bytes_, available = needed.in_memory(effective_n_jobs(n_jobs)), available_memory()
+    if bytes_ > available / 2:
+        logger.warning(
+            "Fitting may take %s of the %s of memory that are available. --memory SIZE bounds it: "
+            "bagged SGD then reads features in chunks where they are too many.",
+            in_words(bytes_),
+            in_words(available),
         )
 
 
@@ -482,7 +551,11 @@ def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
 
 
 def _run_names(
-    sight: Sight, split: Split, settings: HeadSettings, manifest: Manifest
+    sight: Sight,
+    split: Split,
+    settings: HeadSettings,
+    manifest: Manifest,
+    chunk_rows: int | None,
 ) -> dict[str, str]:
     """Names of the run and of its family: the same on the other splits of the series.
 
@@ -494,6 +567,8 @@ def _run_names(
         json.dumps(asdict(settings), sort_keys=True),
         repr([labels.columns.tolist(), labels.to_numpy().tolist()]),
     ]
+    if chunk_rows is not None:
+        decides.append(f"in chunks of {chunk_rows}")
     divides = {
         "run": [split.name, split.ids.tolist(), split.parts.tolist()],
         "family": [split.series, sorted([*split.ids, *split.left_out])],

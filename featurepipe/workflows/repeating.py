@@ -62,7 +62,8 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
                 "the labels and features that it was fitted on; to fit these, leave out --from."
             )
         sight = _kept_sight(kept, caches, manifest, split, settings, n_jobs)
-        _, _, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs)
+        budget = kept.info["memory_bytes"]
+        _, _, predictions, selection = fit_once(manifest, sight, split, settings, n_jobs, budget)
     _require_same_numbers(kept, predictions, selection)
     logger.info(
         "Run %s: the same numbers again, bit for bit, for %d images.%s",

@@ -103,6 +103,10 @@ class Sight:
         blocks = [cache.read(ids) for cache in self.caches]
         return blocks[0] if len(blocks) == 1 else np.hstack(blocks)
 
+    def of(self, ids: NDArray[np.object_]) -> "SeenRows":
+        """Features of some images, to be read when they are asked for."""
+        return SeenRows(self, ids)
+
     def facts(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values.
 
@@ -144,6 +148,32 @@ class Sight:
                 for trial in self.trials
             ],
         }
+
+
+@dataclass(frozen=True)
+class SeenRows:
+    """Features of some images: a `featurepipe.models.streaming.RowReader`.
+
+    Attributes
+    ----------
+    sight : Sight
+    ids : ndarray of shape (n_images,), str objects
+    """
+
+    sight: Sight
+    ids: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def n_features(self) -> int:
+        """Features of an image, of all blocks."""
+        return sum(cache.n_features for cache in self.sight.caches)
+
+    def read(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Features of the images of these positions."""
+        return self.sight.read(self.ids[rows])
 
 
 def sight_of_one(cache: CachedFeatures, attributes: Sequence[str]) -> Sight:

@@ -1,0 +1,126 @@
+"""Time and memory of fitting heads on a store that is larger than memory may be.
+
+    python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB]
+
+The store is drawn, in a temporary folder of that much room: rows lie class by class, as those of
+one folder a class do. Peak is what the process held at most, less what it held before the fit.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+from extract import describe_machine
+from fit import draw_features
+
+from featurepipe.features.cached import open_caches
+from featurepipe.features.store import FeatureStore
+from featurepipe.manifest import Labels
+from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.memory import FitMemory, in_words, parse_memory
+from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
+from featurepipe.workflows.sights import sight_of_one
+
+_BATCH = 1000
+
+
+def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.ndarray:
+    """Write a store class by class; the codes of its rows."""
+    ids = [f"{row:08}.jpg" for row in range(n_rows)]
+    key = {"backbone": "resnet50", "view": "rgb", "weights": {"kind": "random"}}
+    made_by = {"weights_label": "drawn", "weights_source": "drawn"}
+    probe = np.zeros((1, n_features), np.float32)
+    FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)
+    rng = np.random.default_rng(0)
+    codes = np.sort(rng.integers(0, n_classes, n_rows))
+    means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.2, (n_classes, n_features))
+    means, mixing = means.astype(np.float32), rng.normal(0, 0.15, (64, n_features))
+    with FeatureStore.open(path, writable=True) as store:
+        for start in range(0, n_rows, _BATCH):
+            rows = np.arange(start, min(start + _BATCH, n_rows))
+            X = means[codes[rows]] + rng.normal(size=(len(rows), 64)) @ mixing
+            X += rng.normal(0, 0.3, X.shape)
+            digests = np.zeros((len(rows), 32), np.uint8)
+            stamps = np.zeros(len(rows), np.int64)
+            store.write_done(rows, np.maximum(X, 0).astype(np.float32), digests, stamps, stamps)
+    return codes
+
+
+def labels_of(codes: np.ndarray, n_classes: int) -> dict[str, Labels]:
+    """One exclusive attribute."""
+    names = tuple(f"class {code:03}" for code in range(n_classes))
+    indicator = codes[:, None] == np.arange(n_classes)
+    return {"label": Labels("label", names, True, indicator, np.ones(len(codes), bool))}
+
+
+def warm_up() -> None:
+    """Have the compiler imported, whose memory is not that of the fit."""
+    X, codes = draw_features(60, 8, 2)
+    settings = HeadSettings(n_folds=2)
+    fit_heads(X, labels_of(codes, 2), np.arange(60), settings, n_jobs=1)
+
+
+@click.command()
+@click.option("--rows", "n_rows", default=244_000, show_default=True)
+@click.option("--features", "n_features", default=2048, show_default=True)
+@click.option("--classes", "n_classes", default=10, show_default=True)
+@click.option("--folds", "n_folds", default=5, show_default=True)
+@click.option("--memory", default="500MB", show_default=True)
+@click.option("--jobs", "n_jobs", default=-1, show_default=True)
+def main(
+    n_rows: int, n_features: int, n_classes: int, n_folds: int, memory: str, n_jobs: int
+) -> None:
+    """Fit on nine tenths of the rows of a drawn store, and predict the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "drawn.h5"
+        codes = draw_store(path, n_rows, n_features, n_classes)
+        ids = np.array([f"{row:08}.jpg" for row in range(n_rows)], dtype=object)
+        sight = sight_of_one(open_caches([path], ids.tolist())[0], ["label"])
+        is_test = np.arange(n_rows) % 10 == 0
+        labels = labels_of(codes[~is_test], n_classes)
+        settings = HeadSettings(n_folds=n_folds)
+        needed = FitMemory.of(labels, n_features, settings.task, n_folds)
+        budget = parse_memory(memory)
+        chunk_rows = plan_chunks(settings, needed, budget)
+        warm_up()
+        process = psutil.Process()
+        before = process.memory_info().rss
+        # Linux begins to count the peak anew.
+        Path("/proc/self/clear_refs").write_text("5")
+        started = time.perf_counter()
+        train, groups = sight.of(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
+        if chunk_rows is None:
+            X = train.read(np.arange(len(train)))
+            model, out_of_fold, _ = fit_heads(X, labels, groups, settings, n_jobs=n_jobs)
+        else:
+            model, out_of_fold, _ = stream_heads(
+                train, labels, groups, settings, chunk_rows=chunk_rows, n_jobs=n_jobs
+            )
+        seconds = time.perf_counter() - started
+        scores, *_ = predict_in_chunks(model, sight.of(ids[is_test]), chunk_rows or n_rows)
+        peak = _peak_bytes() - before
+        print(describe_machine())
+        print(
+            f"{n_rows} x {n_features}, {n_classes} classes, store "
+            f"{in_words(path.stat().st_size)}, --memory {memory}, "
+            f"chunks of {chunk_rows} rows: {seconds:.0f} s, peak {in_words(peak)}, in memory it "
+            f"would need {in_words(needed.in_memory())}; out of fold "
+            f"{_accuracy(out_of_fold, codes[~is_test]):.4f}, test "
+            f"{_accuracy(scores, codes[is_test]):.4f} right"
+        )
+
+
+def _peak_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def _accuracy(scores: dict[str, np.ndarray], codes: np.ndarray) -> float:
+    return float(np.mean(scores["label"].argmax(axis=1) == codes))
+
+
+if __name__ == "__main__":
+    main()
