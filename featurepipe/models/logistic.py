@@ -44,8 +44,9 @@ class LogisticSweep(HeadClassifier):
     scikit-learn's LogisticRegression, with an intercept that is not penalised: one sigmoid for
     two classes, a softmax for more, a sigmoid a label for sets, with one C for all labels.
     Log-loss tells values of C apart that are equally accurate on some hundred rows; of equal
-    ones the stronger penalty is taken. Folds are fitted until 1,000 rows have been held out. The path ends once four values in a row, a decade of
-    the usual ones, have been above the lowest by 1 % or more.
+    ones the stronger penalty is taken. Folds are fitted until 1,000 rows have been held out.
+    The path ends once four values in a row, a decade of the usual ones, have been above the
+    lowest by 1 % or more.
 
     Parameters
     ----------
