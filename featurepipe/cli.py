@@ -302,7 +302,7 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     "--curve",
     is_flag=True,
     help="Also fit on an eighth, a quarter and half of the training images, and say whether more "
-    "of them would help: curve.csv in the run's folder. Takes about 14 times as long.",
+    "of them would help: curve.csv in the run's folder. Takes about 15 times as long.",
 )
 @click.option("--repeats", type=click.IntRange(1), help="Number of random splits  [default: 1]")
 @click.option(

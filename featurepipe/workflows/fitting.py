@@ -116,7 +116,7 @@ def fit(
         Leave out images of which a store that is read has no features yet.
     curve : bool
         Fit on growing parts of the training rows too, and say whether more images would
-        help; see `featurepipe.models.learning_curve`. Takes about 14 times as long.
+        help; see `featurepipe.models.learning_curve`. Takes about 15 times as long.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
