@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
-from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
@@ -31,8 +30,9 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies, reliability
-from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
+from featurepipe.splits import Split
 from featurepipe.workflows.curves import CURVE, curve_of
+from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
 from featurepipe.workflows.inputs import INPUTS, input_facts, inputs_table
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
@@ -165,11 +165,11 @@ def fit(
         caches = _read_caches(stores, features, manifest)
         digests = digests_in_all(caches, len(manifest), allow_partial=allow_partial)
         warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
-        asked = _split_settings(
+        asked = wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )
-        found = _near_duplicates(manifest, caches, digests, budget, group_duplicates)
-        splits = _find_splits(place, manifest, digests, asked, hold_out_each, found)
+        found = look_for_duplicates(manifest, caches, digests, budget, group_duplicates)
+        splits = find_splits(place, manifest, digests, asked, hold_out_each, found)
         for split in splits:
             if found is not None:
                 warn_of_near_duplicates(place, split, found)
@@ -234,32 +234,6 @@ def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
     return [path for name in of_backbone if name in wanted for path in of_backbone[name]]
 
 
-def _near_duplicates(
-    manifest: Manifest,
-    caches: Sequence[CachedFeatures],
-    digests: Mapping[str, bytes],
-    budget: int | None,
-    group_duplicates: bool,
-) -> NearDuplicates | None:
-    ids = divisible_ids(manifest, digests)
-    # The features, once more where they are compared, and distances.
-    needed = 3 * max(4 * len(cache.row_of) * cache.n_features for cache in caches)
-    if budget is None or needed <= budget:
-        return find_near_duplicates([cache.path for cache in caches], ids)
-    if group_duplicates:
-        raise FitError(
-            f"--group-duplicates compares all images at once, which takes about "
-            f"{in_words(needed)}: more than --memory {in_words(budget)}. Allow that much, or leave "
-            "it out."
-        )
-    logger.warning(
-        "Near-duplicates across training and test are not looked for: that takes about %s of "
-        "memory.",
-        in_words(needed),
-    )
-    return None
-
-
 def _require_one_sight(features: str | None, objective: str | None, task: str) -> None:
     if objective and features != AUTO:
         raise UsageError(
@@ -313,82 +287,6 @@ def _sights(
             n_jobs=n_jobs,
         )
     ]
-
-
-def _split_settings(
-    test_size: float | None,
-    hold_out: Sequence[str],
-    hold_out_each: bool,
-    repeats: int | None,
-    group: str | None,
-    group_duplicates: bool,
-    seed: int | None,
-) -> SplitSettings | None:
-    """What split is asked for; None if nothing about it was said."""
-    if hold_out and hold_out_each:
-        raise UsageError(
-            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: the one holds "
-            "out what it names, the other every combination in turn. Give one of them."
-        )
-    usual = SplitSettings()
-    said = hold_out or hold_out_each or group_duplicates
-    if test_size is repeats is group is seed is None and not said:
-        return None
-    return SplitSettings(
-        test_size=usual.test_size if test_size is None else test_size,
-        seed=usual.seed if seed is None else seed,
-        hold_out=tuple(hold_out),
-        group=group,
-        repeats=usual.repeats if repeats is None else repeats,
-        group_duplicates=group_duplicates,
-    )
-
-
-def _find_splits(
-    place: Workspace,
-    manifest: Manifest,
-    digests: Mapping[str, bytes],
-    asked: SplitSettings | None,
-    hold_out_each: bool,
-    found: NearDuplicates | None,
-) -> list[Split]:
-    """The splits that were asked for, or the first: as saved, or made and saved now."""
-    saved = sorted(map(Split.load, place.splits()), key=lambda split: split.number)
-    if asked is None and saved and saved[0].covers(divisible_ids(manifest, digests)):
-        return saved[:1]
-    settings = asked or (saved[0].settings if saved else SplitSettings())
-    splits = []
-    for made in _make_splits(manifest, digests, settings, hold_out_each, found):
-        split = next((old for old in saved if old.divides_like(made)), None)
-        if split is None:
-            split = made.registered(len(saved), [old.name for old in saved])
-            split.save(place.split(split.name))
-            tell(split.findings)
-            counts = (f"{count} {part}" for part, count in split.counts().items() if count)
-            logger.info("Split %s: %s images.", split.name, ", ".join(counts))
-            saved.append(split)
-        splits.append(split)
-    return splits
-
-
-def _make_splits(
-    manifest: Manifest,
-    digests: Mapping[str, bytes],
-    settings: SplitSettings,
-    hold_out_each: bool,
-    found: NearDuplicates | None,
-) -> list[Split]:
-    if settings.group_duplicates and found is None:
-        raise FitError(
-            "Near-duplicates cannot be told by colours alone: expected features of a network for "
-            "--group-duplicates. Make some, such as: featurepipe extract --backbone mobilenet_v2"
-        )
-    alike = {} if found is None else found.groups()
-    if not hold_out_each:
-        return make_splits(manifest, digests, settings, alike)
-    each, findings = each_held_out(manifest, digests, settings, alike)
-    tell(findings)
-    return [split for one in each for split in make_splits(manifest, digests, one, alike)]
 
 
 def _fit_run(
