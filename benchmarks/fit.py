@@ -29,8 +29,9 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.metrics import log_loss
 from featurepipe.models.bagged_sgd import BaggedSGDClassifier
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.registry import HEADS, build_head
+from featurepipe.models.settings import HeadSettings
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 

@@ -19,8 +19,9 @@ from fit import draw_features
 from featurepipe.features.cached import open_caches
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.memory import FitMemory, in_words, parse_memory
+from featurepipe.models.settings import HeadSettings
 from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
 from featurepipe.workflows.sights import sight_of_one
 

@@ -17,7 +17,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from featurepipe.errors import RunError
 from featurepipe.files import disk_full_named, replacing
-from featurepipe.models.heads import HeadModel
+from featurepipe.models.model import HeadModel
 from featurepipe.predictions import Predictions
 
 FORMAT = "featurepipe run 2"
@@ -27,8 +27,8 @@ TRUSTED_TYPES = [
     "featurepipe.models.calibration.IsotonicCalibrator",
     "featurepipe.models.calibration.LogisticCalibrator",
     "featurepipe.models.calibration.SoftmaxCalibrator",
-    "featurepipe.models.heads.Head",
-    "featurepipe.models.heads.HeadModel",
+    "featurepipe.models.model.Head",
+    "featurepipe.models.model.HeadModel",
     "featurepipe.models.knn.CosineNeighbours",
     "featurepipe.models.logistic.LogisticSweep",
     "featurepipe.models.registry.AbsoluteVarianceThreshold",

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from featurepipe import metrics
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import Columns, HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
+from featurepipe.models.model import Columns
+from featurepipe.models.settings import HeadSettings
 from featurepipe.predictions import Predictions
 from featurepipe.splits import inner_folds
 

@@ -22,25 +22,21 @@ from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import (
+from featurepipe.models.finishing import FittedHeads, HeldOut, finish_heads
+from featurepipe.models.heads import check_finite
+from featurepipe.models.memory import FitMemory, in_words
+from featurepipe.models.model import (
     Columns,
     Features,
-    FittedHeads,
     Head,
     HeadModel,
-    HeadSettings,
     Probabilities,
     Rows,
-    _check_finite,
-    _HeldOut,
-    _make_questions,
-    _Question,
-    _side_by_side,
-    _targets,
-    finish_heads,
+    side_by_side,
 )
-from featurepipe.models.memory import FitMemory, in_words
+from featurepipe.models.questions import Question, make_questions, targets_of
 from featurepipe.models.registry import build_head
+from featurepipe.models.settings import HeadSettings
 from featurepipe.splits import inner_folds
 
 # Consecutive rows, for the speed of reading: 128 KB of 2,048 features.
@@ -136,7 +132,7 @@ def stream_heads(
         As in `fit_heads`.
     """
     columns = columns or dict.fromkeys(labels, ((0, reader.n_features),))
-    questions, combinations = _make_questions(labels, settings.task, columns, groups)
+    questions, combinations = make_questions(labels, settings.task, columns, groups)
     n_passes = choose_passes(max(len(question.rows) for question in questions))
     streams = {
         question.name: _streams_of(question, len(reader), settings, n_passes)
@@ -245,7 +241,7 @@ class _Stream:
     these which the head is fitted on.
     """
 
-    question: _Question
+    question: Question
     place: Rows
     trains: NDArray[np.bool_]
     head: Head
@@ -266,7 +262,7 @@ class _Stream:
         chosen, _ = self._own(rows)
         if not len(chosen):
             return
-        features = _side_by_side(X, self.question.columns, chosen)
+        features = side_by_side(X, self.question.columns, chosen)
         for columns, steps in self.blocks:
             block = features[:, columns]
             block = steps[:number].transform(block) if number else block
@@ -297,10 +293,10 @@ class _Stream:
         if self.head.estimator is None or not len(chosen):
             return
         features = self.head.estimator[:-1].transform(
-            _side_by_side(X, self.question.columns, chosen)
+            side_by_side(X, self.question.columns, chosen)
         )
         truth = self.question.truth[places]
-        targets = _targets(truth, self.head.learnt, self.head.exclusive)
+        targets = targets_of(truth, self.head.learnt, self.head.exclusive)
         self.classifier.partial_fit(features, targets, **self.known)
 
     def end(self) -> None:
@@ -315,7 +311,7 @@ class _Stream:
 
 
 def _streams_of(
-    question: _Question, n_rows: int, settings: HeadSettings, n_passes: int
+    question: Question, n_rows: int, settings: HeadSettings, n_passes: int
 ) -> list[_Stream]:
     """The final head's, then those of the folds."""
     place = np.full(n_rows, -1)
@@ -331,7 +327,7 @@ def _streams_of(
 
 
 def _begin_stream(
-    question: _Question,
+    question: Question,
     place: Rows,
     train: Rows,
     settings: HeadSettings,
@@ -391,7 +387,7 @@ def _run_passes(
     n_passes: int,
     n_jobs: int,
     progress: Callable[[int, int], object] | None,
-) -> tuple[dict[str, Head], dict[str, list[_HeldOut]]]:
+) -> tuple[dict[str, Head], dict[str, list[HeldOut]]]:
     every = [stream for of_question in streams.values() for stream in of_question]
     n_steps = max(stream.n_steps for stream in every)
     passes = _Passes(reader, chunks, n_steps + n_passes + 1, progress)
@@ -418,14 +414,14 @@ def _learn_steps(passes: _Passes, streams: list[_Stream], n_steps: int) -> None:
             if is_finite.all():
                 for stream in streams:
                     stream.learn_step(number, X, rows)
-        _check_finite(is_finite)
+        check_finite(is_finite)
         for stream in streams:
             stream.end_step(number)
     for stream in streams:
         stream.end_steps()
 
 
-def _hold_out(passes: _Passes, streams: dict[str, list[_Stream]]) -> dict[str, list[_HeldOut]]:
+def _hold_out(passes: _Passes, streams: dict[str, list[_Stream]]) -> dict[str, list[HeldOut]]:
     """What the folds' heads say of the rows that they were not fitted on, in one pass."""
     held_out = {
         name: [_nothing_said(stream) for stream in of_question[1:]]
@@ -442,7 +438,7 @@ def _hold_out(passes: _Passes, streams: dict[str, list[_Stream]]) -> dict[str, l
     return held_out
 
 
-def _nothing_said(stream: _Stream) -> _HeldOut:
+def _nothing_said(stream: _Stream) -> HeldOut:
     rows = np.flatnonzero(~stream.trains)
     own, scores = np.empty((2, len(rows), len(stream.head.constant)))
-    return _HeldOut(rows, replace(stream.head, estimator=None), own, scores)
+    return HeldOut(rows, replace(stream.head, estimator=None), own, scores)

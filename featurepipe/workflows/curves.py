@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from featurepipe.manifest import Manifest
-from featurepipe.models.heads import HeadSettings
 from featurepipe.models.learning_curve import learning_curve
+from featurepipe.models.settings import HeadSettings
 from featurepipe.progress import Progress
 from featurepipe.splits import Split
 from featurepipe.workflows.sights import Sight

@@ -22,8 +22,11 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import save_run
 from featurepipe.models.feature_choice import OBJECTIVES
-from featurepipe.models.heads import FittedHeads, HeadModel, HeadSettings, fit_heads
+from featurepipe.models.finishing import FittedHeads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.memory import FitMemory, available_memory, in_words, parse_memory
+from featurepipe.models.model import HeadModel
+from featurepipe.models.settings import HeadSettings
 from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
 from featurepipe.models.tuning import describe_tuned
 from featurepipe.predictions import ALL, Predictions

@@ -15,7 +15,7 @@ from featurepipe.features.recipe import Recipe, repeat_recipe
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.models.bundle import Run
-from featurepipe.models.heads import HeadModel
+from featurepipe.models.model import HeadModel
 from featurepipe.predictions import COVERAGE
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.sources import LocalFolder

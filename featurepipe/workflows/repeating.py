@@ -12,7 +12,7 @@ from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import Run
-from featurepipe.models.heads import HeadSettings
+from featurepipe.models.settings import HeadSettings
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.splits import Split

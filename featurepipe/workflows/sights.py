@@ -20,7 +20,7 @@ from featurepipe.models.feature_choice import (
     indistinguishable_classes,
     sample_rows,
 )
-from featurepipe.models.heads import Columns
+from featurepipe.models.model import Columns
 from featurepipe.predictions import ALL
 from featurepipe.progress import Progress
 

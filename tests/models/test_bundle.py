@@ -14,7 +14,8 @@ from featurepipe.errors import DiskFullError, RunError
 from featurepipe.manifest import Labels
 from featurepipe.models import bundle
 from featurepipe.models.bundle import load_run, save_run
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
+from featurepipe.models.settings import HeadSettings
 from featurepipe.predictions import Predictions
 
 N_IMAGES = 60

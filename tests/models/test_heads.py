@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 from featurepipe import metrics
 from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
+from featurepipe.models.settings import HeadSettings
 
 HEADS = ["bagged-sgd", "logistic", "knn"]
 CALIBRATIONS = ["sigmoid", "isotonic", "temperature", "none"]

@@ -5,7 +5,7 @@ import pytest
 
 from featurepipe import metrics
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.learning_curve import (
     N_DRAWS,
     SHARES,
@@ -14,6 +14,7 @@ from featurepipe.models.learning_curve import (
     learnable,
     learning_curve,
 )
+from featurepipe.models.settings import HeadSettings
 from featurepipe.splits import inner_folds
 
 

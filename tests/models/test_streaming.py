@@ -10,8 +10,9 @@ from featurepipe import metrics
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
 from featurepipe.models.bundle import TRUSTED_TYPES
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.memory import FitMemory, parse_memory
+from featurepipe.models.settings import HeadSettings
 from featurepipe.models.streaming import (
     choose_passes,
     draw_chunks,

@@ -7,8 +7,9 @@ from sklearn.metrics import log_loss
 from featurepipe.manifest import Labels
 from featurepipe.models.bundle import load_run, save_run
 from featurepipe.models.calibration import fit_calibrator
-from featurepipe.models.heads import HeadSettings, fit_heads
+from featurepipe.models.heads import fit_heads
 from featurepipe.models.registry import build_head, fit_head
+from featurepipe.models.settings import HeadSettings
 from featurepipe.models.tuning import GRIDS, fit_tuned_head
 from featurepipe.predictions import Predictions
 from featurepipe.splits import inner_folds
@@ -163,7 +164,7 @@ def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
     labels = {
         "color": Labels("color", tuple("abc"), True, np.eye(3, dtype=bool)[codes], everywhere)
     }
-    model, out_of_fold = fit_heads(
+    model, out_of_fold, _ = fit_heads(
         X,
         labels,
         np.arange(120),
