@@ -13,7 +13,7 @@ from featurepipe.reports.comparison import tied_in_accuracy, tied_in_log_loss
 from featurepipe.reports.evaluation import FIGURES, MEASURED, Answers, answers_to, evaluate
 from featurepipe.reports.repeats import SPREADS, summarise_repeats
 
-_OF_RUN = ("run", "backbone", "view", "weights", "head", "solver", "task")
+_OF_RUN = ("run", "backbone", "view", "weights", "head", "solver", "calibrate", "task")
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _COSTS = ("extract_images_per_s", "fit_s", "predict_ms_per_image", "model_bytes")
 _KEY = ("run", "attribute")
@@ -165,7 +165,7 @@ def _format_split(board: pd.DataFrame, width: int) -> str:
 def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
     info = run.info
     of_run = {name: info.get(name) for name in (*_OF_RUN, "split", *_COSTS)}
-    of_run["solver"] = info.get("settings", {}).get("solver")
+    of_run |= {name: info.get("settings", {}).get(name) for name in ("solver", "calibrate")}
     by_attribute = {name: info.get(name, {}) for name in _BY_ATTRIBUTE}
     return [
         {

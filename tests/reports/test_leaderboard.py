@@ -21,8 +21,9 @@ PLANNED = (
     "extract_images_per_s, fit_s, predict_ms_per_image, model_bytes"
 )
 FURTHER = (
-    "solver, interval, accuracy_sd, tied_with_best, log_loss_sd, log_loss_tied_with_best, "
-    "unseen_accuracy_sd, unseen_balanced_accuracy, unseen_macro_f1, unseen_log_loss, "
+    "solver, calibrate, interval, accuracy_sd, tied_with_best, log_loss_sd, "
+    "log_loss_tied_with_best, unseen_accuracy_sd, unseen_balanced_accuracy, unseen_macro_f1, "
+    "unseen_log_loss, "
     "answered, unseen_answered, risk_coverage_area"
 )
 
@@ -155,6 +156,13 @@ def test_runs_of_different_questions_are_not_compared():
     assert board["tied_with_best"].isna().all()
 
 
+def test_runs_that_are_calibrated_otherwise_are_told_apart():
+    runs = [make_run("a", settings={"calibrate": "none"}), make_run("b", settings={})]
+    board = leaderboard(runs).set_index("run")["calibrate"]
+    assert board["a"].tolist() == ["none", "none"]
+    assert board["b"].isna().all()
+
+
 def test_the_solver_tells_literal_bagged_sgd_apart():
     runs = [make_run("a"), make_run("b", settings={"solver": "sklearn"})]
     solvers = leaderboard(runs).set_index("run")["solver"]
@@ -241,7 +249,7 @@ def test_csv_is_read_back_as_it_was(tmp_path):
     board = leaderboard([make_run("a"), make_run("b", 2)])
     write_leaderboard(board, tmp_path / "leaderboard.csv")
     read = pd.read_csv(tmp_path / "leaderboard.csv")
-    board = board.astype({"n_train": "float64", "solver": "float64"})
+    board = board.astype(dict.fromkeys(["n_train", "solver", "calibrate"], "float64"))
     pd.testing.assert_frame_equal(read, board, check_dtype=False, rtol=1e-5, atol=1e-9)
 
 
