@@ -88,6 +88,12 @@ def plan_chunks(settings: HeadSettings, needed: FitMemory, budget: int) -> int |
             f"{in_words(needed.in_memory())}: more than --memory {in_words(budget)}. Allow that "
             "much, or set --head bagged-sgd, which reads chunk by chunk."
         )
+    if settings.tune:
+        raise FitError(
+            f"--tune reads all features of the {needed.n_rows} training images at once, and would "
+            f"need about {in_words(needed.in_memory())}: more than --memory {in_words(budget)}. "
+            "Allow that much, or leave it out."
+        )
     return needed.chunk_rows(budget)
 
 

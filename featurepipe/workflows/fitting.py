@@ -149,6 +149,11 @@ def fit(
             f"--tune and --variance-threshold {variance_threshold} contradict each other: --tune "
             "chooses the threshold. Give one of them."
         )
+    if curve and memory is not None:
+        raise UsageError(
+            f"--curve and --memory {memory} contradict each other: a learning curve reads all "
+            "features at once. Give one of them."
+        )
     settings = HeadSettings(
         head=head,
         solver=solver,

@@ -223,6 +223,13 @@ def test_heads_that_cannot_be_streamed_say_what_they_need(settings):
         plan_chunks(HeadSettings(**settings), needed, 64_000_000)
 
 
+def test_tuning_is_not_left_out_unsaid_where_features_are_streamed():
+    needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
+    with pytest.raises(FitError, match=r"--tune reads all features .* about 656.5MB"):
+        plan_chunks(HeadSettings(tune=True), needed, 64_000_000)
+    assert plan_chunks(HeadSettings(tune=True), needed, needed.in_memory()) is None
+
+
 @pytest.mark.parametrize("text", ["much", "-1GB", "0", "4 XB", ""])
 def test_sizes_that_cannot_be_read(text):
     with pytest.raises(UsageError, match=r"cannot be read\. Expected a size such as 4GB"):
