@@ -42,6 +42,11 @@ class BackboneSpec:
         cache.
     weights_hash : str or None
         MD5 (32 digits) or SHA-256 (64 digits) of that file, if Keras knows it.
+    blocks : str
+        Regular expression that the names of its layers are matched against
+        from their start. Its first group is the block that the layer begins or
+        belongs to: ``"block13"`` of ``"block13_sepconv1"``. Layers that it does
+        not match are placed by `featurepipe.features.engines.blocks`.
     kind : str
         ``"network"`` or ``"descriptor"``.
     """
@@ -57,6 +62,7 @@ class BackboneSpec:
     weights_url: str
     weights_file: str
     weights_hash: str | None
+    blocks: str
     kind: Literal["network", "descriptor"] = "network"
 
 
@@ -129,6 +135,29 @@ _MODULES = {
     "convnext": _Module("none", "MIT", 32, f"{_TENSORFLOW}/convnext"),
 }
 
+# What the field calls a block: residual blocks, Inception's modules, NASNet's cells, pairs of
+# a depthwise and a pointwise convolution; of DenseNet and EfficientNet, whose layers and
+# repeated blocks are small, the stages.
+_BLOCKS = {
+    "xception": r"(block\d+)_",
+    "vgg16": r"(block\d)_",
+    "vgg19": r"(block\d)_",
+    "resnet": r"(conv\d_block\d+)_",
+    "resnet_v2": r"(conv\d_block\d+)_",
+    # Only what ends a module is named by it; mixed9_1 is a layer inside mixed10.
+    "inception_v3": r"(mixed\d+)$",
+    "inception_resnet_v2": r"(mixed_\d[a-z]|block\d+_\d+)",
+    "mobilenet": r"conv_(?:pad|dw|pw)_(\d+)",
+    "mobilenet_v2": r"(expanded_conv|block_\d+)_",
+    "mobilenet_v3": r"(expanded_conv(?:_\d+)?)_",
+    # The transition behind a dense block, such as pool2_conv, is placed with it.
+    "densenet": r"(conv\d)_block",
+    "nasnet": r"(?:adjust|normal|reduction|separable)_.+?_((?:stem_|reduce_)?\d+)$",
+    "efficientnet": r"(block\d)[a-z]_",
+    "efficientnet_v2": r"(block\d)[a-z]_",
+    "convnext": r".+_(stage_\d_block_\d+)_",
+}
+
 # The oldest weights carry this in the names of their files.
 _ORDER = "weights_tf_dim_ordering_tf_kernels"
 
@@ -198,6 +227,7 @@ def _read_row(row: str) -> BackboneSpec:
         weights_url=f"{its.folder}/{source_file}",
         weights_file=_CACHED_AS.get(source_file, source_file),
         weights_hash=None if weights_hash == "-" else weights_hash,
+        blocks=_BLOCKS[module],
     )
 
 
@@ -214,6 +244,7 @@ _DESCRIPTORS = (
         weights_url="",
         weights_file="",
         weights_hash=None,
+        blocks="",
         kind="descriptor",
     ),
 )

@@ -48,6 +48,7 @@ def test_what_is_no_network_has_nothing_of_keras():
     assert [(spec.name, spec.kind) for spec in descriptors] == [("hsv_histogram", "descriptor")]
     for spec in descriptors:
         assert not (spec.constructor or spec.module or spec.weights_url or spec.weights_file)
+        assert not spec.blocks
 
 
 def test_the_table_needs_no_heavy_import():
