@@ -18,7 +18,8 @@ from featurepipe.reports.leaderboard import COLUMNS
 from pictures import draw, draw_data_set
 
 EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
-HEAVY = {"numpy", "pandas", "sklearn", "scipy", "tensorflow", "keras", "h5py", "PIL", "pyarrow"}
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "tensorflow", "keras", "h5py", "matplotlib", "PIL",
+         "pyarrow"}  # fmt: skip
 
 
 @pytest.fixture

@@ -15,9 +15,26 @@ from featurepipe.reports.repeats import SPREADS, summarise_repeats
 
 _OF_RUN = ("run", "backbone", "view", "weights", "head", "solver", "calibrate", "task")
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
-_COSTS = ("extract_images_per_s", "fit_s", "predict_ms_per_image", "model_bytes")
+_COSTS = (
+    "extract_images_per_s",
+    "fit_s",
+    "predict_ms_per_image",
+    "model_bytes",
+    "n_parameters",
+    "epochs",
+    "peak_memory_bytes",
+    "predict_images_per_s",
+)
 _KEY = ("run", "attribute")
-_COUNTS = ("n_train", "n_test", "n_unseen", "model_bytes")
+_COUNTS = (
+    "n_train",
+    "n_test",
+    "n_unseen",
+    "model_bytes",
+    "n_parameters",
+    "epochs",
+    "peak_memory_bytes",
+)
 _TIES: dict[str, Callable[[Sequence[Answers]], list[bool]]] = {
     "tied_with_best": tied_in_accuracy,
     "log_loss_tied_with_best": tied_in_log_loss,
@@ -85,6 +102,10 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
         right first. Runs of one family, which differ in the repeat of the split
         alone, have further rows under the family's name, with ``splits`` in the
         column ``interval``: see `featurepipe.reports.repeats`.
+
+        ``n_parameters``, ``epochs`` and ``peak_memory_bytes`` (of training) are those of a
+        network trained end to end; heads have none. ``predict_images_per_s`` is
+        ``1000 / predict_ms_per_image``.
 
         ``tied_with_best`` and ``log_loss_tied_with_best`` are for the runs of one
         split that answered the same images: see `featurepipe.reports.comparison`.
@@ -166,6 +187,8 @@ def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
     info = run.info
     of_run = {name: info.get(name) for name in (*_OF_RUN, "split", *_COSTS)}
     of_run |= {name: info.get("settings", {}).get(name) for name in ("solver", "calibrate")}
+    ms_per_image = info.get("predict_ms_per_image")
+    of_run["predict_images_per_s"] = 1000 / ms_per_image if ms_per_image else None
     by_attribute = {name: info.get(name, {}) for name in _BY_ATTRIBUTE}
     return [
         {

@@ -18,7 +18,8 @@ PLANNED = (
     "selection_accuracy, accuracy, accuracy_low, accuracy_high, balanced_accuracy, macro_f1, "
     "top5_accuracy, log_loss, brier, ece, n_unseen, unseen_accuracy, unseen_accuracy_low, "
     "unseen_accuracy_high, subset_accuracy, label_accuracy, micro_f1, map, "
-    "extract_images_per_s, fit_s, predict_ms_per_image, model_bytes"
+    "extract_images_per_s, fit_s, predict_ms_per_image, model_bytes, "
+    "n_parameters, epochs, peak_memory_bytes, predict_images_per_s"
 )
 FURTHER = (
     "solver, calibrate, interval, accuracy_sd, tied_with_best, log_loss_sd, "
@@ -231,6 +232,42 @@ def test_facts_that_a_run_lacks_are_missing():
     assert board.set_index("run").loc["a", ["fit_s", "extract_images_per_s"]].isna().all(axis=None)
 
 
+OF_NETWORK = {"n_parameters": 23_587_712, "epochs": 41, "peak_memory_bytes": 5_368_709_120}
+
+
+def test_a_network_says_what_it_costs_and_a_head_does_not(tmp_path):
+    board = leaderboard([make_run("head"), make_run("network", **OF_NETWORK)])
+    assert board.columns[-4:].tolist() == [*OF_NETWORK, "predict_images_per_s"]
+    assert set(board.dtypes[list(OF_NETWORK)].astype(str)) == {"Int64"}
+    by_run = board.set_index("run")
+    for name, value in OF_NETWORK.items():
+        assert by_run.loc["network", name].tolist() == [value, value]
+        assert by_run.loc["head", name].isna().all()
+    assert board["predict_images_per_s"].tolist() == [4000.0] * 4
+    write_leaderboard(board, tmp_path / "leaderboard.csv")
+    _, *lines = (tmp_path / "leaderboard.csv").read_text().splitlines()
+    assert {line.split(",", 1)[0]: line.rsplit(",", 5)[1:] for line in lines} == {
+        "head": ["1234567", "", "", "", "4000"],
+        "network": ["1234567", "23587712", "41", "5368709120", "4000"],
+    }
+
+
+@pytest.mark.parametrize("ms", [None, float("nan")])
+def test_a_run_of_unknown_speed_predicts_no_images_a_second(ms):
+    board = leaderboard([make_run("a", predict_ms_per_image=ms)])
+    assert board["predict_images_per_s"].isna().all()
+
+
+def test_costs_of_networks_are_averaged_over_splits():
+    runs = make_family(5, 6, 7)
+    for run, epochs, ms in zip(runs, [10, 20, 33], [1.0, 2.0, 4.0], strict=True):
+        run.info |= OF_NETWORK | {"epochs": epochs, "predict_ms_per_image": ms}
+    row = leaderboard(runs).set_index(["run", "attribute"]).loc[("both", "color")]
+    assert row[["n_parameters", "peak_memory_bytes"]].tolist() == [23_587_712, 5_368_709_120]
+    assert (row["epochs"], row["predict_ms_per_image"]) == (21, pytest.approx(7 / 3))
+    assert row["predict_images_per_s"] == pytest.approx((1000 + 500 + 250) / 3)
+
+
 def test_csv_has_empty_cells_and_six_digits(tmp_path):
     write_leaderboard(leaderboard([make_run("a")]), tmp_path / "leaderboard.csv")
     lines = (tmp_path / "leaderboard.csv").read_text().splitlines()
@@ -240,6 +277,8 @@ def test_csv_has_empty_cells_and_six_digits(tmp_path):
     assert cells["log_loss"] == "0.562335"
     assert cells["extract_images_per_s"] == "123.457"
     assert cells["model_bytes"] == "1234567"
+    assert cells["predict_images_per_s"] == "4000"
+    assert cells["n_parameters"] == cells["epochs"] == cells["peak_memory_bytes"] == ""
     assert cells["n_unseen"] == "0"
     assert cells["top5_accuracy"] == cells["unseen_accuracy"] == cells["map"] == ""
     assert dict(zip(COLUMNS, lines[2].split(","), strict=True))["n_train"] == ""
@@ -249,7 +288,8 @@ def test_csv_is_read_back_as_it_was(tmp_path):
     board = leaderboard([make_run("a"), make_run("b", 2)])
     write_leaderboard(board, tmp_path / "leaderboard.csv")
     read = pd.read_csv(tmp_path / "leaderboard.csv")
-    board = board.astype(dict.fromkeys(["n_train", "solver", "calibrate"], "float64"))
+    empty = ["solver", "calibrate", "n_parameters", "epochs", "peak_memory_bytes"]
+    board = board.astype(dict.fromkeys(["n_train", *empty], "float64"))
     pd.testing.assert_frame_equal(read, board, check_dtype=False, rtol=1e-5, atol=1e-9)
 
 
@@ -260,9 +300,19 @@ def test_the_terminals_board_leaves_out_what_says_nothing():
     assert "accuracy" in header.split()
     for column in ["top5_accuracy", "n_unseen", "unseen_accuracy", "subset_accuracy", "map"]:
         assert column not in header.split()
+    for column in OF_NETWORK:
+        assert column not in header.split()
     assert "123.5" in text
     assert "nan" not in text.lower()
     assert "<NA>" not in text
+
+
+def test_the_terminals_board_shows_costs_of_networks():
+    board = leaderboard([make_run("head"), make_run("network", 7, **OF_NETWORK)])
+    _, _, header, first, _, head, _ = format_leaderboard(board, width=10_000).splitlines()
+    assert [*OF_NETWORK, "predict_images_per_s"] == header.split()[-9:-5]
+    assert first.split()[-9:-5] == ["23587712", "41", "5368709120", "4000"]
+    assert "23587712" not in head
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
