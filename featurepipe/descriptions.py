@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featurepipe.errors import StoreError, WorkspaceError
-from featurepipe.features.catalogue import changed_rows, images_of, manifest_about
+from featurepipe.features.catalogue import changed_rows, how_to_finish, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import load_run
@@ -65,7 +65,7 @@ def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any
     with FeatureStore.open(path) as store:
         key, counts = store.key, store.counts()
         facts = {
-            "what": "feature store",
+            "what": "pixel cache" if store.holds_pixels else "feature store",
             "path": str(path),
             "images": len(store),
             **counts,
@@ -94,7 +94,7 @@ def _verify(store: FeatureStore, place: Workspace) -> str:
         raise StoreError(
             f"{store.path}: {len(found)} rows are not sound: {', '.join(found[:5])}"
             f"{', …' if len(found) > 5 else ''}. Mark them pending: featurepipe repair "
-            f"{store.path}; then run the same featurepipe extract again."
+            f"{store.path}; then {how_to_finish(store.holds_pixels)}."
         )
     beside = f"; {len(unseen)} images are not at hand" if len(unseen) else ""
     n_settled = len(store) - store.counts()["pending"]

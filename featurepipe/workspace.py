@@ -41,6 +41,10 @@ class Workspace:
         """The file of the feature store of this name."""
         return self.root / "features" / f"{name}.h5"
 
+    def pixels(self, size_px: int) -> Path:
+        """The file of the pixel cache of this size: every image, decoded to a square."""
+        return self.root / "pixels" / f"{size_px}.h5"
+
     def split(self, name: str) -> Path:
         """The file of the split of this name."""
         return self.root / "splits" / f"{name}.json"
@@ -56,6 +60,10 @@ class Workspace:
     def stores(self) -> list[Path]:
         """Every feature store, by name."""
         return sorted(self.root.glob("features/[!.]*.h5"))
+
+    def pixel_caches(self) -> list[Path]:
+        """Every pixel cache, by name; they are no feature stores."""
+        return sorted(self.root.glob("pixels/[!.]*.h5"))
 
     def splits(self) -> list[Path]:
         """Every split, by name."""

@@ -44,6 +44,19 @@ def find_store(store: Path | str, place: Workspace) -> Path:
     return by_name[str(store)]
 
 
+def how_to_finish(holds_pixels: bool) -> str:
+    """What brings back rows that are pending: an advice that goes on a sentence.
+
+    Parameters
+    ----------
+    holds_pixels : bool
+        `featurepipe.features.store.FeatureStore.holds_pixels`.
+    """
+    if holds_pixels:
+        return "the next training decodes their images again"
+    return "run the same featurepipe extract again"
+
+
 def manifest_about(path: Path, place: Workspace) -> Manifest | None:
     """The images that a store is about.
 
@@ -61,7 +74,7 @@ def manifest_about(path: Path, place: Workspace) -> Manifest | None:
     """
     path = path.absolute()
     own = Workspace(path.parent.parent)
-    if own.manifest.is_file() and path in own.stores():
+    if own.manifest.is_file() and path in (*own.stores(), *own.pixel_caches()):
         place = own
     return Manifest.load(place.manifest) if place.manifest.is_file() else None
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +137,7 @@ def extract_features(
         ]
         lanes = [
             Lane(
-                f"{recipe.network.backbone.name} {recipe.view}",
+                recipe.title,
                 recipe.network.input_size,
                 find_view(recipe.view),
                 update.stale(retry_refused=retry_refused, rehash=rehash),
@@ -178,7 +179,7 @@ def embed_images(
     kept = [_KeptInMemory() for _ in recipes]
     lanes = [
         Lane(
-            f"embedding by {recipe.network.backbone}",
+            f"embedding by {recipe.network.backbone.name}",
             recipe.network.input_size,
             find_view(recipe.view),
             dict.fromkeys(ids),
@@ -249,9 +250,7 @@ class _StoreUpdate:
             for place in np.flatnonzero(again | ~untouched | rehash)
         }
 
-    def embedded(
-        self, images: Sequence[LoadedImage], features: NDArray[np.float32], cost: Cost
-    ) -> None:
+    def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
         # Noted first: a store that holds features always knows what they cost.
         self.store.add_timing(len(images), cost.seconds, cost.stages)
         rows, digests, stamps = self._columns(images)
@@ -322,8 +321,7 @@ class _EngineSource:
         if n_pictures is not None:
             self._n_pictures, self._engine = n_pictures, None
         if self._engine is None:
-            name = self._recipe.network.backbone.name
-            logger.info("Loading %s (%s weights) …", name, self._recipe.network.weights.label)
+            logger.info("%s", self._recipe.beginning)
             self._engine = self._recipe.open_engine(self._n_pictures)
         return self._engine
 

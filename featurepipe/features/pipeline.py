@@ -42,9 +42,7 @@ class Cost:
 class Sink(Protocol):
     """What becomes of the images of a lane; called by one thread."""
 
-    def embedded(
-        self, images: Sequence[LoadedImage], features: NDArray[np.float32], cost: Cost
-    ) -> None:
+    def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
         """Take the features of some images, one row each, and what they cost."""
         ...
 
@@ -120,10 +118,10 @@ class Lane:
         future = self._clock.watch(lambda: _start(engine, pictures))
         return _Flight(self, images, pictures, future)
 
-    def embed_in_less_memory(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed_in_less_memory(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
         """Features of a batch for which the memory did not suffice, in smaller ones."""
 
-        def embed(n_pictures: int) -> NDArray[np.float32]:
+        def embed(n_pictures: int) -> NDArray[Any]:
             if n_pictures < self._opened().batch_size:
                 # Given up first: two engines would need yet more memory.
                 self._engine = None
@@ -153,9 +151,9 @@ class _Flight:
     lane: Lane
     images: Sequence[LoadedImage]
     pictures: NDArray[np.uint8]
-    future: Future[NDArray[np.float32]]
+    future: Future[NDArray[Any]]
 
-    def land(self) -> NDArray[np.float32]:
+    def land(self) -> NDArray[Any]:
         """One row an image."""
         try:
             features = self.future.result()
@@ -289,9 +287,9 @@ def _timed(lane: Lane, write: Callable[..., None], *what: Any) -> None:
     lane.stages.write += time.perf_counter() - started
 
 
-def _start(engine: Engine, pictures: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+def _start(engine: Engine, pictures: NDArray[np.uint8]) -> Future[NDArray[Any]]:
     """Start a batch; one too large, after memory was short, is computed at once."""
-    settled: Future[NDArray[np.float32]] = Future()
+    settled: Future[NDArray[Any]] = Future()
     try:
         if len(pictures) <= engine.batch_size:
             return engine.start(pictures)

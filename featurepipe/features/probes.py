@@ -4,7 +4,10 @@ A float32 engine must give the features of another within rounding. Reduced
 precision must not move an image's features by more than a small share of the
 distance between different images: a share of their length, or a cosine, would
 say little, since features of random weights nearly all point the same way.
+Pixels, which are uint8, must be equal.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,26 +48,25 @@ def _picture(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.clip(shade, 0, 255).astype(np.uint8)
 
 
-def distance(
-    features: NDArray[np.float32], reference: NDArray[np.float32], precision: str
-) -> float:
+def distance(features: NDArray[Any], reference: NDArray[Any], precision: str) -> float:
     """How far the features of the probes are from a reference.
 
     Parameters
     ----------
-    features, reference : ndarray of shape (N_PROBES, n_features), float32
+    features, reference : ndarray of shape (N_PROBES, n_features), float32 or uint8
     precision : str
         In which `features` were computed.
 
     Returns
     -------
     float
-        ``float32``: the largest ``||a - b|| / ||b||``. Else the median
+        ``float32``, ``uint8``: the largest ``||a - b|| / ||b||``. Else the median
         ``||a - b||`` as a share of the median distance between two pictures
         of the reference.
     """
-    errors = np.linalg.norm(features - reference, axis=1)
-    if precision == "float32":
+    # In float32, since differences of uint8 would wrap around.
+    errors = np.linalg.norm(np.subtract(features, reference, dtype=np.float32), axis=1)
+    if precision in ("float32", "uint8"):
         return float((errors / np.linalg.norm(reference, axis=1)).max())
     return float(np.median(errors) / _median_distance(reference))
 
@@ -77,4 +79,4 @@ def _median_distance(features: NDArray[np.float32]) -> float:
 
 def tolerance(precision: str) -> float:
     """The largest `distance` at which two engines count as equal."""
-    return FLOAT32_TOLERANCE if precision == "float32" else REDUCED_TOLERANCE
+    return {"float32": FLOAT32_TOLERANCE, "uint8": 0.0}.get(precision, REDUCED_TOLERANCE)

@@ -22,7 +22,7 @@ class Recipe:
     view : str
         What of the image the network is shown.
     precision : str
-        ``float32``, ``bfloat16`` or ``float16``.
+        ``float32``, ``bfloat16`` or ``float16``; of pixels ``uint8``.
     engine : str
         What runs the network; decides no feature and is no part of the key.
     fast_decode : bool
@@ -54,6 +54,17 @@ class Recipe:
         parts = [*names, network.size_px, network.pooling, self.view]
         parts += ["fast"] if self.fast_decode else []
         return "-".join(map(str, parts)).replace("/", "_")
+
+    @property
+    def title(self) -> str:
+        """What a bar shows: ``xception rgb``."""
+        return f"{self.network.backbone.name} {self.view}"
+
+    @property
+    def beginning(self) -> str:
+        """What a person is told before the engine is opened."""
+        network = self.network
+        return f"Loading {network.backbone.name} ({network.weights.label} weights) …"
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most that many pictures."""

@@ -106,7 +106,7 @@ def export(
     UsageError
         If the suffix is another, or a label's column would have the name of another.
     StoreError
-        If the store is damaged, or holds no features.
+        If the store is damaged, holds no features, or is a pixel cache.
     WorkspaceError
         If labels are asked for and there are none.
     """
@@ -115,6 +115,7 @@ def export(
     place = Workspace(workspace)
     path = find_store(store, place)
     with FeatureStore.open(path) as opened:
+        _require_features(opened)
         rows = opened.rows("done")
         if not len(rows):
             raise StoreError(f"{path} holds no features yet. Finish it: featurepipe extract")
@@ -134,6 +135,14 @@ def export(
         n_pending=counts["pending"],
         n_refused=counts["refused"],
     )
+
+
+def _require_features(store: FeatureStore) -> None:
+    if store.holds_pixels:
+        raise StoreError(
+            f"{store.path} is a pixel cache: it holds images of {store.key['size_px']} px, and no "
+            "features to export. Expected a feature store. Make one: featurepipe extract"
+        )
 
 
 def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:

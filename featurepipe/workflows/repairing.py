@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from featurepipe.errors import StoreError
-from featurepipe.features.catalogue import changed_rows, find_store, images_of, manifest_about
+from featurepipe.features.catalogue import (
+    changed_rows,
+    find_store,
+    how_to_finish,
+    images_of,
+    manifest_about,
+)
 from featurepipe.features.store import PENDING, FeatureStore, Rows, open_damaged, rewrite
 from featurepipe.files import only_writer, replacing
 from featurepipe.manifest import Manifest
@@ -34,6 +40,8 @@ class Repair:
         Whether the store was written anew.
     damaged : Path or None
         Where the store is kept as it was; None if no row was given up.
+    holds_pixels : bool
+        Whether it is a pixel cache, and no feature store.
     """
 
     store: Path
@@ -44,6 +52,7 @@ class Repair:
     n_changed: int
     changed_file: bool
     damaged: Path | None
+    holds_pixels: bool
 
     def in_words(self) -> str:
         """One line for a person."""
@@ -53,8 +62,8 @@ class Repair:
         aside = f" As it was: {self.damaged}" if self.damaged else ""
         return (
             f"{self.store}: kept {kept}; {self.n_pending} are pending ({self.n_damaged} rows were "
-            f"damaged, {self.n_changed} images had changed): run the same featurepipe extract "
-            f"again.{aside}"
+            f"damaged, {self.n_changed} images had changed): {how_to_finish(self.holds_pixels)}."
+            f"{aside}"
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -103,7 +112,7 @@ def repair(store: Path | str, *, workspace: Path | str = ".") -> Repair:
         if rewritten:
             _keep(old, path, given_up, _known_ids(old, manifest))
     with FeatureStore.open(path) as now:
-        counts = now.counts()
+        counts, holds_pixels = now.counts(), now.holds_pixels
     return Repair(
         store=path,
         n_done=counts["done"],
@@ -113,6 +122,7 @@ def repair(store: Path | str, *, workspace: Path | str = ".") -> Repair:
         n_changed=len(changed),
         changed_file=rewritten,
         damaged=_aside(path) if len(given_up) else None,
+        holds_pixels=holds_pixels,
     )
 
 

@@ -8,11 +8,17 @@ from featurepipe.errors import UsageError
 from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.descriptors import HsvHistogram
 from featurepipe.features.engines.memory import load_with_room
+from featurepipe.features.engines.pixels import Pixels
 from featurepipe.features.engines.protocol import Engine
 from featurepipe.features.network import HeadlessNetwork
 
 CPU_BATCH_SIZE = 16
 GPU_BATCH_SIZE = 256
+
+_DESCRIPTORS: dict[str, Callable[[HeadlessNetwork], Engine]] = {
+    "hsv_histogram": HsvHistogram,
+    "pixels": Pixels,
+}
 
 
 def open_engine(
@@ -31,6 +37,7 @@ def open_engine(
         Images computed at once, at most: where memory does not suffice it is
         halved until it does. Default: 16 on a CPU, 256 on a GPU.
     precision : {"float32", "bfloat16", "float16"}
+        Of a network; a descriptor has its own.
     engine : {"openvino", "keras"}
         What runs it, unless it is a descriptor.
 
@@ -49,7 +56,7 @@ def open_engine(
     backbone = network.backbone
     _require_size(backbone, network.size_px)
     if backbone.kind == "descriptor":
-        return HsvHistogram(network)
+        return _DESCRIPTORS[backbone.name](network)
 
     with _backend_named():
         kind, default_batch_size = _find_class(engine)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Engine(Protocol):
     batch_size: int
     n_parallel: int
 
-    def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
+    def start(self, images: NDArray[np.uint8]) -> Future[NDArray[Any]]:
         """Begin to compute the features of a batch, and do not wait for them.
 
         Batches that are started sooner than computed wait their turn.
@@ -47,11 +47,11 @@ class Engine(Protocol):
 
         Returns
         -------
-        Future of ndarray of shape (n_images, n_features), float32
+        Future of ndarray of shape (n_images, n_features), float32; of `Pixels` uint8
         """
         ...
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         """Features of any number of images.
 
         Parameters
@@ -61,7 +61,7 @@ class Engine(Protocol):
 
         Returns
         -------
-        ndarray of shape (n_images, n_features), float32
+        ndarray of shape (n_images, n_features), float32; of `Pixels` uint8
         """
         batches = [self.start(batch).result() for batch in _cut(images, self.batch_size)]
         return np.concatenate([np.empty((0, self.n_features), np.float32), *batches])

@@ -13,9 +13,10 @@ reasons   utf-8 bytes        why an image was refused
 features  float32 (n, d)     pooled features; zero unless the status is ``done``
 ========  =================  ====================================================
 
-besides ``probe`` (float32 (k, d), features of generated pictures) and ``timing``
-(float64 (6,): images embedded, seconds that took, and how long each stage was
-busy: read, decode, infer, write). What made the store lies in
+besides ``probe`` (of the features' type, (k, d): features of generated pictures)
+and ``timing`` (float64 (6,): images embedded, seconds that took, and how long each
+stage was busy: read, decode, infer, write). Where the precision in ``key`` is
+``uint8``, so are the features: images' own pixels. What made the store lies in
 the attributes ``key`` and ``made_by`` (JSON), and their CRC-32 in ``crc32``.
 
 Under SIGKILL this layout keeps every row whose status was flushed: after
@@ -24,6 +25,7 @@ The features lie behind everything else in the file: one that lost its end still
 has all that tells which of its rows are whole.
 """
 
+import json
 import math
 import shutil
 import zlib
@@ -48,7 +50,8 @@ H5PY_ERRORS = (
 )  # fmt: skip
 
 _REASON_BYTES = 160
-_CHUNK = 4096
+# Rows held at once, by their number and by what their features take.
+_CHUNK, _CHUNK_BYTES = 4096, 2**25
 # Rows further apart are read by themselves; of rows nearer to each other, what lies between is
 # read too, so much at once.
 _GAP_BYTES, _SPAN_BYTES = 2**16, 2**21
@@ -71,13 +74,20 @@ def lay_out(
     allocate_early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     allocate_early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     allocate_early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    for name, (shape, dtype) in expected_datasets(len(raw_ids), id_bytes, probe_shape).items():
+    expected = expected_datasets(len(raw_ids), id_bytes, probe_shape, features_dtype(about))
+    for name, (shape, dtype) in expected.items():
         file.create_dataset(name, shape, dtype, dcpl=allocate_early)
     file["ids"][:] = np.array(raw_ids, dtype=file["ids"].dtype)
 
 
+def features_dtype(about: Mapping[str, str]) -> np.dtype[Any]:
+    """Type of a store's features, by what is known of it: uint8 of pixels, else float32."""
+    precision = json.loads(about["key"]).get("precision")
+    return np.dtype(np.uint8 if precision == "uint8" else np.float32)
+
+
 def expected_datasets(
-    n_images: int, id_bytes: int, probe_shape: tuple[int, int]
+    n_images: int, id_bytes: int, probe_shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and type of every dataset, in their order in the file."""
     return {
@@ -88,9 +98,9 @@ def expected_datasets(
         "size": ((n_images,), np.dtype(np.int64)),
         "mtime": ((n_images,), np.dtype(np.int64)),
         "reasons": ((n_images,), h5py.string_dtype("utf-8", _REASON_BYTES)),
-        "probe": (probe_shape, np.dtype(np.float32)),
+        "probe": (probe_shape, dtype),
         "timing": ((2 + len(STAGES),), np.dtype(np.float64)),
-        "features": ((n_images, probe_shape[1]), np.dtype(np.float32)),
+        "features": ((n_images, probe_shape[1]), dtype),
     }
 
 
@@ -103,7 +113,7 @@ def lay_out_alike(old: h5py.File, new: h5py.File, ids: Sequence[str]) -> None:
 
 def copy_rows(old: h5py.File, new: h5py.File, sources: Rows, targets: Rows) -> None:
     """Copy rows of one store to rows of another."""
-    for places in in_chunks(np.arange(len(sources))):
+    for places in in_chunks(np.arange(len(sources)), old["features"]):
         for name in ROW_DATASETS:
             new[name][targets[places]] = read_rows(old[name], sources[places])
 
@@ -127,7 +137,7 @@ def read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
     """Some rows of a dataset, in any order."""
     # A slice read and then picked from is far faster than h5py's own row lists.
     values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
-    row_bytes = max(1, dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+    row_bytes = _row_bytes(dataset)
     gap, span = max(1, _GAP_BYTES // row_bytes), max(1, _SPAN_BYTES // row_bytes)
     order = np.argsort(rows, kind="stable")
     ascending, first = rows[order], 0
@@ -148,9 +158,14 @@ def as_slice(rows: Rows) -> slice | Rows:
     return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else rows
 
 
-def in_chunks(rows: Rows) -> Iterator[Rows]:
-    """The rows in parts that fit into memory."""
-    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+def in_chunks(rows: Rows, dataset: h5py.Dataset) -> Iterator[Rows]:
+    """The rows in parts of which the dataset's values fit into memory."""
+    length = max(1, min(_CHUNK, _CHUNK_BYTES // _row_bytes(dataset)))
+    return (rows[start : start + length] for start in range(0, len(rows), length))
+
+
+def _row_bytes(dataset: h5py.Dataset) -> int:
+    return max(1, dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
 
 
 def checksums(
@@ -170,9 +185,9 @@ def cut_reason(reason: str) -> bytes:
     return reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
 
 
-def require_room(path: Path, n_images: int, n_features: int) -> None:
-    """Stop unless the disk has the room that a whole store needs."""
-    needed = n_images * (4 * n_features + 512) + 2**16
+def require_room(path: Path, n_rows: int, row_bytes: int) -> None:
+    """Stop unless the disk has the room that a whole store needs, its probes among the rows."""
+    needed = n_rows * (row_bytes + 512) + 2**16
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:

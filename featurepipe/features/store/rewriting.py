@@ -51,7 +51,8 @@ def rewrite(old: FeatureStore, path: Path, ids: Sequence[str], rows: Rows) -> No
     rows : ndarray of int
         Positions in `old` of the rows to keep; their ids are among `ids`.
     """
-    require_room(path, len(ids), old.n_features)
+    n_rows = len(ids) + len(old.probe)
+    require_room(path, n_rows, old.n_features * old.dtype.itemsize)
     targets = np.searchsorted(ids, old.ids[rows].astype(str))
     # HDF5 writes rows in their order only, and damaged ids are in none.
     order = np.argsort(targets)

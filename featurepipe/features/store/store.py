@@ -30,6 +30,7 @@ from featurepipe.features.store.layout import (
     checksums,
     cut_reason,
     expected_datasets,
+    features_dtype,
     in_chunks,
     lay_out,
     read_about,
@@ -78,7 +79,7 @@ class FeatureStore:
         ids: Sequence[str],
         key: Mapping[str, Any],
         made_by: Mapping[str, Any],
-        probe: NDArray[np.float32],
+        probe: NDArray[Any],
     ) -> None:
         """Write a new store in which every row is pending.
 
@@ -90,9 +91,10 @@ class FeatureStore:
             Image ids.
         key : mapping
             What decides the features: backbone, weights, size, pooling, view, …
+            If its ``precision`` is ``"uint8"`` they are uint8, else float32.
         made_by : mapping
             Versions, engine and machine: recorded, not compared.
-        probe : ndarray of shape (n_probes, n_features), float32
+        probe : ndarray of shape (n_probes, n_features), of the features' type
             Features of the generated pictures.
 
         Raises
@@ -100,12 +102,13 @@ class FeatureStore:
         DiskFullError
             If the disk has not the room that the whole store will need.
         """
-        require_room(path, len(ids), probe.shape[1])
         about = {
             "format": FORMAT,
             "key": json.dumps(key, sort_keys=True),
             "made_by": json.dumps(made_by, sort_keys=True),
         }
+        probe = probe.astype(features_dtype(about), casting="same_kind", copy=False)
+        require_room(path, len(ids) + len(probe), probe[:1].nbytes)
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_writer(path), replacing(path) as beside, h5py.File(beside, "w") as file:
             lay_out(file, sorted(ids), probe.shape, about)
@@ -174,6 +177,16 @@ class FeatureStore:
         return int(self._file["features"].shape[1])
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the features: float32; uint8 of a pixel cache."""
+        return self._file["features"].dtype
+
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether the rows are images' own pixels, and no features."""
+        return bool(self.dtype == np.uint8)
+
+    @property
     def key(self) -> dict[str, Any]:
         """What decides the features: backbone, weights, size, pooling, view, …."""
         return json.loads(read_text(self._file, "key"))
@@ -184,8 +197,8 @@ class FeatureStore:
         return json.loads(read_text(self._file, "made_by"))
 
     @property
-    def probe(self) -> NDArray[np.float32]:
-        """Features of the generated pictures: ndarray of shape (n_probes, n_features), float32."""
+    def probe(self) -> NDArray[Any]:
+        """Features of the generated pictures: ndarray of shape (n_probes, n_features)."""
         return self._file["probe"][:]
 
     @property
@@ -239,7 +252,7 @@ class FeatureStore:
             for image_id, raw in zip(self.ids[rows], reasons, strict=True)
         }
 
-    def features(self, rows: Rows | None = None) -> NDArray[np.float32]:
+    def features(self, rows: Rows | None = None) -> NDArray[Any]:
         """Features of some rows, each checked against its checksum.
 
         Parameters
@@ -249,7 +262,7 @@ class FeatureStore:
 
         Returns
         -------
-        ndarray of shape (n_rows, n_features), float32
+        ndarray of shape (n_rows, n_features), of the store's `dtype`
 
         Raises
         ------
@@ -271,6 +284,22 @@ class FeatureStore:
         self._require_finite(rows, features)
         return features
 
+    def unchecked_features(self, rows: Rows) -> NDArray[Any]:
+        """Features of some rows as they lie in the file.
+
+        For rows that `features` gave before: what it checks takes longer than reading.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Positions.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features), of the store's `dtype`
+        """
+        return read_rows(self._file["features"], rows)
+
     def checksums(self, rows: Rows) -> NDArray[np.uint32]:
         """CRC-32 of id, digest and features of some rows: ndarray of shape (n_rows,), uint32."""
         return read_rows(self._file["crc32"], rows)
@@ -278,7 +307,7 @@ class FeatureStore:
     def write_done(
         self,
         rows: Rows,
-        features: NDArray[np.float32],
+        features: NDArray[Any],
         digests: NDArray[np.uint8],
         sizes: NDArray[np.int64],
         mtimes: NDArray[np.int64],
@@ -289,11 +318,11 @@ class FeatureStore:
         ----------
         rows : ndarray of shape (n,), int
             Strictly increasing positions.
-        features : ndarray of shape (n, n_features), float32
+        features : ndarray of shape (n, n_features), of the store's `dtype`
         digests : ndarray of shape (n, 32), uint8
         sizes, mtimes : ndarray of shape (n,), int64
         """
-        features = np.ascontiguousarray(features, dtype=np.float32)
+        features = features.astype(self.dtype, order="C", casting="same_kind", copy=False)
         self._commit(
             rows,
             DONE,
@@ -373,7 +402,7 @@ class FeatureStore:
         status = read_rows(self._file["status"], rows)
         damaged = [rows[status >= len(STATUS_NAMES)]]
         for settled, name in ((DONE, "features"), (REFUSED, "reasons")):
-            for some in in_chunks(rows[status == settled]):
+            for some in in_chunks(rows[status == settled], self._file[name]):
                 contents = read_rows(self._file[name], some)
                 damaged.append(some[~self._sound(some, contents)])
         return np.sort(np.concatenate(damaged))
@@ -382,7 +411,7 @@ class FeatureStore:
     def _raw_ids(self) -> NDArray[np.bytes_]:
         return self._file["ids"][:]
 
-    def _committed(self, rows: Rows, features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _committed(self, rows: Rows, features: NDArray[Any]) -> NDArray[np.bool_]:
         return self._sound(rows, features) & (read_rows(self._file["status"], rows) == DONE)
 
     def _not_committed(self, rows: Rows) -> StoreError:
@@ -394,7 +423,10 @@ class FeatureStore:
             f"{self.ids[rows[0]]!r}. Mark them pending: featurepipe repair {self.path}"
         )
 
-    def _require_finite(self, rows: Rows, features: NDArray[np.float32]) -> None:
+    def _require_finite(self, rows: Rows, features: NDArray[Any]) -> None:
+        if features.dtype.kind == "u":
+            # To look would take as much memory again as the pixels do.
+            return
         odd = rows[~np.isfinite(features).all(axis=1)]
         if len(odd):
             raise StoreError(
@@ -442,7 +474,9 @@ class FeatureStore:
                 f"Save what is sound: featurepipe repair {self.path}"
             )
         n_probes, id_bytes = len(self._file["probe"]), self._file["ids"].dtype.itemsize
-        expected = expected_datasets(len(self), id_bytes, (n_probes, self.n_features))
+        expected = expected_datasets(
+            len(self), id_bytes, (n_probes, self.n_features), features_dtype(read_about(self._file))
+        )
         found = {name: (self._file[name].shape, self._file[name].dtype) for name in expected}
         odd = [name for name in expected if found[name] != expected[name]]
         if odd:
