@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from featurepipe.workflows.repairing import repair
     from featurepipe.workflows.repeating import repeat
     from featurepipe.workflows.reporting import report
+    from featurepipe.workflows.training import train
+    from featurepipe.workflows.verifying import verify
 
 __all__ = [
     "FeatureStore",
@@ -26,6 +28,8 @@ __all__ = [
     "repair",
     "repeat",
     "report",
+    "train",
+    "verify",
 ]
 
 _HOMES = {
@@ -38,6 +42,8 @@ _HOMES = {
     "repair": "featurepipe.workflows.repairing",
     "repeat": "featurepipe.workflows.repeating",
     "report": "featurepipe.workflows.reporting",
+    "train": "featurepipe.workflows.training",
+    "verify": "featurepipe.workflows.verifying",
 }
 
 

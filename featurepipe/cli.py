@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LOGGER = logging.getLogger("featurepipe")
+_OF_HEADS = (
+    "head", "solver", "features", "objective", "variance_threshold", "tune", "allow_partial",
+    "curve", "n_jobs", "memory",
+)  # fmt: skip
+_OF_NETWORKS = (
+    "weights", "size_px", "epochs", "batch_size", "learning_rate", "schedule", "augment",
+    "unfreeze", "branches", "loss_weights", "class_weight", "positive_pairs", "precision",
+    "resume",
+)  # fmt: skip
 _STOPPED = "{}. What was done stays done; run the same command again to go on from there."
 
 
@@ -35,6 +44,24 @@ class _Names(click.ParamType):
         if isinstance(value, tuple):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class _Pairs(click.ParamType):
+    """Comma-separated values by name."""
+
+    name = "NAME=VALUE,…"
+
+    def __init__(self, value: type) -> None:
+        self._value = value
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        pairs = [part.partition("=") for part in value.split(",")]
+        try:
+            return {name.strip(): self._value(text.strip()) for name, _, text in pairs}
+        except ValueError:
+            self.fail(f"{value!r} cannot be read. Expected {param.metavar}.", param, ctx)
 
 
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,6 +106,56 @@ def _labels(command: Callable[..., Any]) -> Callable[..., Any]:
                          "train and test."),
             click.option("--label-separator", show_default="|",
                          help="What parts several labels in one cell of the table."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _networks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of `fit --network`; a test holds that these are all that `featurepipe.train` has."""
+    for option in reversed(
+        (
+            click.option("--network", metavar="finetune|fashionnet|smallervggnet|resnet50|pair",
+                         help="Train this network on the images themselves, instead of a head."),
+            click.option("--weights", metavar="imagenet|random|PATH",
+                         help="Networks: weights to begin from  [default: those that the features "
+                         "of the backbone were made with]"),
+            click.option("--size", "size_px", type=click.IntRange(8), metavar="PX",
+                         help="Networks: side of the pictures  [default: the network's own]"),
+            click.option("--epochs", type=click.IntRange(1),
+                         help="Networks: epochs of each stage, at most  [default: the recipe's]"),
+            click.option("--batch-size", type=click.IntRange(2),
+                         help="Networks: images at once  [default: the recipe's]"),
+            click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+                         help="Networks: of every stage, at its beginning  [default: the "
+                         "recipe's]"),
+            click.option("--schedule", type=click.Choice(["constant", "decay", "cosine",
+                                                          "plateau"]),
+                         help="Networks: how the learning rate falls  [default: the recipe's]"),
+            click.option("--augment/--no-augment", default=None,
+                         help="Networks: change images at random  [default: the recipe's]"),
+            click.option("--unfreeze", type=click.IntRange(1), metavar="BLOCKS",
+                         help="finetune, pair: train so many of the backbone's last blocks, after "
+                         "the top  [default: 2]"),
+            click.option("--branches", type=_Pairs(str), metavar="ATTRIBUTE=grey|rgb,…",
+                         help="fashionnet: what the branch of an attribute is shown  [default: rgb "
+                         "for color and colour, grey for others]"),
+            click.option("--loss-weights", type=_Pairs(float), metavar="ATTRIBUTE=WEIGHT,…",
+                         help="Networks: how much each attribute's loss counts  [default: 1]"),
+            click.option("--class-weight", type=click.Choice(["none", "balanced"]),
+                         default="none", show_default=True,
+                         help="Networks: balanced lets rare classes count as much as others."),
+            click.option("--positive-pairs", type=click.FloatRange(0, 1), metavar="SHARE",
+                         help="pair: share of the pairs that show the same  [default: 0.5]"),
+            click.option("--precision",
+                         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+                         default="auto", show_default=True,
+                         help="Networks: in which layers compute; auto: half precision on a GPU "
+                         "that runs it."),
+            click.option("--resume/--no-resume", default=True, show_default=True,
+                         help="Networks: go on from where the same training was ended, and leave "
+                         "one that is complete as it is."),
         )
     ):  # fmt: skip
         command = option(command)
@@ -326,10 +403,15 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     help="What fitting may take, such as 4GB; where that does not hold the features, bagged SGD "
     "reads them in chunks  [default: no bound]",
 )
+@_networks
 @_labels
 @_common
-def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
-    r"""Fit heads on the cached features; each backbone gives a run.
+def fit(as_json: bool, repeated_run: str | None, network: str | None, **options: Any) -> None:
+    r"""Fit heads on the cached features, or train networks on the images.
+
+    Each backbone gives a run. With --network the images are decoded once, a part
+    of the training images chooses the epoch to keep, and a training that was
+    ended goes on where it was.
 
     --test-size, --hold-out, --hold-out-each, --repeats, --group,
     --group-duplicates and --seed make a split of the images, or find the same
@@ -351,18 +433,30 @@ def fit(as_json: bool, repeated_run: str | None, **options: Any) -> None:
       featurepipe fit --labels relabelled.csv --repeats 5
       featurepipe fit --curve
       featurepipe fit --from xception-bagged-sgd-1a2b3c
+      featurepipe fit --network finetune --backbone mobilenet_v2
+      featurepipe fit --network fashionnet --epochs 20 --hold-out black_dress
+      featurepipe fit --network smallervggnet --task per-attribute --no-augment
     """
     if repeated_run is not None:
-        _refuse_options_beside("--from", ("workspace", "n_jobs", "as_json", "quiet"))
+        why = ": a run is repeated exactly as it was fitted"
+        _refuse_options_beside("--from", ("workspace", "n_jobs", "as_json", "quiet"), why)
         where, n_jobs = options["workspace"], options["n_jobs"]
         table = featurepipe.repeat(repeated_run, workspace=where, n_jobs=n_jobs)
         _print_table(table, as_json)
         return
     # A seed that was given asks for a split; the default does not.
-    source = click.get_current_context().get_parameter_source("seed")
-    if source is click.core.ParameterSource.DEFAULT:
+    if not _is_given("seed"):
         options["seed"] = None
-    _print_table(featurepipe.fit(**options), as_json)
+    of_heads = {name: options.pop(name) for name in _OF_HEADS}
+    of_networks = {name: options.pop(name) for name in _OF_NETWORKS}
+    if network is None:
+        _refuse_given(_OF_NETWORKS, "is for networks: add --network, or leave it out.")
+        _print_table(featurepipe.fit(**options, **of_heads), as_json)
+        return
+    _refuse_given(_OF_HEADS, f"is for heads, and --network {network} reads images. Leave it out.")
+    if not _is_given("task"):
+        options["task"] = ""
+    _print_table(featurepipe.train(network, **options, **of_networks), as_json)
 
 
 @cli.command()
@@ -424,13 +518,18 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
     "they are told from test images.",
 )
 @click.option(
+    "--same",
+    is_flag=True,
+    help="IMAGES are two: how probable it is that they show the same, by a run of --network pair.",
+)
+@click.option(
     "--annotate",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Save copies of the images there with their classes written on.",
 )
 @_common
-def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def predict(images: tuple[str, ...], as_json: bool, same: bool, **options: Any) -> None:
     r"""Predict the attributes of IMAGES: files, folders or patterns.
 
     Prints CSV (image, attribute, rank, class, probability, given, unknown,
@@ -445,7 +544,12 @@ def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
       featurepipe predict "new/*.jpg" --top 5 --annotate out/
       featurepipe predict photo.jpg --run xception-bagged-sgd-1a2b3c --json
       featurepipe predict holiday/ --foreign --coverage 0.9
+      featurepipe predict --same one.jpg other.jpg
     """
+    if same:
+        _refuse_options_beside("--same", ("images", "run", "workspace", "as_json", "quiet"))
+        _print_same(images, as_json, options["workspace"], options["run"])
+        return
     answers = featurepipe.predict(images, **options)
     if not as_json:
         click.echo(answers.to_csv(index=False, float_format="%.6g"), nl=False)
@@ -621,15 +725,24 @@ def _talk_to_stderr(level: int) -> None:
     _LOGGER.setLevel(level)
 
 
-def _refuse_options_beside(option: str, allowed: Sequence[str]) -> None:
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
+
+
+def _refuse_given(names: Sequence[str], why: str) -> None:
+    for param in click.get_current_context().command.params:
+        if param.name in names and _is_given(param.name):
+            raise UsageError(f"{param.opts[0]} {why}")
+
+
+def _refuse_options_beside(option: str, allowed: Sequence[str], why: str = "") -> None:
     context = click.get_current_context()
     for param in context.command.params:
-        source = context.get_parameter_source(param.name or "")
-        is_given = source is not click.core.ParameterSource.DEFAULT
-        if is_given and param.name not in allowed and option not in param.opts:
+        if _is_given(param.name or "") and param.name not in allowed and option not in param.opts:
             raise UsageError(
-                f"{option} and {param.opts[0]} contradict each other: a run is repeated exactly as "
-                f"it was fitted. Leave {param.opts[0]} out, or {option}."
+                f"{option} and {param.opts[0]} contradict each other{why}. Leave {param.opts[0]} "
+                f"out, or {option}."
             )
 
 
@@ -658,6 +771,17 @@ def _print_table(table: "pd.DataFrame", as_json: bool) -> None:
 
 def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
     return json.loads(table.to_json(orient="records", double_precision=15))
+
+
+def _print_same(images: Sequence[str], as_json: bool, workspace: Path, run: str | None) -> None:
+    if len(images) != 2:
+        raise UsageError(f"--same compares 2 images, and {len(images)} were given.")
+    first, second = images
+    probability = featurepipe.verify(first, second, workspace=workspace, run=run)
+    if as_json:
+        click.echo(json.dumps({"image": first, "other_image": second, "same": probability}))
+    else:
+        click.echo(f"image,other_image,same\n{first},{second},{probability:.6g}")
 
 
 def _answer(image: str, rows: "pd.DataFrame") -> dict[str, Any]:

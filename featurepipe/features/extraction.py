@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,10 +150,37 @@ def extract_features(
         return [update.summarise(lane) for update, lane in zip(updates, lanes, strict=True)]
 
 
+class Embedder(Protocol):
+    """What computes a row of an image: a `Recipe`, or a trained network."""
+
+    @property
+    def title(self) -> str:
+        """What a bar shows."""
+
+    @property
+    def beginning(self) -> str:
+        """What a person is told before the engine is opened."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of its pictures."""
+
+    @property
+    def view(self) -> str:
+        """What of the image it is shown."""
+
+    @property
+    def fast_decode(self) -> bool:
+        """Whether large JPEGs are decoded at a reduced size."""
+
+    def open_engine(self, batch_size: int | None = None) -> Engine:
+        """Load it, for batches of at most that many pictures."""
+
+
 def embed_images(
     source: ImageSource,
     ids: Sequence[str],
-    recipes: Sequence[Recipe],
+    embedders: Sequence[Embedder],
     *,
     batch_size: int | None = None,
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
@@ -164,7 +191,7 @@ def embed_images(
     source : ImageSource
     ids : sequence of str
         Image ids, each once.
-    recipes : sequence of Recipe
+    embedders : sequence of Embedder
         Each image is read and decoded once for all that decode alike.
     batch_size : int, optional
         Images embedded at once; default: the engine's own.
@@ -172,27 +199,27 @@ def embed_images(
     Returns
     -------
     features : ndarray of shape (n_readable, n_features), float32
-        Of the images that can be read, in their order; those of the recipes side by side.
+        Of the images that can be read, in their order; those of the embedders side by side.
     refused : dict of int to str
         Positions of the others, and why they cannot be read.
     """
-    kept = [_KeptInMemory() for _ in recipes]
+    kept = [_KeptInMemory() for _ in embedders]
     lanes = [
         Lane(
-            f"embedding by {recipe.network.backbone.name}",
-            recipe.network.input_size,
-            find_view(recipe.view),
+            f"embedding by {embedder.title}",
+            embedder.input_size,
+            find_view(embedder.view),
             dict.fromkeys(ids),
-            _EngineSource(recipe, batch_size).open,
+            _EngineSource(embedder, batch_size).open,
             sink,
         )
-        for recipe, sink in zip(recipes, kept, strict=True)
+        for embedder, sink in zip(embedders, kept, strict=True)
     ]
-    for fast_decode in sorted({recipe.fast_decode for recipe in recipes}):
+    for fast_decode in sorted({embedder.fast_decode for embedder in embedders}):
         of_kind = [
             lane
-            for lane, recipe in zip(lanes, recipes, strict=True)
-            if recipe.fast_decode == fast_decode
+            for lane, embedder in zip(lanes, embedders, strict=True)
+            if embedder.fast_decode == fast_decode
         ]
         run_pass(ImageLoader(source, fast_decode=fast_decode), ids, of_kind)
     reasons: dict[str, str] = {}
@@ -311,9 +338,9 @@ def _nothing_readable(n_images: int, refused: Mapping[str, str]) -> ExtractionEr
 class _EngineSource:
     """Opens the engine once something must be embedded, and not before."""
 
-    def __init__(self, recipe: Recipe, batch_size: int | None) -> None:
-        self._recipe = recipe
-        self._n_pictures = batch_size and batch_size * find_view(recipe.view).n_pictures
+    def __init__(self, embedder: Embedder, batch_size: int | None) -> None:
+        self._embedder = embedder
+        self._n_pictures = batch_size and batch_size * find_view(embedder.view).n_pictures
         self._engine: Engine | None = None
 
     def open(self, n_pictures: int | None = None) -> Engine:
@@ -321,8 +348,8 @@ class _EngineSource:
         if n_pictures is not None:
             self._n_pictures, self._engine = n_pictures, None
         if self._engine is None:
-            logger.info("%s", self._recipe.beginning)
-            self._engine = self._recipe.open_engine(self._n_pictures)
+            logger.info("%s", self._embedder.beginning)
+            self._engine = self._embedder.open_engine(self._n_pictures)
         return self._engine
 
     def open_for(self, store: FeatureStore, n_pictures: int | None = None) -> Engine:

@@ -56,6 +56,11 @@ class Recipe:
         return "-".join(map(str, parts)).replace("/", "_")
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it embeds."""
+        return self.network.input_size
+
+    @property
     def title(self) -> str:
         """What a bar shows: ``xception rgb``."""
         return f"{self.network.backbone.name} {self.view}"

@@ -18,6 +18,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from featurepipe.errors import RunError
 from featurepipe.files import disk_full_named, replacing
 from featurepipe.models.model import HeadModel
+from featurepipe.models.networks.saved import NETWORK_FILE, SavedNetwork
 from featurepipe.predictions import Predictions
 
 FORMAT = "featurepipe run 2"
@@ -74,6 +75,17 @@ class Run:
         """
         return _load_model(self.folder)
 
+    @property
+    def network(self) -> SavedNetwork | None:
+        """The trained network whose scores and embeddings the heads read; None: features.
+
+        Raises
+        ------
+        RunError
+            If `run.json` does not say what there is to know of it.
+        """
+        return SavedNetwork.of_run(self.folder, self.info) if "network" in self.info else None
+
 
 def save_run(
     folder: Path,
@@ -81,7 +93,7 @@ def save_run(
     model: HeadModel,
     predictions: Predictions,
     selection: Predictions,
-    files: Mapping[str, bytes] = MappingProxyType({}),
+    files: Mapping[str, bytes | Path] = MappingProxyType({}),
 ) -> None:
     """Write a run beside its place and move it there once it is complete.
 
@@ -90,12 +102,12 @@ def save_run(
     folder : Path
         Where it shall be. A run that is there already is replaced only then.
     info : mapping of str to Any
-        JSON values; NaN is none of them. ``model_bytes`` is added.
+        JSON values; NaN is none of them. ``model_bytes`` is added, of heads and network.
     model : HeadModel
     predictions, selection : Predictions
         See `Run`.
-    files : mapping of str to bytes, optional
-        More files for a person to read, by name.
+    files : mapping of str to bytes or Path, optional
+        More files by name: their content, or where it lies.
 
     Raises
     ------
@@ -108,13 +120,18 @@ def save_run(
         beside.mkdir(parents=True)
         try:
             heads = _model_file(model)
-            content = {"format": FORMAT, **info, "model_bytes": len(heads)}
+            network = files.get(NETWORK_FILE)
+            n_bytes = len(heads) + (network.stat().st_size if isinstance(network, Path) else 0)
+            content = {"format": FORMAT, **info, "model_bytes": n_bytes}
             _write(beside / "heads.skops", heads)
             _write(beside / "run.json", json.dumps(content, indent=2, allow_nan=False).encode())
             predictions.save(beside / "predictions.npz")
             selection.save(beside / "selection.npz")
             for name, file in files.items():
-                _write(beside / name, file)
+                if isinstance(file, Path):
+                    shutil.copyfile(file, beside / name)
+                else:
+                    _write(beside / name, file)
             _replace_folder(folder, beside)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

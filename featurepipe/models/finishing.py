@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,29 @@ from featurepipe.models.calibration import Calibrator, calibration_for, fit_cali
 from featurepipe.models.model import Features, Head, HeadModel, Probabilities, Rows
 from featurepipe.models.questions import Question
 from featurepipe.models.rejection import Rejector, fit_rejector
-from featurepipe.models.settings import HeadSettings
 from featurepipe.models.thresholds import USUAL, fit_thresholds, parse_aim
 
 logger = logging.getLogger(__name__)
+
+
+class FinishSettings(Protocol):
+    """What `finish_heads` needs of the settings of heads or of a network."""
+
+    @property
+    def task(self) -> str:
+        """What the heads answer; see `featurepipe.models.model.HeadModel`."""
+
+    @property
+    def calibrate(self) -> str:
+        """How scores become probabilities."""
+
+    @property
+    def thresholds(self) -> str | None:
+        """What the thresholds of labels are chosen for."""
+
+    @property
+    def seed(self) -> int:
+        """Of what is drawn."""
 
 
 class FittedHeads(NamedTuple):
@@ -60,7 +79,7 @@ def finish_heads(
     combinations: Rows,
     labels: dict[str, Labels],
     groups: NDArray[np.intp],
-    settings: HeadSettings,
+    settings: FinishSettings,
     *,
     predict_rows: Callable[[Head, Rows], Probabilities],
     read_rows: Callable[[Rows], Features],
@@ -112,7 +131,7 @@ def finish_heads(
 
 
 def _fit_thresholds(
-    out_of_fold: dict[str, Probabilities], labels: dict[str, Labels], settings: HeadSettings
+    out_of_fold: dict[str, Probabilities], labels: dict[str, Labels], settings: FinishSettings
 ) -> dict[str, Probabilities]:
     thresholds = {name: np.full(len(each.classes), USUAL) for name, each in labels.items()}
     if settings.thresholds is None:
@@ -151,7 +170,7 @@ def _fit_rejector(
     out_of_fold: Probabilities,
     labels: Labels,
     groups: NDArray[np.intp],
-    settings: HeadSettings,
+    settings: FinishSettings,
     read_rows: Callable[[Rows], Features],
     most_rows: int,
 ) -> Rejector:

@@ -167,20 +167,30 @@ def _run_numbered(number: int, job: _Job) -> tuple[int, tuple[str, Head | HeldOu
 
 
 def _fit_final(X: Features, question: Question, settings: HeadSettings) -> tuple[str, Head]:
-    return question.name, _fit_head(X, question, np.arange(len(question.rows)), settings)
+    return question.name, fit_one_head(X, question, np.arange(len(question.rows)), settings)
 
 
 def _fit_fold(
     X: Features, question: Question, train: Rows, validation: Rows, settings: HeadSettings
 ) -> tuple[str, HeldOut]:
-    head = _fit_head(X, question, train, settings)
+    head = fit_one_head(X, question, train, settings)
     X = X[question.rows[validation]]
     # The fold's estimator has done its work and would only fill the memory.
     spent = replace(head, estimator=None)
     return question.name, HeldOut(validation, spent, head.predict_proba(X), head.decision_scores(X))
 
 
-def _fit_head(X: Features, question: Question, rows: Rows, settings: HeadSettings) -> Head:
+def fit_one_head(X: Features, question: Question, rows: Rows, settings: HeadSettings) -> Head:
+    """One fit of one head, not calibrated.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_train, n_features)
+    question : Question
+    rows : ndarray of shape (n_rows,), intp
+        Positions among the question's rows.
+    settings : HeadSettings
+    """
     truth, exclusive = question.truth[rows], question.exclusive
     constant = np.asarray(truth.all(axis=0))
     learnt = np.flatnonzero(truth.any(axis=0) & ~constant)

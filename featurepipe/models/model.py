@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, softmax
 from sklearn.pipeline import Pipeline
 
 from featurepipe.models.calibration import Calibrator
@@ -42,6 +43,9 @@ class Head:
     tuned : dict or None
         What was chosen, as `featurepipe.models.tuning.fit_tuned_head` says it; None if
         nothing was.
+    scored : tuple of (int, int) or None
+        Of a network, which gives scores itself: the first column of the scores of all
+        classes, and the one after the last. `columns` are its embedding then.
     """
 
     estimator: Pipeline | None
@@ -51,6 +55,7 @@ class Head:
     columns: Columns
     calibrator: Calibrator | None = None
     tuned: dict[str, Any] | None = None
+    scored: tuple[int, int] | None = None
 
     def decision_scores(self, X: Features) -> NDArray[np.float64]:
         """How much speaks for each class.
@@ -66,7 +71,9 @@ class Head:
             NaN for classes that the estimator does not know.
         """
         scores = np.full((len(X), len(self.constant)), np.nan)
-        if self.estimator is not None and len(X):
+        if self.scored is not None:
+            scores[:, self.learnt] = X[:, slice(*self.scored)][:, self.learnt]
+        elif self.estimator is not None and len(X):
             of_learnt = self.estimator.decision_function(self.read(X)).reshape(len(X), -1)
             # scikit-learn scores two exclusive classes by one number.
             if self.exclusive and len(self.learnt) == 2:
@@ -88,7 +95,7 @@ class Head:
             exclusive.
         """
         probabilities = np.tile(self.constant, (len(X), 1))
-        if self.estimator is None or not len(X):
+        if not len(self.learnt) or not len(X):
             return probabilities
         if self.calibrator is None:
             probabilities[:, self.learnt] = self._own_probabilities(X)
@@ -102,6 +109,9 @@ class Head:
         return side_by_side(X, self.columns)
 
     def _own_probabilities(self, X: Features) -> Probabilities:
+        if self.scored is not None:
+            scores = self.decision_scores(X)[:, self.learnt]
+            return softmax(scores, axis=1) if self.exclusive else expit(scores)
         assert self.estimator is not None
         # OneVsRest over a single label also gives the probability of its absence.
         own = self.estimator.predict_proba(self.read(X))[:, -len(self.learnt) :]

@@ -40,7 +40,7 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
     ----------
     workspace : Path or str
     run : str, optional
-        Default: the run that `predict` takes.
+        Default: the best run of heads; see `featurepipe.workflows.choosing.find_run`.
 
     Returns
     -------
@@ -57,7 +57,8 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
         If there is no run, or anything is damaged; see `featurepipe.errors`.
     """
     place = Workspace(workspace)
-    chosen = find_run(place, run)
+    # A network has answered its validation images alone without having been fitted on them.
+    chosen = find_run(place, run, heads_only=run is None)
     manifest = Manifest.load(place.manifest)
     logger.info("Auditing with %s.", chosen.info["run"])
     store = deciding_store(place.stores())

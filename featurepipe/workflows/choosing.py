@@ -9,7 +9,7 @@ from featurepipe.predictions import ALL
 from featurepipe.workspace import Workspace
 
 
-def find_run(place: Workspace, name: str | None) -> Run:
+def find_run(place: Workspace, name: str | None, *, heads_only: bool = False) -> Run:
     """The run of a name, or the best one.
 
     Parameters
@@ -18,6 +18,8 @@ def find_run(place: Workspace, name: str | None) -> Run:
     name : str or None
         None: the run with the best `selection_accuracy` over all attributes, the
         cheaper at a tie; never chosen by test figures.
+    heads_only : bool
+        Whether trained networks are not among those to choose from.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def find_run(place: Workspace, name: str | None) -> Run:
     RunError
         If a run is damaged.
     """
-    return _best_run(place) if name is None else _named_run(place, name)
+    return _best_run(place, heads_only) if name is None else _named_run(place, name)
 
 
 def _named_run(place: Workspace, name: str) -> Run:
@@ -38,16 +40,19 @@ def _named_run(place: Workspace, name: str) -> Run:
     return load_run(folder)
 
 
-def _best_run(place: Workspace) -> Run:
+def _best_run(place: Workspace, heads_only: bool) -> Run:
     """The run that training rows favour, among those of the first split that has any.
 
     Runs of other splits were selected on other rows, perhaps with combinations
     held out, and cannot be compared with them.
     """
     runs = [load_run(folder) for folder in place.runs()]
+    if heads_only:
+        runs = [run for run in runs if run.network is None]
     if not runs:
+        kind = "run of heads" if heads_only else "run"
         raise WorkspaceError(
-            f"The workspace {place.root} holds no run yet. Make one: featurepipe fit"
+            f"The workspace {place.root} holds no {kind} yet. Make one: featurepipe fit"
         )
     first_split = min(run.info["split_number"] for run in runs)
     attributes = Manifest.load(place.manifest).attribute_names

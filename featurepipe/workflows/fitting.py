@@ -1,10 +1,9 @@
 """fit(): cached features -> fitted heads, one run for each backbone and split."""
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
@@ -29,8 +27,8 @@ from featurepipe.models.model import HeadModel
 from featurepipe.models.settings import HeadSettings
 from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
 from featurepipe.models.tuning import describe_tuned
-from featurepipe.predictions import ALL, Predictions
-from featurepipe.progress import Progress, tell
+from featurepipe.predictions import Predictions
+from featurepipe.progress import Progress
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies, reliability
 from featurepipe.splits import Split
@@ -38,6 +36,13 @@ from featurepipe.workflows.curves import CURVE, curve_of
 from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
 from featurepipe.workflows.inputs import INPUTS, input_facts, inputs_table
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
+from featurepipe.workflows.runs import (
+    labelled_manifest,
+    n_labelled,
+    predictions_of,
+    run_names,
+    summary,
+)
 from featurepipe.workflows.sights import AUTO, Sight, chosen_sight, named_sight, sight_of_one
 from featurepipe.workspace import Workspace
 
@@ -167,7 +172,7 @@ def fit(
     budget = None if memory is None else parse_memory(memory)
     place = Workspace(workspace)
     with place.writing():
-        manifest = _labelled_manifest(place, attributes, labels, group, label_separator)
+        manifest = labelled_manifest(place, attributes, labels, group, label_separator)
         stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
         _require_one_sight(features, objective, task)
         caches = _read_caches(stores, features, manifest)
@@ -187,36 +192,6 @@ def fit(
             for sight in _sights(features, objective, caches, manifest, split, seed, n_jobs)
         ]
     return summary(infos)
-
-
-def _labelled_manifest(
-    place: Workspace,
-    attributes: Sequence[str],
-    labels: Path | str | None,
-    group: str | None,
-    label_separator: str | None,
-) -> Manifest:
-    if not place.manifest.exists():
-        raise WorkspaceError(
-            f"The workspace {place.root} holds no images yet. Begin with: "
-            "featurepipe extract FOLDER"
-        )
-    manifest = Manifest.load(place.manifest)
-    if attributes or labels or (group and group != manifest.group_column):
-        manifest = manifest.relabelled(
-            attributes=tuple(attributes),
-            labels=labels,
-            group=group,
-            label_separator=label_separator,
-        )
-        tell(manifest.findings)
-        manifest.save(place.manifest)
-    if not manifest.attribute_names:
-        raise FitError(
-            f"The {len(manifest)} images below {manifest.root} have no labels. Put them in one "
-            "folder a class, or give a table: featurepipe fit --labels TABLE.csv"
-        )
-    return manifest
 
 
 def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
@@ -342,7 +317,17 @@ def fit_once(
     else:
         chunk_rows = plan_chunks(settings, needed, budget)
         n_jobs = min(effective_n_jobs(n_jobs), needed.fits_within(budget) or n_jobs)
-    names = _run_names(sight, split, settings, manifest, chunk_rows)
+    names = run_names(
+        f"{sight.title}-{settings.head}",
+        "" if settings.task == "per-attribute" else settings.task,
+        {"run": sight.reads, "family": sight.asked_for},
+        [
+            json.dumps(asdict(settings), sort_keys=True),
+            *([] if chunk_rows is None else [f"in chunks of {chunk_rows}"]),
+        ],
+        split,
+        manifest,
+    )
     name = names["run"]
     started = time.perf_counter()
     model, out_of_fold, uncalibrated = _fit_heads(
@@ -356,13 +341,13 @@ def fit_once(
     reader = sight.of(split.ids[tested])
     scores, p_values, head_s = predict_in_chunks(model, reader, chunk_rows or len(reader))
     head_ms = 1000 * head_s / len(reader)
-    selection = _predictions(manifest, split, train, model, out_of_fold)
-    raw = _predictions(manifest, split, train, model, uncalibrated)
+    selection = predictions_of(manifest, split, train, model, out_of_fold)
+    raw = predictions_of(manifest, split, train, model, uncalibrated)
     info = {
         **names,
         **_provenance(sight, split, settings),
         "attributes": list(manifest.attribute_names),
-        "n_train": _n_labelled(selection),
+        "n_train": n_labelled(selection.labels, settings.task),
         "selection_accuracy": accuracies(selection),
         "reliability": {"uncalibrated": reliability(raw), "calibrated": reliability(selection)},
         "extract_images_per_s": sight.images_per_s,
@@ -373,7 +358,7 @@ def fit_once(
     }
     if settings.tune:
         info["tuned"] = {attribute: head.tuned for attribute, head in model.heads.items()}
-    predictions = _predictions(manifest, split, tested, model, scores, p_values)
+    predictions = predictions_of(manifest, split, tested, model, scores, p_values)
     return info, model, predictions, selection
 
 
@@ -424,27 +409,6 @@ def _warn_of_memory(needed: FitMemory, n_jobs: int) -> None:
         )
 
 
-def _predictions(
-    manifest: Manifest,
-    split: Split,
-    rows: NDArray[np.intp],
-    model: HeadModel,
-    scores: dict[str, NDArray[np.float64]],
-    p_values: dict[str, NDArray[np.float64]] | None = None,
-) -> Predictions:
-    ids = split.ids[rows]
-    return Predictions(
-        ids=ids.astype(np.str_),
-        parts=split.parts[rows].astype(np.str_),
-        groups=split.groups[rows],
-        task=model.task,
-        labels=manifest.labels(ids),
-        scores=scores,
-        thresholds=model.thresholds,
-        p_values=p_values or {},
-    )
-
-
 def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
     for cache in caches:
         missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
@@ -454,38 +418,6 @@ def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
                 f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "
                 "again with --retry-refused."
             )
-
-
-def _run_names(
-    sight: Sight,
-    split: Split,
-    settings: HeadSettings,
-    manifest: Manifest,
-    chunk_rows: int | None,
-) -> dict[str, str]:
-    """Names of the run and of its family: the same on the other splits of the series.
-
-    The same for the same features, split, labels and settings; else others.
-    """
-    labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
-    reads = {"run": sight.reads, "family": sight.asked_for}
-    decides = [
-        json.dumps(asdict(settings), sort_keys=True),
-        repr([labels.columns.tolist(), labels.to_numpy().tolist()]),
-    ]
-    if chunk_rows is not None:
-        decides.append(f"in chunks of {chunk_rows}")
-    divides = {
-        "run": [split.name, split.ids.tolist(), split.parts.tolist()],
-        "family": [split.series, sorted([*split.ids, *split.left_out])],
-    }
-    task = "" if settings.task == "per-attribute" else f"-{settings.task}"
-    names = {}
-    for kind, divided in divides.items():
-        decided = [json.dumps(reads[kind], sort_keys=True), *decides, repr(divided)]
-        digest = hashlib.sha256("\n".join(decided).encode()).hexdigest()[:6]
-        names[kind] = f"{sight.title}-{settings.head}{task}-{digest}"
-    return names
 
 
 def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str, Any]:
@@ -500,33 +432,3 @@ def _provenance(sight: Sight, split: Split, settings: HeadSettings) -> dict[str,
         "versions": library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
         "machine": machine(),
     }
-
-
-def _n_labelled(selection: Predictions) -> dict[str, int]:
-    labelled = {name: labels.labelled for name, labels in selection.labels.items()}
-    counts = {name: int(rows.sum()) for name, rows in labelled.items()}
-    n_all = int(np.all(list(labelled.values()), axis=0).sum())
-    if selection.task != "per-attribute":
-        # One head reads all labels, and only images that have them all.
-        return dict.fromkeys([*counts, ALL], n_all)
-    return {**counts, ALL: n_all}
-
-
-def summary(infos: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """What `fit` returns of some runs."""
-    return pd.DataFrame(
-        [
-            {
-                "run": info["run"],
-                "backbone": info["backbone"][attribute],
-                "view": info["view"][attribute],
-                "split": info["split"],
-                "attribute": attribute,
-                "n_train": info["n_train"][attribute],
-                "selection_accuracy": info["selection_accuracy"][attribute],
-                "fit_s": info["fit_s"],
-            }
-            for info in infos
-            for attribute in [*info["attributes"], ALL]
-        ]
-    )

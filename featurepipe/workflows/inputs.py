@@ -38,18 +38,30 @@ def input_facts(sight: Sight, split: Split) -> dict[str, Any]:
     """
     return {
         "objective": sight.objective,
-        "split_settings": asdict(split.settings),
-        "split_repeat": split.repeat,
-        "split_sha256": _split_digest(split),
+        **split_facts(split),
         "stores": [
             {
                 "name": cache.name,
                 "recipe": cache.key,
-                "features_sha256": _digest(cache.checksums(split.ids)),
+                "features_sha256": checksum_digest(cache.checksums(split.ids)),
             }
             for cache in _consulted(sight)
         ],
     }
+
+
+def split_facts(split: Split) -> dict[str, Any]:
+    """What `run.json` keeps of a split beside its name, as JSON values."""
+    return {
+        "split_settings": asdict(split.settings),
+        "split_repeat": split.repeat,
+        "split_sha256": _split_digest(split),
+    }
+
+
+def checksum_digest(checksums: NDArray[np.uint32]) -> str:
+    """SHA-256, in hexadecimal, over the checksums of rows: ndarray of shape (n_images,), uint32."""
+    return hashlib.sha256(checksums.astype("<u4").tobytes()).hexdigest()
 
 
 def inputs_table(sight: Sight, split: Split) -> bytes:
@@ -183,7 +195,3 @@ def _some(images: Sequence[str]) -> str:
 def _split_digest(split: Split) -> str:
     text = repr([split.ids.tolist(), split.parts.tolist(), split.groups.tolist()])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _digest(numbers: NDArray[np.uint32]) -> str:
-    return hashlib.sha256(numbers.astype("<u4").tobytes()).hexdigest()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.extraction import embed_images
+from featurepipe.features.extraction import Embedder, embed_images
 from featurepipe.features.recipe import Recipe, repeat_recipe
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
@@ -125,8 +125,8 @@ def _embed(
         # The engine pads a batch to its full size.
         batch_size = len(paths)
     ids = [str(path) for path in paths]
-    recipes = _recipes(run, weights)
-    features, refused = embed_images(LocalFolder(Path()), ids, recipes, batch_size=batch_size)
+    embedders = _embedders(run, weights)
+    features, refused = embed_images(LocalFolder(Path()), ids, embedders, batch_size=batch_size)
     if not len(features):
         first = next(iter(refused.items()))
         raise ExtractionError(
@@ -134,6 +134,17 @@ def _embed(
             "Expected JPEG, PNG, WebP, BMP, GIF or TIFF files; look at the first of them."
         )
     return features, refused
+
+
+def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    if run.network is None:
+        return _recipes(run, weights)
+    if weights:
+        raise UsageError(
+            f"Run {run.info['run']!r} is a trained network and keeps its own weights. Leave "
+            "--weights out."
+        )
+    return [run.network]
 
 
 def _recipes(run: Run, weights: Sequence[str]) -> list[Recipe]:

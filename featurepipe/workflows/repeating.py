@@ -17,8 +17,9 @@ from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.splits import Split
 from featurepipe.workflows.choosing import find_run
-from featurepipe.workflows.fitting import fit_once, summary
+from featurepipe.workflows.fitting import fit_once
 from featurepipe.workflows.inputs import changed_inputs, kept_caches, kept_split
+from featurepipe.workflows.runs import summary
 from featurepipe.workflows.sights import Sight, chosen_sight
 from featurepipe.workspace import Workspace
 
@@ -52,6 +53,11 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     place = Workspace(workspace)
     with place.writing():
         kept = find_run(place, run)
+        if kept.network is not None:
+            raise RunError(
+                f"Run {run!r} is a trained network, and networks are not trained again by --from. "
+                "Give the command that trained it, with --no-resume."
+            )
         manifest = Manifest.load(place.manifest)
         settings = _kept_settings(kept)
         split = kept_split(kept)

@@ -28,7 +28,7 @@ import sys
 import numpy as np
 import featurepipe
 from featurepipe.features.engines import open_engine
-from featurepipe.features.engines.keras_engine import computes_on_gpu
+from featurepipe.features.engines.quiet_keras import computes_on_gpu
 from featurepipe.features.probes import probe_images
 from featurepipe.features.recipe import make_recipe
 from featurepipe.features.store import FeatureStore

@@ -95,13 +95,13 @@ def test_no_gpu_means_openvino(no_driver):
 @pytest.mark.parametrize(("computes", "expected"), [(True, "keras"), (False, "openvino")])
 def test_a_gpu_means_keras_if_keras_can_use_it(monkeypatch, tmp_path, computes, expected):
     monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path,))
-    monkeypatch.setattr(f"{ENGINES}.keras_engine.computes_on_gpu", lambda: computes)
+    monkeypatch.setattr(f"{ENGINES}.quiet_keras.computes_on_gpu", lambda: computes)
     assert choose_engine("auto") == expected
 
 
 def test_a_gpu_without_keras_means_openvino(monkeypatch, tmp_path):
     monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path,))
-    monkeypatch.setitem(sys.modules, f"{ENGINES}.keras_engine", None)
+    monkeypatch.setitem(sys.modules, f"{ENGINES}.quiet_keras", None)
     assert choose_engine("auto") == "openvino"
 
 

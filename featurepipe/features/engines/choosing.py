@@ -38,7 +38,7 @@ def _keras_computes_on_gpu() -> bool:
     if not has_gpu_driver():
         return False
     try:
-        from featurepipe.features.engines.keras_engine import computes_on_gpu
+        from featurepipe.features.engines.quiet_keras import computes_on_gpu
     except ImportError:
         return False
     return computes_on_gpu()

@@ -1,7 +1,7 @@
 """GPUs, as their drivers know them: asking these takes no framework and no time.
 
 A driver does not yet mean that Keras can use the GPU, since its backend may be
-built for the CPU alone: `keras_engine.computes_on_gpu` tells.
+built for the CPU alone: `quiet_keras.computes_on_gpu` tells.
 """
 
 import ctypes

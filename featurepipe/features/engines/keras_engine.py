@@ -1,13 +1,7 @@
 """Keras as the engine: TensorFlow by default, JAX or PyTorch by `KERAS_BACKEND`."""
 
-import logging
-import os
-import random
-import sys
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,31 +12,14 @@ from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.keras_weights import load_weights
 from featurepipe.features.engines.protocol import Engine, pad_batch
+from featurepipe.features.engines.quiet_keras import (
+    backend,
+    computing_in,
+    keras,
+    library_versions,
+    seeded,
+)
 from featurepipe.features.network import HeadlessNetwork
-
-
-@contextmanager
-def _native_stderr_silenced() -> Iterator[None]:
-    # TensorFlow's libraries greet on the file descriptor itself, before any
-    # setting of theirs is read.
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
-
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Features of float32 are those of every other engine: TF32 has 10 bits of mantissa, not 23.
-os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-with _native_stderr_silenced():
-    import keras
-
-# Each engine compiles one graph; TensorFlow takes several engines for a mistake.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
 """Modules of `keras.applications` that build another graph for ImageNet weights."""
@@ -99,7 +76,7 @@ class KerasEngine(Engine):
     def __init__(
         self, network: HeadlessNetwork, *, batch_size: int, precision: str = "float32"
     ) -> None:
-        with _computing_in(precision):
+        with computing_in(precision):
             self._model = build_graph(network, batch_size)
         self.name = f"keras-{backend()}"
         self.versions = library_versions()
@@ -120,27 +97,9 @@ class KerasEngine(Engine):
         return self._model.predict_on_batch(pixels)[:n_images]
 
 
-def computes_on_gpu() -> bool:
-    """Whether Keras computes on a GPU, or another device that is no CPU."""
-    # A tensor says where it is with every backend; a list of devices is not to be had of
-    # PyTorch, and is an error with JAX where there is no GPU.
-    return "CPU" not in str(keras.ops.ones(1).device).upper()
-
-
-def backend() -> str:
-    """What Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
-    return str(keras.backend.backend())
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Keras and of its backend."""
-    version = getattr(sys.modules.get(backend()), "__version__", "unknown")
-    return {"keras": keras.__version__, backend(): version}
-
-
 def save_weights(network: HeadlessNetwork, path: Path) -> None:
     """Write the weights that a network is loaded with to a `.weights.h5` file."""
-    _build(replace(network, pooling="avg")).save_weights(path)
+    build_backbone(replace(network, pooling="avg")).save_weights(path)
 
 
 def build_graph(network: HeadlessNetwork, batch_size: int | None) -> "keras.Model":
@@ -157,7 +116,7 @@ def build_graph(network: HeadlessNetwork, batch_size: int | None) -> "keras.Mode
     UsageError, UnknownNameError, WeightsError
         As `KerasEngine`.
     """
-    return _prepend_preprocessing(network.backbone, _build(network), batch_size)
+    return _prepend_preprocessing(network.backbone, build_backbone(network), batch_size)
 
 
 def export_graph(network: HeadlessNetwork, path: Path) -> None:
@@ -179,25 +138,30 @@ def export_graph(network: HeadlessNetwork, path: Path) -> None:
         graph.export(str(path), format="openvino", verbose=False)
 
 
-@contextmanager
-def _computing_in(precision: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    if precision != "float32":
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def build_backbone(network: HeadlessNetwork) -> "keras.Model":
+    """The backbone with its weights and pooling, as `keras.applications` builds it.
 
+    Parameters
+    ----------
+    network : HeadlessNetwork
 
-def _build(network: HeadlessNetwork) -> "keras.Model":
+    Returns
+    -------
+    keras.Model
+        Preprocessed pixels to features.
+
+    Raises
+    ------
+    UsageError, UnknownNameError, WeightsError
+        As `KerasEngine`.
+    """
     backbone, weights = network.backbone, network.weights
     pooled = network.pooling in ("avg", "max")
     # By path wherever the graph allows it: that is the file that was hashed.
     # By name, Keras picks another file for some sizes of MobileNet.
     by_name = weights.kind == "imagenet" and backbone.module in GRAPH_FOLLOWS_WEIGHTS
     constructor = getattr(keras.applications, backbone.constructor)
-    with _seeded(weights.seed), warnings.catch_warnings(action="ignore"):
+    with seeded(weights.seed), warnings.catch_warnings(action="ignore"):
         # Pooling is left to the constructor: ConvNeXt normalises after it.
         model = constructor(
             weights="imagenet" if by_name else None,
@@ -210,19 +174,9 @@ def _build(network: HeadlessNetwork) -> "keras.Model":
     return model if pooled else _cut_at(model, network.pooling)
 
 
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    """Draw as `keras.utils.set_random_seed` has it, and disturb no other's draws."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        if seed is not None:
-            # Which imports TensorFlow with every backend.
-            with _native_stderr_silenced():
-                keras.utils.set_random_seed(seed)
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
+def preprocess(backbone: BackboneSpec, pixels: "keras.KerasTensor") -> "keras.KerasTensor":
+    """What a backbone is shown of float32 pixels in [0, 255]: the module's `preprocess_input`."""
+    return getattr(keras.applications, backbone.module).preprocess_input(pixels)
 
 
 def _cut_at(model: "keras.Model", layer_name: str) -> "keras.Model":
@@ -244,7 +198,6 @@ def _cut_at(model: "keras.Model", layer_name: str) -> "keras.Model":
 def _prepend_preprocessing(
     backbone: BackboneSpec, model: "keras.Model", batch_size: int | None
 ) -> "keras.Model":
-    preprocess_input = getattr(keras.applications, backbone.module).preprocess_input
     pixels = keras.Input(model.input_shape[1:], batch_size=batch_size, dtype="uint8")
-    features = model(preprocess_input(keras.ops.cast(pixels, "float32")))
+    features = model(preprocess(backbone, keras.ops.cast(pixels, "float32")))
     return keras.Model(pixels, keras.ops.cast(features, "float32"))

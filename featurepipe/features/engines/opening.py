@@ -82,7 +82,8 @@ def _find_class(engine: str) -> tuple[Callable[..., Engine], int]:
         from featurepipe.features.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine, CPU_BATCH_SIZE
-    from featurepipe.features.engines.keras_engine import KerasEngine, computes_on_gpu
+    from featurepipe.features.engines.keras_engine import KerasEngine
+    from featurepipe.features.engines.quiet_keras import computes_on_gpu
 
     return KerasEngine, GPU_BATCH_SIZE if computes_on_gpu() else CPU_BATCH_SIZE
 

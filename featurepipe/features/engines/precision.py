@@ -52,7 +52,7 @@ def _has_bfloat16(engine: str) -> bool:
         return cpu_has_bfloat16()
     if not gpu_has_bfloat16():
         return False
-    from featurepipe.features.engines.keras_engine import computes_on_gpu
+    from featurepipe.features.engines.quiet_keras import computes_on_gpu
 
     return computes_on_gpu()
 
@@ -82,6 +82,6 @@ def _verdict_file(engine: str, network: HeadlessNetwork) -> Path:
 def _engine_versions(engine: str) -> dict[str, str]:
     if engine == "openvino":
         return {"openvino": version("openvino")}
-    from featurepipe.features.engines.keras_engine import library_versions
+    from featurepipe.features.engines.quiet_keras import library_versions
 
     return library_versions()

@@ -1,0 +1,1 @@
+"""Networks: Keras models that read images, trained end to end."""

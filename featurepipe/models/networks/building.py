@@ -1,0 +1,86 @@
+"""From settings to a network; imports Keras only when one is built."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from featurepipe.errors import UnknownNameError
+from featurepipe.features.engines import PRECISIONS
+from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
+from featurepipe.features.network import HeadlessNetwork
+from featurepipe.models.networks.outputs import Output
+from featurepipe.models.networks.settings import NetworkSettings
+
+if TYPE_CHECKING:
+    from featurepipe.models.networks.network import Network
+
+
+def choose_precision(name: str) -> str:
+    """The precision that a name asks for.
+
+    Parameters
+    ----------
+    name : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: bfloat16 on a GPU that runs it, float16 on another, float32 on a CPU.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+    """
+    if name not in (*PRECISIONS, "auto"):
+        raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
+    if name != "auto":
+        return name
+    # The driver is asked first, since Keras takes seconds to import.
+    if not has_gpu_driver():
+        return "float32"
+    from featurepipe.features.engines.quiet_keras import computes_on_gpu
+
+    if not computes_on_gpu():
+        return "float32"
+    return "bfloat16" if gpu_has_bfloat16() else "float16"
+
+
+def build_network(
+    settings: NetworkSettings, outputs: Sequence[Output], headless: HeadlessNetwork | None
+) -> "Network":
+    """Build what the settings say, drawn by their seed.
+
+    Parameters
+    ----------
+    settings : NetworkSettings
+    outputs : sequence of Output
+    headless : HeadlessNetwork or None
+        What a network with a backbone begins from.
+
+    Raises
+    ------
+    UsageError
+        If the pictures are too small for it.
+    WeightsError
+        If the weights do not fit the backbone.
+    """
+    from featurepipe.features.engines.quiet_keras import computing_in, seeded
+
+    module = import_module(f"featurepipe.models.networks.{settings.spec.module}")
+    how: list[Any] = [headless if settings.spec.has_backbone else settings.size_px]
+    if settings.spec.branches:
+        how.append({each.attribute: settings.branch_of(each.attribute) for each in outputs})
+    with computing_in(settings.precision), seeded(settings.seed):
+        return module.build(outputs, *how)
+
+
+@contextmanager
+def fresh_keras() -> Iterator[None]:
+    """Begin without what Keras kept of networks before, and leave nothing to those after."""
+    from featurepipe.features.engines.quiet_keras import keras
+
+    try:
+        keras.utils.clear_session()
+        yield
+    finally:
+        keras.utils.clear_session()
+        gc.collect()

@@ -1,0 +1,27 @@
+"""What the small networks are made of."""
+
+from typing import Any
+
+from featurepipe.features.engines.quiet_keras import keras
+
+
+def unit_range(pixels: Any) -> Any:
+    """Pixels in [0, 255] to [0, 1]."""
+    return keras.layers.Rescaling(1 / 255)(pixels)
+
+
+def convolve(x: Any, n_filters: int) -> Any:
+    """A convolution of 3 x 3, ReLU and batch normalisation."""
+    x = keras.layers.Conv2D(n_filters, 3, padding="same", activation="relu")(x)
+    return keras.layers.BatchNormalization()(x)
+
+
+def pool(x: Any, side: int) -> Any:
+    """The maximum over squares, of which a quarter is dropped in training."""
+    return keras.layers.Dropout(0.25)(keras.layers.MaxPooling2D(side)(x))
+
+
+def dense(x: Any, n_units: int) -> Any:
+    """A map to a vector: a dense layer, ReLU, batch normalisation and dropout of one half."""
+    x = keras.layers.Dense(n_units, activation="relu")(keras.layers.Flatten()(x))
+    return keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))
