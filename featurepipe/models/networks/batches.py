@@ -161,4 +161,4 @@ class Batches(keras.utils.PyDataset):
         truth[SAME] = (kinds == kinds[partners]).astype(np.float32)[:, None]
         known = (kinds >= 0) & (kinds[partners] >= 0) & (partners != np.arange(len(kinds)))
         weights[SAME] = known.astype(np.float32)
-        return [seen, partners], truth, weights
+        return {"seen": seen, "partners": partners}, truth, weights

@@ -28,8 +28,7 @@ def build(
     """
     model = build_backbone(headless)
     pixels = keras.Input((*headless.input_size, 3), name="pixels")
-    # Always as at inference: statistics of batches as small as these would spoil those of ImageNet.
-    features = model(preprocess(headless.backbone, pixels), training=False)
+    features = model(preprocess(headless.backbone, pixels))
     return Network(
         keras.Model(pixels, features),
         outputs,

@@ -132,7 +132,12 @@ class Network:
             top.set_weights(list(pair))
 
     def unfreeze(self, n_blocks: int | None) -> None:
-        """Let the backbone's last blocks be trained, and no others; None: everything."""
+        """Let the backbone's last blocks be trained, and no others; None: everything.
+
+        A backbone's batch normalisation is never trained, and so computes as at inference:
+        statistics of small batches would spoil those of ImageNet. To call the backbone with
+        ``training=False`` would not do, since Keras overrides that inside another model.
+        """
         if self.backbone is None or n_blocks is None:
             self.trunk.trainable = True
             return
@@ -140,11 +145,12 @@ class Network:
         self.backbone.model.trainable = True
         moving = {id(layer) for layer in blocks}
         for layer in self.backbone.model.layers:
-            layer.trainable = id(layer) in moving
+            is_normalised = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = id(layer) in moving and not is_normalised
 
     def training_graph(self, augmentation: "keras.Layer | None") -> "keras.Model":
         """What is trained: uint8 pixels (and partners) to a dict of scores."""
-        pixels = keras.Input(self.trunk.input.shape[1:], dtype="uint8", name="pixels")
+        pixels = keras.Input(self.trunk.input.shape[1:], dtype="uint8", name="seen")
         shown = keras.ops.cast(pixels, "float32")
         if augmentation is not None:
             shown = augmentation(shown)
@@ -152,7 +158,7 @@ class Network:
 
     def top_graph(self) -> "keras.Model":
         """What is trained on frozen features: these (and partners) to a dict of scores."""
-        features = keras.Input(_listed(self.trunk.output)[0].shape[1:], name="features")
+        features = keras.Input(_listed(self.trunk.output)[0].shape[1:], name="seen")
         return self._graph(features, features)
 
     def _graph(self, seen: Any, embeddings: Any) -> "keras.Model":
@@ -165,7 +171,7 @@ class Network:
         scores = self._scores(own)
         scores |= {f"{name}{PARTNER}": each for name, each in self._scores(others).items()}
         scores[SAME] = self.same(root_mean_square(own[0] - others[0]))
-        return keras.Model([seen, partners], scores)
+        return keras.Model({"seen": seen, "partners": partners}, scores)
 
     def _scores(self, embeddings: Sequence[Any]) -> dict[str, Any]:
         return {
