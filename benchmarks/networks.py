@@ -73,7 +73,9 @@ def main(
         rows += [row(method, run, "test") for run in seen]
         said += [answer(workspace, method, run, each) for each in pictures for run in seen]
         click.echo(pd.DataFrame(rows).round(3).to_string(index=False), err=True)
-    click.echo(pd.DataFrame(rows).round(3).to_markdown(index=False, disable_numparse=True))
+    table = pd.DataFrame(rows).round(3)
+    for cells in [table.columns, ["---"] * table.shape[1], *table.to_numpy().tolist()]:
+        click.echo(f"| {' | '.join(map(str, cells))} |")
     click.echo("\n".join(said))
 
 

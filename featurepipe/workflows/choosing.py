@@ -47,10 +47,10 @@ def _best_run(place: Workspace, heads_only: bool) -> Run:
     held out, and cannot be compared with them.
     """
     runs = [load_run(folder) for folder in place.runs()]
+    kind = "run of heads" if runs and heads_only else "run"
     if heads_only:
         runs = [run for run in runs if run.network is None]
     if not runs:
-        kind = "run of heads" if heads_only else "run"
         raise WorkspaceError(
             f"The workspace {place.root} holds no {kind} yet. Make one: featurepipe fit"
         )

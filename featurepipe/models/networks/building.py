@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from featurepipe.errors import UnknownNameError
+from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.engines import PRECISIONS
 from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
 from featurepipe.features.network import HeadlessNetwork
@@ -70,7 +70,15 @@ def build_network(
     if settings.spec.branches:
         how.append({each.attribute: settings.branch_of(each.attribute) for each in outputs})
     with computing_in(settings.precision), seeded(settings.seed):
-        return module.build(outputs, *how)
+        try:
+            return module.build(outputs, *how)
+        # Keras says of a size in many ways that nothing is left after a pooling.
+        except ValueError as error:
+            size_px = settings.size_px if headless is None else headless.size_px
+            raise UsageError(
+                f"{settings.network} cannot be built for pictures of {size_px} px. Expected such "
+                "as its poolings leave something of; give a larger --size."
+            ) from error
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Checkpoints: where a training stands after an epoch, so that a killed one can go on."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +82,8 @@ class CheckpointFolder:
             If the disk has no room left; the checkpoint before still stands.
         """
         best = self.folder / f"best-{best_epoch}.npz"
-        if not best.exists():
+        # A file of an epoch that was not kept may be there: a kill came between.
+        if best_epoch == len(checkpoint.history) or not best.exists():
             _write(best, _numbered("best", checkpoint.best_weights))
         about = {
             "plan": self._plan,
@@ -128,10 +128,13 @@ class CheckpointFolder:
                     about["batch_size"],
                     about["peak_bytes"],
                 )
+        except RunError:
+            raise
         # What a damaged archive raises depends on the byte that is damaged.
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
             raise RunError(
-                f"The checkpoint {path} cannot be read ({error}). Begin the training anew: "
+                f"The checkpoint {path} cannot be read ({reason}). Begin the training anew: "
                 "--no-resume"
             ) from error
 

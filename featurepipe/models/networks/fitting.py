@@ -5,7 +5,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,8 @@ class _Loop:
         self._state = checkpoint
         self._state.batch_size = checkpoint.batch_size or settings.batch_size
         self._graph: keras.Model | None = None
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
 
     @property
     def best_epoch(self) -> int:
@@ -196,6 +199,15 @@ class _Loop:
 
     def run(self) -> str:
         """Train to the end, or to what ends it before: why."""
+        try:
+            ended_by = self._run_stages()
+            self._wait_for_checkpoint()
+        finally:
+            # A checkpoint that is being written is whole in the end, whatever comes.
+            self._writer.shutdown(wait=True)
+        return ended_by
+
+    def _run_stages(self) -> str:
         try:
             for number, stage in enumerate(self._settings.stages):
                 self._run_stage(number, stage)
@@ -293,7 +305,14 @@ class _Loop:
         if self.best_epoch == len(state.history):
             state.best_weights = state.weights
         state.peak_bytes = self.peak_bytes
-        self._folder.save(state, self.best_epoch)
+        kept = replace(state, history=list(state.history), scores=list(state.scores))
+        self._wait_for_checkpoint()
+        # Beside the next epoch, which needs the processor while this needs the disk.
+        self._written = self._writer.submit(self._folder.save, kept, self.best_epoch)
+
+    def _wait_for_checkpoint(self) -> None:
+        if self._written is not None:
+            self._written.result()
 
     def _fit_with_room(self, number: int, stage: Stage, epoch: int) -> dict[str, float]:
         """One epoch, in smaller batches where memory does not suffice."""

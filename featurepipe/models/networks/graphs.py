@@ -35,8 +35,12 @@ def compile_graph(
         losses[SAME] = keras.losses.BinaryCrossentropy(from_logits=True)
         weights[SAME] = SAME_WEIGHT
         metrics[SAME] = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+    optimizer = _optimizer(stage, n_steps, n_epochs)
+    # Small gradients would be 0; Keras goes by the graph's own policy, which is float32.
+    if network.trunk.compute_dtype == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     graph.compile(
-        _optimizer(stage, n_steps, n_epochs),
+        optimizer,
         loss=losses,
         loss_weights=weights,
         weighted_metrics=metrics,

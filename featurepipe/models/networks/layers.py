@@ -4,6 +4,10 @@ from typing import Any
 
 from featurepipe.features.engines.quiet_keras import keras
 
+# Keras' own 0.99 forgets where statistics began only after some 500 steps: an epoch of few images
+# has so few of them that validation would see nothing but noise for the first tens of epochs.
+_MOMENTUM = 0.9
+
 
 def unit_range(pixels: Any) -> Any:
     """Pixels in [0, 255] to [0, 1]."""
@@ -13,7 +17,7 @@ def unit_range(pixels: Any) -> Any:
 def convolve(x: Any, n_filters: int) -> Any:
     """A convolution of 3 x 3, ReLU and batch normalisation."""
     x = keras.layers.Conv2D(n_filters, 3, padding="same", activation="relu")(x)
-    return keras.layers.BatchNormalization()(x)
+    return keras.layers.BatchNormalization(momentum=_MOMENTUM)(x)
 
 
 def pool(x: Any, side: int) -> Any:
@@ -24,4 +28,4 @@ def pool(x: Any, side: int) -> Any:
 def dense(x: Any, n_units: int) -> Any:
     """A map to a vector: a dense layer, ReLU, batch normalisation and dropout of one half."""
     x = keras.layers.Dense(n_units, activation="relu")(keras.layers.Flatten()(x))
-    return keras.layers.Dropout(0.5)(keras.layers.BatchNormalization()(x))
+    return keras.layers.Dropout(0.5)(keras.layers.BatchNormalization(momentum=_MOMENTUM)(x))

@@ -68,6 +68,7 @@ class Network:
     ) -> None:
         layers = keras.layers
         self.trunk, self.outputs, self.backbone = trunk, tuple(outputs), backbone
+        _make_way(trunk, outputs)
         # Scores are sums of many terms: in half precision they would lose what decides.
         self._tops = [
             layers.Dense(output.n_classes, name=f"{output.layer}_scores", dtype="float32")
@@ -139,6 +140,8 @@ class Network:
         ``training=False`` would not do, since Keras overrides that inside another model.
         """
         if self.backbone is None or n_blocks is None:
+            # What is True already is not told to the layers within.
+            self.trunk.trainable = False
             self.trunk.trainable = True
             return
         blocks = last_blocks(self.backbone.model, self.backbone.spec, n_blocks)
@@ -233,6 +236,14 @@ def root_mean_square(difference: Any) -> Any:
     squares = keras.ops.square(keras.ops.cast(difference, "float32"))
     # The slope of a root is infinite at 0, where an image is compared with its copy.
     return keras.ops.sqrt(keras.ops.mean(squares, axis=-1, keepdims=True) + 1e-12)
+
+
+def _make_way(trunk: "keras.Model", outputs: Sequence[Output]) -> None:
+    """Rename layers that are called as an output's are: an attribute may be named ``dense``."""
+    taken = {f"{output.layer}{end}" for output in outputs for end in ("", "_scores")}
+    for layer in trunk.layers:
+        if layer.name in taken:
+            layer.name = f"trunk_{layer.name}"
 
 
 def _listed(tensors: Any) -> list[Any]:

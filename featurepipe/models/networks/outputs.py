@@ -118,8 +118,12 @@ def make_outputs(labels: Mapping[str, Labels], settings: NetworkSettings) -> lis
 def _layer_name(attribute: str, number: int, taken: Sequence[str]) -> str:
     """The attribute's name, as Keras takes it for a layer's."""
     name = re.sub(r"[^A-Za-z0-9_-]", "_", attribute).lstrip("_-") or "output"
+    # What an output's other layers are called must be no attribute's.
+    clear = not name.endswith(("_partner", "_scores"))
     reserved = {"same", "pixels", "partners", *taken}
-    return name if name not in reserved and not name.endswith("_partner") else f"{name}_{number}"
+    while name in reserved or not clear:
+        name, clear = f"{name}_{number}", True
+    return name
 
 
 def make_targets(labels: Mapping[str, Labels], settings: NetworkSettings) -> Targets:

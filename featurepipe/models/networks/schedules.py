@@ -45,7 +45,7 @@ def rate_on_plateau(rate: float, losses: Sequence[float]) -> float:
         waited = 0 if loss < best else waited + 1
         best = min(best, loss) if np.isfinite(loss) else best
         if waited == _PLATEAU_PATIENCE:
-            rate, waited = max(rate * _FACTOR, _LEAST_RATE), 0
+            rate, waited = min(rate, max(rate * _FACTOR, _LEAST_RATE)), 0
     return rate
 
 

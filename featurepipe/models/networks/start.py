@@ -14,8 +14,8 @@ from featurepipe.models.networks.outputs import Output
 from featurepipe.models.questions import make_questions
 from featurepipe.models.settings import HeadSettings
 
-# A score of classes that no image shows.
-_NEVER = -10.0
+# A score of classes that all images show, and minus that of those that none does.
+_ALWAYS = 10.0
 
 Top = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -64,6 +64,7 @@ def _as_layer(head: Head, n_features: int) -> Top:
     if head.exclusive and len(head.learnt) == 2:
         # Two scores of opposite sign are twice as far apart as one score is from 0.
         kernel, bias = kernel / 2, bias / 2
-    unknown = np.isnan(bias)
-    kernel[:, unknown[0]], bias[unknown] = 0, _NEVER
+    unknown = np.isnan(bias[0])
+    kernel[:, unknown] = 0
+    bias[0, unknown] = np.where(head.constant[unknown] > 0, _ALWAYS, -_ALWAYS)
     return kernel.astype(np.float32), bias[0].astype(np.float32)

@@ -1,0 +1,101 @@
+"""Does the pair loss help? The same training with and without it, seed by seed.
+
+    python benchmarks/pairs.py WORKSPACE --backbone mobilenet_v2 --epochs 4
+
+For each seed, which also draws the split: `pair`; `pair` with the weight of its loss of "same or
+different" at 0, which is the same training in everything else (stages, steps, order, dropout);
+and `finetune` with as many epochs, in `pair`'s batches. Accuracy is that of all attributes on test
+images; AUROC tells pairs of test images that show the same from others by the distance of their
+embeddings. The frozen backbone's features are the last row.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+
+import featurepipe
+from featurepipe.features.pixels import PixelCache
+from featurepipe.metrics import auroc
+from featurepipe.models.bundle import Run, load_run
+from featurepipe.models.networks import graphs
+from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks.verification import pair_distances
+from featurepipe.reports.evaluation import accuracies
+from featurepipe.workflows.starting import cached_features, starting_networks
+from featurepipe.workspace import Workspace
+
+
+def verification_auroc(embeddings: np.ndarray, kinds: np.ndarray) -> float:
+    """Over all pairs of some images."""
+    first, second = np.triu_indices(len(kinds), 1)
+    distances = pair_distances(embeddings[first], embeddings[second])
+    return auroc(kinds[first] == kinds[second], -distances)
+
+
+def kinds_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of the test images, and numbers that are equal where all labels are."""
+    test = run.predictions.select("test")
+    truth = np.hstack([each.indicator for each in test.labels.values()])
+    return test.ids.astype(object), np.unique(truth, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def measure(place: Workspace, name: str) -> dict[str, float]:
+    """Accuracy, AUROC and cost of a run."""
+    run = load_run(place.run(name))
+    ids, kinds = kinds_of(run)
+    with PixelCache.open(place.pixels(run.network.size_px)) as pixels:
+        rows = run.network.open_engine().embed(pixels.read(ids))
+    embeddings = rows[:, sum(run.network.outputs.values()) :]
+    return {
+        "accuracy": accuracies(run.predictions.select("test"))["all"],
+        "AUROC": verification_auroc(embeddings, kinds),
+        "epochs": run.info["epochs"],
+        "s": run.info["fit_s"],
+    }
+
+
+def frozen(place: Workspace, name: str, backbone: str) -> dict[str, float]:
+    """AUROC of the features that training began from."""
+    (headless,) = starting_networks(place, NetworkSettings("pair"), [backbone], None)
+    ids, kinds = kinds_of(load_run(place.run(name)))
+    return {"AUROC": verification_auroc(cached_features(place, headless, ids), kinds)}
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.argument("workspace", type=click.Path(exists=True, path_type=Path))
+@click.option("--backbone", default="mobilenet_v2", show_default=True)
+@click.option("--epochs", default=4, show_default=True, help="Of each of three stages.")
+@click.option("--seeds", default=3, show_default=True)
+def main(workspace: Path, backbone: str, epochs: int, seeds: int) -> None:
+    """Measure, and print a table."""
+    place, rows = Workspace(workspace), []
+    options = {"backbone": backbone, "epochs": epochs, "workspace": workspace, "batch_size": 32}
+    weight = graphs.SAME_WEIGHT
+    for seed in range(seeds):
+        for method, network, same_weight in (
+            ("pair", "pair", weight),
+            ("pair, without its loss", "pair", 0.0),
+            ("finetune", "finetune", weight),
+        ):
+            graphs.SAME_WEIGHT = same_weight
+            # Both of pair are one run by name: each is measured before the other replaces it.
+            table = featurepipe.train(network, **options, seed=seed, resume=network != "pair")
+            run = table["run"].iloc[0]
+            rows.append({"method": method, "seed": seed, **measure(place, run)})
+            click.echo(rows[-1], err=True)
+        rows.append({"method": "frozen features", "seed": seed, **frozen(place, run, backbone)})
+    table = pd.DataFrame(rows)
+    for cells in [table.columns, ["---"] * table.shape[1], *table.round(4).to_numpy().tolist()]:
+        click.echo(f"| {' | '.join(map(str, cells))} |")
+    for name in ("accuracy", "AUROC"):
+        wide = table.pivot(index="seed", columns="method", values=name)
+        gain = wide["pair"] - wide["pair, without its loss"]
+        click.echo(
+            f"{name}, pair minus without: {gain.mean():+.4f}, by seed {gain.round(4).tolist()}"
+        )
+
+
+if __name__ == "__main__":
+    main()
