@@ -146,9 +146,8 @@ def main(
         rates = [n_train / np.median(each) for each in (plain, ours)]
         share = np.median(decoding) / np.median(plain)
         what = f"{network}, {n_train} images{f' of {enlarge}' if enlarge else ''}"
-        click.echo(
-            f"| {what} | {rates[0]:.1f} | {rates[1]:.1f} | {rates[1] / rates[0]:.2f} | {share:.0%} |"
-        )
+        plainly, faster = rates[0], rates[1] / rates[0]
+        click.echo(f"| {what} | {plainly:.1f} | {rates[1]:.1f} | {faster:.2f} | {share:.0%} |")
 
 
 if __name__ == "__main__":

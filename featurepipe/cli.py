@@ -168,7 +168,7 @@ def _networks(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.version_option(featurepipe.__version__, prog_name="featurepipe")
 def cli() -> None:
-    r"""Tell how far frozen ImageNet features plus a classical head get you.
+    """Tell how far frozen ImageNet features plus a classical head get you.
 
     \b
     featurepipe extract dataset/ --backbone xception   images -> cached features
@@ -254,7 +254,7 @@ def cli() -> None:
 @_labels
 @_common
 def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
-    r"""Run backbones over the images below SOURCE and cache their features.
+    """Run backbones over the images below SOURCE and cache their features.
 
     SOURCE is a folder (its sub-folders are the labels), a CSV or Parquet table,
     a tar file in WebDataset layout (or a folder of such), or a URL of one of
@@ -407,7 +407,7 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
 @_labels
 @_common
 def fit(as_json: bool, repeated_run: str | None, network: str | None, **options: Any) -> None:
-    r"""Fit heads on the cached features, or train networks on the images.
+    """Fit heads on the cached features, or train networks on the images.
 
     Each backbone gives a run. With --network the images are decoded once, a part
     of the training images chooses the epoch to keep, and a training that was
@@ -462,7 +462,7 @@ def fit(as_json: bool, repeated_run: str | None, network: str | None, **options:
 @cli.command()
 @_common
 def report(as_json: bool, workspace: Path, seed: int) -> None:
-    r"""Put every run of the workspace on one board: leaderboard.csv.
+    """Put every run of the workspace on one board: leaderboard.csv.
 
     One row per run and attribute, and one for `all` (every attribute right).
     Intervals are of 95 %: over images or groups of them or, where repeated splits
@@ -530,7 +530,7 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
 )
 @_common
 def predict(images: tuple[str, ...], as_json: bool, same: bool, **options: Any) -> None:
-    r"""Predict the attributes of IMAGES: files, folders or patterns.
+    """Predict the attributes of IMAGES: files, folders or patterns.
 
     Prints CSV (image, attribute, rank, class, probability, given, unknown,
     refused) or, with --json, one JSON object a line and image. `given` marks the
@@ -563,7 +563,7 @@ def predict(images: tuple[str, ...], as_json: bool, same: bool, **options: Any) 
 @click.option("--verify", is_flag=True, help="Check every row's checksum and image.")
 @_common
 def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) -> None:
-    r"""Say in words what a store, split, run, manifest or workspace is.
+    """Say in words what a store, split, run, manifest or workspace is.
 
     \b
     Examples:
@@ -587,7 +587,7 @@ def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) ->
 @click.option("--labels", is_flag=True, help="Write the labels of the images too.")
 @_common
 def export(as_json: bool, seed: int, **options: Any) -> None:
-    r"""Write the features of STORE to TARGET: .npz, .parquet or .csv.
+    """Write the features of STORE to TARGET: .npz, .parquet or .csv.
 
     STORE is a path, or the name of one of the workspace's stores. Only images
     with features are written. Parquet and CSV have the columns id, one for each
@@ -612,7 +612,7 @@ def export(as_json: bool, seed: int, **options: Any) -> None:
 )
 @_common
 def audit(as_json: bool, workspace: Path, run: str | None, seed: int) -> None:
-    r"""Look for wrong labels, outliers and duplicates: audit.csv.
+    """Look for wrong labels, outliers and duplicates: audit.csv.
 
     Labels of training images are judged by heads that were fitted without them;
     outliers and near-duplicates are found by features. Nothing is changed: look
@@ -640,7 +640,7 @@ def audit(as_json: bool, workspace: Path, run: str | None, seed: int) -> None:
 @click.argument("store")
 @_common
 def repair(as_json: bool, seed: int, **options: Any) -> None:
-    r"""Keep the sound rows of STORE and mark the rest pending.
+    """Keep the sound rows of STORE and mark the rest pending.
 
     STORE is a path, or the name of one of the workspace's stores. Rows that do
     not fit their checksum or their image any more are pending afterwards: the

@@ -52,6 +52,8 @@ def commands():
 @pytest.mark.parametrize(("name", "command"), commands())
 def test_every_command_has_help_with_examples_and_the_common_options(name, command):
     assert f"featurepipe {name}" in command.help.split("Examples:")[1]
+    # By this click leaves each example on a line of its own.
+    assert "\b\n" in command.help
     options = {option for param in command.params for option in param.opts}
     assert {"--workspace", "--seed", "--json", "--quiet"} <= options
     for param in command.params:

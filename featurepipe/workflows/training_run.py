@@ -210,12 +210,7 @@ def _train(
         ids = material.split.ids[material.train]
         features = cached_features(place, material.headless, ids)
         if features is not None:
-            labels = {name: each.take(fitted) for name, each in material.labels.items()}
-            groups = material.split.groups[material.train][fitted]
-            logger.info("The top begins from a logistic regression on cached features.")
-            network.set_top(
-                logistic_top(features[fitted], labels, groups, network.outputs, settings.seed)
-            )
+            _begin_from_logistic(material, network, features[fitted])
         elif not settings.augments:
             rows = network.read_in_batches(
                 lambda places: material.pixels.read(ids[places]), len(ids), settings.batch_size
@@ -229,6 +224,22 @@ def _train(
         checkpoints,
         resume=resume,
     )
+
+
+def _begin_from_logistic(
+    material: Material, network: "Network", features: NDArray[np.float32]
+) -> None:
+    fitted = material.fitted
+    labels = {name: each.take(fitted) for name, each in material.labels.items()}
+    groups = material.split.groups[material.train][fitted]
+    try:
+        tops = logistic_top(features, labels, groups, network.outputs, material.settings.seed)
+    except FitError as error:
+        # Without the validation images, a class may have too few for what a network can learn from.
+        logger.info("The top begins from random weights: %s", error)
+        return
+    logger.info("The top begins from a logistic regression on cached features.")
+    network.set_top(tops)
 
 
 def _save(

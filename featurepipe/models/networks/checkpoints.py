@@ -91,6 +91,11 @@ class CheckpointFolder:
             "batch_size": checkpoint.batch_size,
             "peak_bytes": checkpoint.peak_bytes,
             "best": best.name,
+            "n_arrays": {
+                "weights": len(checkpoint.weights),
+                "optimizer": len(checkpoint.optimizer),
+                "best": len(checkpoint.best_weights),
+            },
         }
         arrays = {
             "about": np.array(json.dumps(about)),
@@ -118,12 +123,12 @@ class CheckpointFolder:
                 about = json.loads(str(arrays["about"]))
                 self._require_same_plan(about["plan"])
                 with np.load(self.folder / Path(about["best"]).name, allow_pickle=False) as best:
-                    best_weights = _listed(best, "best")
+                    best_weights = _listed(best, "best", about["n_arrays"]["best"])
                 return Checkpoint(
                     about["history"],
                     list(arrays["scores"]),
-                    _listed(arrays, "weights"),
-                    _listed(arrays, "optimizer"),
+                    _listed(arrays, "weights", about["n_arrays"]["weights"]),
+                    _listed(arrays, "optimizer", about["n_arrays"]["optimizer"]),
                     best_weights,
                     about["batch_size"],
                     about["peak_bytes"],
@@ -150,8 +155,7 @@ def _numbered(name: str, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[An
     return {f"{name}_{k}": each for k, each in enumerate(arrays)}
 
 
-def _listed(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
-    n_arrays = sum(key.startswith(f"{name}_") for key in arrays)
+def _listed(arrays: Mapping[str, NDArray[Any]], name: str, n_arrays: int) -> Arrays:
     return [arrays[f"{name}_{k}"] for k in range(n_arrays)]
 
 

@@ -230,8 +230,8 @@ class _Loop:
         return ""
 
     def _run_stage(self, number: int, stage: Stage) -> None:
-        before = [row for row in self._state.history if row["stage_number"] < number]
-        best_before = min((row["attributes_loss"] for row in before), default=math.inf)
+        before = [r["attributes_loss"] for r in self._state.history if r["stage_number"] < number]
+        best_before = min(filter(math.isfinite, before), default=math.inf)
         n_epochs = self._settings.n_epochs
         while not has_ended(self._losses(number), n_epochs, stage.patience, best_before):
             if self._graph is None:

@@ -68,6 +68,7 @@ class Network:
     ) -> None:
         layers = keras.layers
         self.trunk, self.outputs, self.backbone = trunk, tuple(outputs), backbone
+        self._rates = {} if backbone is None else _drop_rates(backbone.model)
         _make_way(trunk, outputs)
         # Scores are sums of many terms: in half precision they would lose what decides.
         self._tops = [
@@ -136,8 +137,9 @@ class Network:
         """Let the backbone's last blocks be trained, and no others; None: everything.
 
         A backbone's batch normalisation is never trained, and so computes as at inference:
-        statistics of small batches would spoil those of ImageNet. To call the backbone with
-        ``training=False`` would not do, since Keras overrides that inside another model.
+        statistics of small batches would spoil those of ImageNet. Nor does a frozen block drop
+        anything. To call the backbone with ``training=False`` would not do, since Keras overrides
+        that inside another model.
         """
         if self.backbone is None or n_blocks is None:
             # What is True already is not told to the layers within.
@@ -150,6 +152,8 @@ class Network:
         for layer in self.backbone.model.layers:
             is_normalised = isinstance(layer, keras.layers.BatchNormalization)
             layer.trainable = id(layer) in moving and not is_normalised
+            for name, rate in self._rates.get(id(layer), {}).items():
+                setattr(layer, name, rate if id(layer) in moving else 0.0)
 
     def training_graph(self, augmentation: "keras.Layer | None") -> "keras.Model":
         """What is trained: uint8 pixels (and partners) to a dict of scores."""
@@ -236,6 +240,15 @@ def root_mean_square(difference: Any) -> Any:
     squares = keras.ops.square(keras.ops.cast(difference, "float32"))
     # The slope of a root is infinite at 0, where an image is compared with its copy.
     return keras.ops.sqrt(keras.ops.mean(squares, axis=-1, keepdims=True) + 1e-12)
+
+
+def _drop_rates(model: "keras.Model") -> dict[int, dict[str, float]]:
+    """What the layers of a backbone drop in training, by what Keras calls it: also whole paths."""
+    names = ("rate", "drop_path_rate")
+    return {
+        id(layer): {name: getattr(layer, name) for name in names if hasattr(layer, name)}
+        for layer in model.layers
+    }
 
 
 def _make_way(trunk: "keras.Model", outputs: Sequence[Output]) -> None:

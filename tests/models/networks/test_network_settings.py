@@ -1,0 +1,227 @@
+"""Settings, recipes and schedules: all that is known without Keras."""
+
+import math
+
+import pytest
+
+from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.models.networks.registry import NETWORKS, Augmentation, find_network
+from featurepipe.models.networks.schedules import SCHEDULES, has_ended, rate_on_plateau
+from featurepipe.models.networks.settings import NetworkSettings
+
+INF, NAN = math.inf, math.nan
+
+LITTLE = Augmentation(rotation=25, shift=0.1, shear=0.2, zoom=0.2, flip=True)
+DOGS = Augmentation(rotation=30, shift=0.2, shear=0.0, zoom=0.2, flip=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "size_px", "n_epochs", "batch_size", "augments", "augmentation"),
+    [
+        ("finetune", "per-attribute", None, 100, 128, True, DOGS),
+        ("fashionnet", "per-attribute", 96, 50, 32, False, LITTLE),
+        ("smallervggnet", "multi-label", 96, 75, 32, True, LITTLE),
+        ("resnet50", "multi-label", 224, 150, 16, True, LITTLE),
+        ("pair", "per-attribute", None, 100, 32, True, DOGS),
+    ],
+)
+def test_without_options_it_is_the_published_recipe(
+    name, task, size_px, n_epochs, batch_size, augments, augmentation
+):
+    settings = NetworkSettings(name)
+    assert settings.task == task
+    assert settings.size_px == size_px
+    assert settings.n_epochs == n_epochs
+    assert settings.batch_size == batch_size
+    assert settings.augments is augments
+    assert settings.spec.augmentation == augmentation
+    assert settings.spec.has_backbone is (name in ("finetune", "pair"))
+    assert settings.spec.branches is (name == "fashionnet")
+    assert settings.spec.pairs is (name == "pair")
+
+
+def stages_of(settings):
+    """What tells a stage from another, as tuples."""
+    return [
+        (
+            stage.optimizer,
+            stage.learning_rate,
+            stage.momentum,
+            stage.schedule,
+            stage.n_blocks,
+            stage.augments,
+        )
+        for stage in settings.stages
+    ]
+
+
+SGD = ("sgd", 1e-3, 0.99, "constant")
+ADAM = ("adam", 1e-3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("finetune", [(*SGD, 0, True), (*SGD, 2, True), (*SGD, 2, False)]),
+        ("fashionnet", [(*ADAM, "decay", None, False)]),
+        ("smallervggnet", [(*ADAM, "decay", None, True)]),
+        ("resnet50", [(*ADAM, "plateau", None, True)]),
+        (
+            "pair",
+            [
+                (*ADAM, "constant", 0, True),
+                ("sgd", 1e-4, 0.9, "constant", 2, True),
+                ("sgd", 1e-4, 0.9, "constant", 2, False),
+            ],
+        ),
+    ],
+)
+def test_stages_are_those_of_the_published_recipe(name, stages):
+    assert stages_of(NetworkSettings(name)) == stages
+
+
+def test_there_are_five_networks_and_case_does_not_matter():
+    assert list(NETWORKS) == ["finetune", "fashionnet", "smallervggnet", "resnet50", "pair"]
+    assert find_network("ResNet50") is NETWORKS["resnet50"]
+    assert NetworkSettings("SmallerVGGNet").network == "smallervggnet"
+    assert all(stage.schedule in SCHEDULES for spec in NETWORKS.values() for stage in spec.stages)
+
+
+@pytest.mark.parametrize("name", ["finetune", "pair"])
+def test_without_augmentation_the_last_stage_is_dropped(name):
+    stages = NetworkSettings(name, augments=False).stages
+    assert [stage.title for stage in stages] == ["top", "last blocks"]
+    assert [stage.n_blocks for stage in stages] == [0, 2]
+    assert not any(stage.augments for stage in stages)
+
+
+def test_a_network_of_one_stage_keeps_it_whether_augmented_or_not():
+    assert [s.augments for s in NetworkSettings("smallervggnet", augments=False).stages] == [False]
+    assert [s.augments for s in NetworkSettings("fashionnet", augments=True).stages] == [True]
+
+
+def test_what_was_said_reaches_every_stage():
+    settings = NetworkSettings(
+        "finetune", learning_rate=0.02, schedule="cosine", n_blocks=3, n_epochs=4, batch_size=8,
+        task="multi-label", size_px=160,
+    )  # fmt: skip
+    assert [s.learning_rate for s in settings.stages] == [0.02] * 3
+    assert [s.schedule for s in settings.stages] == ["cosine"] * 3
+    # The first stage trains the top alone, however many blocks are to move later.
+    assert [s.n_blocks for s in settings.stages] == [0, 3, 3]
+    assert [s.momentum for s in settings.stages] == [0.99] * 3
+    assert (settings.n_epochs, settings.batch_size, settings.size_px) == (4, 8, 160)
+    assert settings.task == "multi-label"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"network": "fashonnet"}, "Unknown network 'fashonnet'. Did you mean 'fashionnet'?"),
+        ({"task": "joint"}, "Unknown task 'joint'. Expected one of: multi-label, per-attribute."),
+        ({"schedule": "cosin"}, "Unknown schedule 'cosin'. Did you mean 'cosine'?"),
+        ({"class_weight": "balancd"}, "Unknown class weight 'balancd'. Did you mean 'balanced'?"),
+        ({"calibrate": "platt"}, "Unknown calibration 'platt'."),
+        (
+            {"network": "fashionnet", "branches": {"color": "red"}},
+            "Unknown branch 'red'. Did you mean 'grey'?",
+        ),
+    ],
+)
+def test_names_that_do_not_exist_are_refused(options, text):
+    with pytest.raises(UnknownNameError) as caught:
+        NetworkSettings(**{"network": "finetune"} | options)
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "text"),
+    [
+        (
+            "fashionnet",
+            {"n_blocks": 2},
+            "--unfreeze is of finetune and pair, and fashionnet has nothing of the kind. "
+            "Leave it out.",
+        ),
+        ("finetune", {"branches": {"color": "rgb"}}, "--branches is of fashionnet, and finetune"),
+        ("finetune", {"positive_pairs": 0.5}, "--positive-pairs is of pair, and finetune has"),
+        ("resnet50", {"positive_pairs": 0.0}, "--positive-pairs is of pair, and resnet50 has"),
+    ],
+)
+def test_options_of_another_network_are_refused(network, options, text):
+    with pytest.raises(UsageError) as caught:
+        NetworkSettings(network, **options)
+    assert str(caught.value).startswith(text)
+
+
+def test_thresholds_that_cannot_be_read_are_refused():
+    with pytest.raises(UsageError, match="Cannot read the thresholds 'f2'"):
+        NetworkSettings("resnet50", thresholds="f2")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "branch"),
+    [("Colour", "rgb"), ("colors", "rgb"), ("category", "grey"), ("colourful", "grey")],
+)
+def test_attributes_called_colour_are_shown_colours(attribute, branch):
+    assert NetworkSettings("fashionnet").branch_of(attribute) == branch
+
+
+def test_a_branch_that_was_said_is_taken():
+    settings = NetworkSettings("fashionnet", branches={"color": "grey", "breed": "rgb"})
+    assert [settings.branch_of(name) for name in ("color", "breed", "article")] == [
+        "grey", "rgb", "grey",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("losses", "rate"),
+    [
+        ([], 0.1),
+        ([1.0] + 9 * [2.0], 0.1),
+        ([1.0] + 10 * [1.0], 0.05),
+        # Counted anew after a halving.
+        ([1.0] + 19 * [2.0], 0.05),
+        ([1.0] + 20 * [2.0], 0.025),
+        # A better one begins the count anew, and so does the best of all, not of the last ten.
+        ([1.0] + 9 * [2.0] + [0.9] + 9 * [0.95], 0.1),
+        ([1.0] + 9 * [2.0] + [0.9] + 10 * [0.95], 0.05),
+        ([1.0] + 5 * [3.0] + 5 * [2.0], 0.05),
+        # A loss that is no number is no better one, and none is worse than it.
+        (10 * [NAN], 0.05),
+        ([NAN, 1.0] + 9 * [NAN], 0.1),
+        ([NAN, 1.0] + 10 * [NAN], 0.05),
+        ([1.0] + 9 * [INF] + [0.5], 0.1),
+    ],
+)
+def test_a_rate_is_halved_after_ten_epochs_without_a_better_loss(losses, rate):
+    assert rate_on_plateau(0.1, losses) == rate
+
+
+def test_a_halved_rate_stays_above_a_millionth_and_no_rate_rises():
+    flat = [1.0] + 300 * [1.0]
+    assert rate_on_plateau(0.1, flat) == 1e-6
+    assert rate_on_plateau(1e-7, flat) == 1e-7
+
+
+@pytest.mark.parametrize(
+    ("losses", "n_epochs", "patience", "best_before", "ended"),
+    [
+        ([], 1, 1, INF, False),
+        ([1.0], 1, 5, INF, True),
+        ([1.0, 2.0], 9, 2, INF, False),
+        ([1.0, 2.0, 2.0], 9, 2, INF, True),
+        ([1.0, 1.0, 1.0], 9, 2, INF, True),
+        ([1.0, 2.0, 0.5, 0.6], 9, 2, INF, False),
+        # Epochs that are no better than the stage before are without a better loss.
+        ([1.0, 0.9], 9, 2, 0.5, True),
+        ([1.0, 0.9], 9, 3, 0.5, False),
+        ([1.0, 0.4], 9, 2, 0.5, False),
+        ([NAN, NAN], 9, 3, INF, False),
+        ([NAN, NAN, NAN], 9, 3, INF, True),
+        ([NAN, 1.0, NAN], 9, 2, INF, False),
+        ([NAN, 1.0, NAN, NAN], 9, 2, INF, True),
+    ],
+)
+def test_a_stage_ends_when_its_patience_does(losses, n_epochs, patience, best_before, ended):
+    assert has_ended(losses, n_epochs, patience, best_before) is ended
