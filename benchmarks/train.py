@@ -101,8 +101,7 @@ def train_plainly(
         for part, path in parts.items()
     }
     named = {part: each.map(lambda x, y: (x, {name: y})) for part, each in datasets.items()}
-    n_steps = len(datasets["train"])
-    compile_graph(graph, built, settings.stages[0], n_steps, epochs)
+    compile_graph(graph, built, settings.stages[0], epochs)
     seconds = Seconds()
     best = keras.callbacks.ModelCheckpoint(
         scratch / "best.weights.h5", save_best_only=True, save_weights_only=True

@@ -31,7 +31,7 @@ from featurepipe.models.networks.network import SAME, Network
 from featurepipe.models.networks.outputs import Targets, row_hits, row_losses, total_losses
 from featurepipe.models.networks.peak_memory import PeakMemory
 from featurepipe.models.networks.registry import Stage
-from featurepipe.models.networks.schedules import has_ended, rate_on_plateau
+from featurepipe.models.networks.schedules import has_ended, rate_of_epoch
 from featurepipe.models.networks.settings import NetworkSettings
 from featurepipe.models.networks.verification import pair_figures
 from featurepipe.progress import Progress
@@ -254,8 +254,7 @@ class _Loop:
             self._graph = network.training_graph(
                 build_augmentation(how) if stage.augments else None
             )
-        n_steps = -(-len(self._train) // state.batch_size)
-        compile_graph(self._graph, network, stage, n_steps, self._settings.n_epochs)
+        compile_graph(self._graph, network, stage, self._settings.n_epochs)
         if self._losses(number):
             # Within a stage, of which an epoch was complete.
             self._restore(state.weights, state.optimizer)
@@ -281,29 +280,33 @@ class _Loop:
     def _run_epoch(self, number: int, stage: Stage) -> None:
         assert self._graph is not None
         epoch = len(self._losses(number))
-        if stage.schedule == "plateau":
-            rate = rate_on_plateau(stage.learning_rate, self._losses(number))
+        if stage.schedule != "decay":
+            losses, n_epochs = self._losses(number), self._settings.n_epochs
+            rate = rate_of_epoch(stage.schedule, stage.learning_rate, losses, n_epochs)
             self._graph.optimizer.learning_rate.assign(rate)
         started = time.perf_counter()
-        logs = self._fit_with_room(number, stage, epoch)
-        figures = epoch_figures(logs, self._network) | self._judge(stage)
+        logs, scores, judged = self._fit_with_room(number, stage, epoch)
         row = {
             "epoch": len(self._state.history) + 1,
             "stage": stage.title,
             "stage_number": number,
             "seconds": time.perf_counter() - started,
             "learning_rate": float(keras.ops.convert_to_numpy(self._graph.optimizer.learning_rate)),
-            **figures,
+            **epoch_figures(logs, self._network),
+            **judged,
         }
-        self._state.history.append(row)
-        self._keep()
+        self._keep(row, scores)
         self._tell(row, epoch)
 
-    def _keep(self) -> None:
+    def _keep(self, row: dict[str, Any], scores: NDArray[np.float32]) -> None:
         state = self._state
-        state.weights, state.optimizer = self._network.get_weights(), self._optimizer_values()
+        weights, optimizer = self._network.get_weights(), self._optimizer_values()
+        # All at once: an interrupt in between would leave what does not belong together.
+        state.weights, state.optimizer = weights, optimizer
+        state.scores.append(scores)
+        state.history.append(row)
         if self.best_epoch == len(state.history):
-            state.best_weights = state.weights
+            state.best_weights = weights
         state.peak_bytes = self.peak_bytes
         kept = replace(state, history=list(state.history), scores=list(state.scores))
         self._wait_for_checkpoint()
@@ -314,11 +317,13 @@ class _Loop:
         if self._written is not None:
             self._written.result()
 
-    def _fit_with_room(self, number: int, stage: Stage, epoch: int) -> dict[str, float]:
-        """One epoch, in smaller batches where memory does not suffice."""
+    def _fit_with_room(
+        self, number: int, stage: Stage, epoch: int
+    ) -> tuple[dict[str, float], NDArray[np.float32], dict[str, float]]:
+        """One epoch and what `_judge` says of it, in smaller batches where memory is short."""
         while True:
             try:
-                return self._fit(number, stage, epoch)
+                return self._fit(number, stage, epoch), *self._judge(stage)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -367,8 +372,8 @@ class _Loop:
                 seed = np.array([rng.integers(2**31), 0])
                 variable.assign(keras.ops.cast(seed, variable.dtype))
 
-    def _judge(self, stage: Stage) -> dict[str, float]:
-        """Figures of the validation images, whose answers are kept."""
+    def _judge(self, stage: Stage) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """Scores of the validation images, and their figures."""
         part, network = self._validation, self._network
         if self._reads_features(stage) and part.features is not None:
             embeddings = part.features
@@ -377,7 +382,6 @@ class _Loop:
             answers = network.read_in_batches(part.pixels, len(part), self._state.batch_size)
             n_scores = network.outputs[-1].columns.stop
             scores, embeddings = answers[:, :n_scores], answers[:, n_scores:]
-        self._state.scores.append(scores)
         figures = {"attributes_loss": float(total_losses(network.outputs, scores, part.targets))}
         for output in network.outputs:
             truth = part.targets.truth[output.attribute]
@@ -399,7 +403,7 @@ class _Loop:
             figures |= {f"validation_loss:{SAME}": loss, f"validation_accuracy:{SAME}": accuracy}
             # As the training's: either image of a pair has its loss.
             figures["validation_loss"] = 2 * figures["attributes_loss"] + SAME_WEIGHT * loss
-        return figures
+        return scores, figures
 
     def _tell(self, row: dict[str, Any], epoch: int) -> None:
         accuracies = ", ".join(

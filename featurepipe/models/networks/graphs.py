@@ -11,9 +11,7 @@ from featurepipe.models.networks.registry import Stage
 SAME_WEIGHT = 0.5
 
 
-def compile_graph(
-    graph: "keras.Model", network: Network, stage: Stage, n_steps: int, n_epochs: int
-) -> None:
+def compile_graph(graph: "keras.Model", network: Network, stage: Stage, n_epochs: int) -> None:
     """Make a graph ready to be trained.
 
     Parameters
@@ -22,8 +20,8 @@ def compile_graph(
         `Network.training_graph` or `Network.top_graph`.
     network : Network
     stage : Stage
-    n_steps, n_epochs : int
-        Of the stage: its steps an epoch, and its epochs at most.
+    n_epochs : int
+        Of the stage, at most.
     """
     by_output = {output.layer: output for output in network.outputs}
     losses: dict[str, Any] = {name: _loss(each) for name, each in by_output.items()}
@@ -35,7 +33,7 @@ def compile_graph(
         losses[SAME] = keras.losses.BinaryCrossentropy(from_logits=True)
         weights[SAME] = SAME_WEIGHT
         metrics[SAME] = [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
-    optimizer = _optimizer(stage, n_steps, n_epochs)
+    optimizer = _optimizer(stage, n_epochs)
     # Small gradients would be 0; Keras goes by the graph's own policy, which is float32.
     if network.trunk.compute_dtype == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -59,13 +57,11 @@ def _accuracy(output: Output) -> "keras.Metric":
     return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
 
 
-def _optimizer(stage: Stage, n_steps: int, n_epochs: int) -> "keras.Optimizer":
+def _optimizer(stage: Stage, n_epochs: int) -> "keras.Optimizer":
     rate: Any = stage.learning_rate
     schedules = keras.optimizers.schedules
     if stage.schedule == "decay":
         rate = schedules.InverseTimeDecay(rate, decay_steps=1, decay_rate=rate / n_epochs)
-    elif stage.schedule == "cosine":
-        rate = schedules.CosineDecay(rate, decay_steps=math.ceil(n_steps * n_epochs))
     if stage.optimizer == "adam":
         return keras.optimizers.Adam(rate)
     return keras.optimizers.SGD(rate, momentum=stage.momentum, nesterov=stage.momentum > 0)

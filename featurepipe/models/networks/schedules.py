@@ -6,7 +6,7 @@ as one that was never interrupted.
 ==========  ====================================================================
 constant    the same in every step
 decay       rate / (1 + rate / n_epochs * step): as in Keras' former `decay`
-cosine      half a cosine over the stage's steps, from the rate to 0
+cosine      half a cosine over the stage's epochs, from the rate to nearly 0
 plateau     halved after 10 epochs without a better validation loss, at least 1e-6
 ==========  ====================================================================
 """
@@ -18,6 +18,32 @@ import numpy as np
 SCHEDULES = ("constant", "decay", "cosine", "plateau")
 
 _FACTOR, _PLATEAU_PATIENCE, _LEAST_RATE = 0.5, 10, 1e-6
+
+
+def rate_of_epoch(schedule: str, rate: float, losses: Sequence[float], n_epochs: int) -> float:
+    """The learning rate at which the next epoch begins.
+
+    Parameters
+    ----------
+    schedule : str
+        ``decay`` goes by steps and is the optimiser's own: here it is the rate itself.
+    rate : float
+        Of the first.
+    losses : sequence of float
+        Validation losses of the epochs so far.
+    n_epochs : int
+        Of the stage.
+
+    Examples
+    --------
+    >>> rate_of_epoch("cosine", 0.1, [1.0, 1.0], n_epochs=4)
+    0.05
+    """
+    if schedule == "plateau":
+        return rate_on_plateau(rate, losses)
+    if schedule == "cosine":
+        return float(rate * (1 + np.cos(np.pi * len(losses) / n_epochs)) / 2)
+    return rate
 
 
 def rate_on_plateau(rate: float, losses: Sequence[float]) -> float:

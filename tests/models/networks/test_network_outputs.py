@@ -323,3 +323,20 @@ def test_classes_that_no_training_image_has_need_not_be_there():
     assert each.indicator.shape == (30, 4)
     validation = drawn(each, np.arange(30))
     assert set(each.codes[validation]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rare_classes_of_two_groups_are_on_both_sides(seed):
+    codes = {"first": np.repeat(np.arange(6), [20, 20, 2, 2, 2, 1 + 1]), "second": None}
+    rng = np.random.default_rng(seed)
+    n = len(codes["first"])
+    codes["second"] = rng.permutation(np.repeat(np.arange(4), [n - 7, 3, 2, 2]))
+    truth = labels(first=codes_of(codes["first"]), second=codes_of(codes["second"]))
+    validation = draw_validation(truth, make_targets(truth, PER_ATTRIBUTE), np.arange(n), seed)
+    for each in truth.values():
+        here = each.indicator[validation].sum(axis=0)
+        assert ((here > 0) & (here < each.indicator.sum(axis=0))).all()
+
+
+def codes_of(codes):
+    return [(f"{code:02}",) for code in codes]

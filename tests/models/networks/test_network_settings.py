@@ -2,11 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.models.networks.registry import NETWORKS, Augmentation, find_network
-from featurepipe.models.networks.schedules import SCHEDULES, has_ended, rate_on_plateau
+from featurepipe.models.networks.schedules import (
+    SCHEDULES,
+    has_ended,
+    rate_of_epoch,
+    rate_on_plateau,
+)
 from featurepipe.models.networks.settings import NetworkSettings
 
 INF, NAN = math.inf, math.nan
@@ -225,3 +231,11 @@ def test_a_halved_rate_stays_above_a_millionth_and_no_rate_rises():
 )
 def test_a_stage_ends_when_its_patience_does(losses, n_epochs, patience, best_before, ended):
     assert has_ended(losses, n_epochs, patience, best_before) is ended
+
+
+def test_the_rate_of_an_epoch_is_that_of_the_schedule():
+    cosine = [rate_of_epoch("cosine", 0.1, [1.0] * k, n_epochs=4) for k in range(4)]
+    np.testing.assert_allclose(cosine, [0.1, 0.085355, 0.05, 0.014645], rtol=1e-4)
+    waited = [1.0] + 10 * [2.0]
+    assert rate_of_epoch("plateau", 0.1, waited, n_epochs=50) == 0.05
+    assert rate_of_epoch("constant", 0.1, waited, n_epochs=50) == 0.1
