@@ -209,9 +209,10 @@ def _train(
     if material.headless is not None:
         ids = material.split.ids[material.train]
         features = cached_features(place, material.headless, ids)
-        if features is not None:
+        goes_on = resume and checkpoints.exists
+        if features is not None and not goes_on:
             _begin_from_logistic(material, network, features[fitted])
-        elif not settings.augments:
+        if features is None and not settings.augments:
             rows = network.read_in_batches(
                 lambda places: material.pixels.read(ids[places]), len(ids), settings.batch_size
             )
