@@ -141,7 +141,9 @@ def main(
             seconds, decode_s = train_plainly(parts, manifest, network, epochs, Path(scratch))
             plain += seconds[1:]
             decoding.append(decode_s)
-        click.echo(f"seconds of epochs: ours {np.round(ours, 2)}, plain {np.round(plain, 2)}", err=True)
+        click.echo(
+            f"seconds of epochs: ours {np.round(ours, 2)}, plain {np.round(plain, 2)}", err=True
+        )
         n_train = sum(1 for path in parts["train"].glob("*/*"))
         rates = [n_train / np.median(each) for each in (plain, ours)]
         share = np.median(decoding) / np.median(plain)

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import featurepipe
-from featurepipe.cli import _OF_HEADS, _OF_NETWORKS, cli, run
+from featurepipe.cli import cli, run
+from featurepipe.cli.fitting import OF_HEADS, OF_NETWORKS
 from featurepipe.errors import FitError, RunError, SplitError, UsageError, WorkspaceError
 from featurepipe.features.engines.keras_engine import build_backbone
 from featurepipe.features.engines.quiet_keras import keras
@@ -147,10 +148,10 @@ def test_options_of_networks_are_those_that_train_has():
     )
     options = {param.name for param in cli.commands["fit"].params}
     of_the_command_line = {"as_json", "repeated_run", "quiet", "network"}
-    assert train - fit == {"network", *_OF_NETWORKS}
-    assert fit - train == set(_OF_HEADS)
-    assert options - of_the_command_line - set(_OF_HEADS) == train - {"network"}
-    assert options - of_the_command_line - set(_OF_NETWORKS) == fit
+    assert train - fit == {"network", *OF_NETWORKS}
+    assert fit - train == set(OF_HEADS)
+    assert options - of_the_command_line - set(OF_HEADS) == train - {"network"}
+    assert options - of_the_command_line - set(OF_NETWORKS) == fit
 
 
 def test_a_run_of_a_network_is_a_run(place):
