@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,11 @@ class Material:
             manifest, pixels, split, settings, headless, labels, targets, questions, validation,
             outputs,
         )  # fmt: skip
+
+    @cached_property
+    def pixels_sha256(self) -> str:
+        """Over the checksums of the pixels of all images of the split."""
+        return checksum_digest(self.pixels.checksums(self.split.ids))
 
     @property
     def train(self) -> Rows:
@@ -302,12 +308,10 @@ def _finish(
     material: Material, network: "Network", rows: NDArray[np.float32], training: "Training"
 ) -> FittedHeads:
     columns = embedding_columns(network.outputs, network.embedding_widths)
+    # One head over all labels reads every embedding once.
+    everything = tuple(dict.fromkeys(block for blocks in columns.values() for block in blocks))
     questions = [
-        # One head over all labels reads every embedding once.
-        replace(
-            question,
-            columns=columns.get(question.name, tuple(dict.fromkeys(sum(columns.values(), ())))),
-        )
+        replace(question, columns=columns.get(question.name, everything))
         for question in material.questions
     ]
     validation = material.validation
@@ -336,8 +340,7 @@ def _curves(history: pd.DataFrame, title: str) -> dict[str, bytes]:
 def _names(material: Material) -> dict[str, str]:
     settings, headless = material.settings, material.headless
     begins = None if headless is None else headless.identity()
-    pixels = checksum_digest(material.pixels.checksums(material.split.ids))
-    reads = [begins, material.pixels.key, pixels]
+    reads = [begins, material.pixels.key, material.pixels_sha256]
     title = settings.network if headless is None else f"{headless.backbone.name}-{settings.network}"
     task = "" if settings.task == settings.spec.task else settings.task
     decides = [json.dumps(asdict(settings), sort_keys=True)]
@@ -383,7 +386,7 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
         **split_facts(material.split),
         "pixels": {
             "recipe": material.pixels.key,
-            "sha256": checksum_digest(material.pixels.checksums(material.split.ids)),
+            "sha256": material.pixels_sha256,
         },
         "attributes": list(labels),
         "n_train": n_labelled(labels, settings.task),

@@ -246,8 +246,7 @@ class _Loop:
         """Compile a stage's graph, and give it the weights that it goes on from."""
         state, network = self._state, self._network
         network.unfreeze(stage.n_blocks)
-        with_features = self._reads_features(stage)
-        if with_features:
+        if self._reads_features(stage):
             self._graph = network.top_graph()
         else:
             how = self._settings.spec.augmentation
