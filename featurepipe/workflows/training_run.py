@@ -7,8 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,124 +18,32 @@ from numpy.typing import NDArray
 from featurepipe.errors import FitError
 from featurepipe.features.network import HeadlessNetwork
 from featurepipe.features.pixels import PixelCache
-from featurepipe.manifest import Labels, Manifest
+from featurepipe.manifest import Manifest
 from featurepipe.models.bundle import load_run, save_run
 from featurepipe.models.finishing import FittedHeads
 from featurepipe.models.networks.answers import embedding_columns, finish_network
 from featurepipe.models.networks.building import build_network, fresh_keras
 from featurepipe.models.networks.checkpoints import CheckpointFolder
-from featurepipe.models.networks.outputs import Output, Targets, make_outputs, make_targets
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.models.networks.settings import NetworkSettings
 from featurepipe.models.networks.start import logistic_top
-from featurepipe.models.networks.validation import draw_validation
-from featurepipe.models.questions import Question, make_questions
 from featurepipe.predictions import ALL
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.evaluation import accuracies, reliability
 from featurepipe.splits import Split
-from featurepipe.workflows.inputs import checksum_digest, split_facts
+from featurepipe.workflows.inputs import split_facts
+from featurepipe.workflows.material import Material, Rows
 from featurepipe.workflows.runs import n_labelled, predictions_of, run_names
 from featurepipe.workflows.starting import cached_features
 from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
-    from featurepipe.models.networks.fitting import Part, Training
+    from featurepipe.models.networks.fitting import Training
     from featurepipe.models.networks.network import Network
 
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
-
-Rows = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a network is trained on, by one split.
-
-    Attributes
-    ----------
-    manifest : Manifest
-    pixels : PixelCache
-    split : Split
-    settings : NetworkSettings
-    headless : HeadlessNetwork or None
-    labels : dict of str to Labels
-        Of the training images, those of the validation part included; so the next three.
-    targets : Targets
-    questions : list of Question
-        Their columns are not known yet.
-    validation : ndarray of intp
-        Which of them validate.
-    outputs : list of Output
-    """
-
-    manifest: Manifest
-    pixels: PixelCache
-    split: Split
-    settings: NetworkSettings
-    headless: HeadlessNetwork | None
-    labels: dict[str, Labels]
-    targets: Targets
-    questions: list[Question]
-    validation: Rows
-    outputs: list[Output]
-
-    @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        pixels: PixelCache,
-        split: Split,
-        settings: NetworkSettings,
-        headless: HeadlessNetwork | None,
-    ) -> "Material":
-        """Look up labels, and draw the validation part."""
-        missing = [image_id for image_id in split.ids if image_id not in pixels.row_of]
-        if missing:
-            raise FitError(
-                f"{len(missing)} of the {len(split.ids)} images of the split {split.name} cannot "
-                f"be read, such as {missing[0]!r}, which had features. Restore them, or make "
-                "another split: --seed."
-            )
-        train = split.rows("train")
-        labels, groups = manifest.labels(split.ids[train]), split.groups[train]
-        columns = dict.fromkeys(labels, ())
-        questions, _ = make_questions(labels, settings.task, columns, groups)
-        targets = make_targets(labels, settings)
-        validation = draw_validation(labels, targets, groups, settings.seed)
-        outputs = make_outputs(labels, settings)
-        return cls(
-            manifest, pixels, split, settings, headless, labels, targets, questions, validation,
-            outputs,
-        )  # fmt: skip
-
-    @cached_property
-    def pixels_sha256(self) -> str:
-        """Over the checksums of the pixels of all images of the split."""
-        return checksum_digest(self.pixels.checksums(self.split.ids))
-
-    @property
-    def train(self) -> Rows:
-        """Positions in the split of the training images."""
-        return self.split.rows("train")
-
-    @property
-    def fitted(self) -> Rows:
-        """Which of the training images weights are learnt from."""
-        return np.setdiff1d(np.arange(len(self.train)), self.validation)
-
-    def part(self, rows: Rows, features: NDArray[np.float32] | None) -> "Part":
-        """Some of the training images, as the training loop takes them."""
-        from featurepipe.models.networks.fitting import Part
-
-        ids = self.split.ids[self.train[rows]]
-        return Part(
-            lambda places: self.pixels.read(ids[places]),
-            self.targets.take(rows),
-            None if features is None else features[rows],
-        )
 
 
 def train_run(
