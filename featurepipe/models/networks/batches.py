@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
-from featurepipe.features.engines.quiet_keras import keras
+from featurepipe.features.engines.quiet_keras import backend, keras
 from featurepipe.models.networks.network import PARTNER, SAME
 from featurepipe.models.networks.outputs import Output, Targets
 
@@ -130,6 +130,11 @@ class Batches(keras.utils.PyDataset):
         Rows to pixels of shape (n, height, width, 3), uint8, or to features.
     outputs : sequence of Output
     targets : Targets
+
+    Attributes
+    ----------
+    error : Exception or None
+        What a batch could not be read for.
     """
 
     def __init__(
@@ -139,9 +144,15 @@ class Batches(keras.utils.PyDataset):
         outputs: Sequence[Output],
         targets: Targets,
     ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        # With one worker Keras has tf.data read ahead, which tunes itself; the end of an epoch
+        # waits for its tuner, which looks up ever more seldom: up to as long as the epoch took.
+        # With two Keras reads ahead itself, but on JAX and PyTorch the first epoch of a graph then
+        # sees some batches twice and others never (keras 3.15).
+        workers = 2 if backend() == "tensorflow" else 1
+        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
         self._batches, self._read = batches, read
         self._outputs, self._targets = outputs, targets
+        self.error: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -149,7 +160,12 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Inputs, truth and weights of one batch, the latter two by the graph's outputs."""
         batch = self._batches[index]
-        seen, about = self._read(batch.rows), self._targets.take(batch.rows)
+        try:
+            seen = self._read(batch.rows)
+        except Exception as error:
+            self.error = error
+            raise
+        about = self._targets.take(batch.rows)
         truth = {each.layer: about.truth[each.attribute] for each in self._outputs}
         weights = {each.layer: about.weights[each.attribute] for each in self._outputs}
         if batch.partners is None:

@@ -352,7 +352,14 @@ class _Loop:
         data = Batches(batches, read, self._network.outputs, self._train.targets)
         title = f"{self._settings.network}, {stage.title}, epoch {epoch + 1}"
         with Progress(len(batches), title, "batch") as progress:
-            fitted = self._graph.fit(data, verbose=0, callbacks=[_Watch(progress)], shuffle=False)
+            watch = _Watch(progress)
+            try:
+                fitted = self._graph.fit(data, verbose=0, callbacks=[watch], shuffle=False)
+            except Exception:
+                # Backends say in words of their own, if at all, what was raised by reading.
+                if data.error is not None:
+                    raise data.error from None
+                raise
         return {name: float(values[0]) for name, values in fitted.history.items()}
 
     def _plan(self, rng: np.random.Generator) -> list[Batch]:

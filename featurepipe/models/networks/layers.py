@@ -9,6 +9,12 @@ from featurepipe.features.engines.quiet_keras import keras
 _MOMENTUM = 0.9
 
 
+def dropout(share: float) -> "keras.layers.Dropout":
+    """Dropout that every backend draws by its seed, which each epoch's replaces."""
+    # On PyTorch Keras draws by no seed that it knows unless one is given.
+    return keras.layers.Dropout(share, seed=0)
+
+
 def unit_range(pixels: Any) -> Any:
     """Pixels in [0, 255] to [0, 1]."""
     return keras.layers.Rescaling(1 / 255)(pixels)
@@ -22,10 +28,10 @@ def convolve(x: Any, n_filters: int) -> Any:
 
 def pool(x: Any, side: int) -> Any:
     """The maximum over squares, of which a quarter is dropped in training."""
-    return keras.layers.Dropout(0.25)(keras.layers.MaxPooling2D(side)(x))
+    return dropout(0.25)(keras.layers.MaxPooling2D(side)(x))
 
 
 def dense(x: Any, n_units: int) -> Any:
     """A map to a vector: a dense layer, ReLU, batch normalisation and dropout of one half."""
     x = keras.layers.Dense(n_units, activation="relu")(keras.layers.Flatten()(x))
-    return keras.layers.Dropout(0.5)(keras.layers.BatchNormalization(momentum=_MOMENTUM)(x))
+    return dropout(0.5)(keras.layers.BatchNormalization(momentum=_MOMENTUM)(x))

@@ -11,6 +11,7 @@ from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.engines.blocks import last_blocks
 from featurepipe.features.engines.protocol import pad_batch
 from featurepipe.features.engines.quiet_keras import keras, library_versions
+from featurepipe.models.networks import layers
 from featurepipe.models.networks.outputs import Output
 
 SAME = "same"
@@ -66,17 +67,16 @@ class Network:
         dropout: float = 0.0,
         pairs: bool = False,
     ) -> None:
-        layers = keras.layers
         self.trunk, self.outputs, self.backbone = trunk, tuple(outputs), backbone
         self._rates = {} if backbone is None else _drop_rates(backbone.model)
         _make_way(trunk, outputs)
         # Scores are sums of many terms: in half precision they would lose what decides.
         self._tops = [
-            layers.Dense(output.n_classes, name=f"{output.layer}_scores", dtype="float32")
+            keras.layers.Dense(output.n_classes, name=f"{output.layer}_scores", dtype="float32")
             for output in outputs
         ]
-        self._dropout = layers.Dropout(dropout) if dropout else None
-        self.same = layers.Dense(1, name=SAME, dtype="float32") if pairs else None
+        self._dropout = layers.dropout(dropout) if dropout else None
+        self.same = keras.layers.Dense(1, name=SAME, dtype="float32") if pairs else None
         if self.same is not None:
             self.same.build((None, 1))
             self.same.set_weights(
@@ -86,7 +86,7 @@ class Network:
         self.model = keras.Model(
             trunk.input,
             {
-                output.layer: layers.Activation(
+                output.layer: keras.layers.Activation(
                     "softmax" if output.softmax else "sigmoid", name=output.layer, dtype="float32"
                 )(score)
                 for output, score in zip(outputs, scores, strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featurepipe.errors import FitError, RunError
+from featurepipe.errors import FitError, RunError, StoreError
 from featurepipe.features.backbones import BACKBONES
 from featurepipe.features.engines.quiet_keras import computing_in, keras, seeded
 from featurepipe.manifest.labels import labels_of
@@ -311,6 +311,46 @@ def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(
 def test_a_loss_that_is_no_number_in_the_first_epoch_is_an_error(tmp_path, recipe):
     toy = Toy.of(recipe(STAGE, n_epochs=2, learning_rate=1e38))
     with pytest.raises(FitError, match=r"not finite at step [23] of epoch 1.*--learning-rate"):
+        toy.fit(tmp_path)
+
+
+def test_every_batch_is_trained_on_once_and_in_order(tmp_path, recipe, monkeypatch):
+    toy = Toy.of(recipe(replace(STAGE, learning_rate=1e-9), n_epochs=2, batch_size=2))
+    own, means = keras.Model.fit, []
+
+    class Means(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            means.append(float(logs["loss"]))
+
+    def fit(self, data, *, callbacks, **options):
+        expected = [
+            float(self.compute_loss(seen, truth, self(seen, training=True), weights))
+            for seen, truth, weights in (data[place] for place in range(len(data)))
+        ]
+        fitted = own(self, data, callbacks=[*callbacks, Means()], **options)
+        seen = np.diff(np.arange(1, len(means) + 1) * means, prepend=0)
+        assert seen == pytest.approx(expected, rel=1e-3)
+        means.clear()
+        return fitted
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    # More batches than are read ahead.
+    assert len(toy.fit(tmp_path).history) == 2 < 8 < N_TRAIN / 2
+
+
+@pytest.mark.parametrize("healthy", [0, 3, 7])
+def test_images_that_cannot_be_read_are_told_as_such(tmp_path, recipe, healthy):
+    toy = Toy.of(recipe(STAGE, n_epochs=2, batch_size=4))
+    reads = []
+
+    def read(rows):
+        reads.append(rows)
+        if len(reads) > healthy:
+            raise StoreError("96.h5: 1 rows are damaged")
+        return PIXELS[rows]
+
+    toy.train = replace(toy.train, pixels=read)
+    with pytest.raises(StoreError, match=r"^96\.h5: 1 rows are damaged$"):
         toy.fit(tmp_path)
 
 
