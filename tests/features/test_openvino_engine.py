@@ -57,7 +57,7 @@ def test_real_weights_on_photos(shared, name):
     bears_bfloat16 = name != "mobilenet_v2"
     for engine in ("openvino", "keras"):
         assert moved_by("float16", engine) <= 0.03
-        # Without it, OpenVINO computes in float32.
+        # Without it, the engine computes in float32.
         if engine == "keras" or cpu_has_bfloat16():
             assert (moved_by("bfloat16", engine) <= 0.03) == bears_bfloat16
     chosen = native_precision("openvino", network)

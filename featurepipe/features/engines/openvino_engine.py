@@ -13,6 +13,7 @@ from featurepipe.features.engines.protocol import Engine, pad_batch
 from featurepipe.features.network import HeadlessNetwork
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 
 class OpenVinoEngine(Engine):
@@ -24,7 +25,8 @@ class OpenVinoEngine(Engine):
     batch_size : int
         Images of one batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
-        In which the CPU computes; features are float32.
+        In which the CPU computes, where it does so natively, else in float32; features are
+        float32.
 
     Attributes
     ----------
@@ -94,13 +96,19 @@ class OpenVinoEngine(Engine):
 
 def cpu_has_bfloat16() -> bool:
     """Whether the processor computes bfloat16 natively."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return _cpu_has("bfloat16")
+
+
+def _cpu_has(precision: str) -> bool:
+    return _CAPABILITIES[precision] in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _settings(precision: str) -> dict[str, str | bool]:
+    # Where a processor has bfloat16 but not float16, OpenVINO would take the former for the latter.
+    computed = precision if precision == "float32" or _cpu_has(precision) else "float32"
     return {
         "PERFORMANCE_HINT": "THROUGHPUT",
-        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
         # Pinned, the threads of two engines would share cores while others are idle.
         "ENABLE_CPU_PINNING": False,
     }
