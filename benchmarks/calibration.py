@@ -16,8 +16,8 @@ import pandas as pd
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.metrics import ece, label_set_log_loss, log_loss
-from featurepipe.models.calibration import CALIBRATIONS, fit_calibrator
-from featurepipe.models.registry import build_head
+from featurepipe.models.answers.calibration import CALIBRATIONS, fit_calibrator
+from featurepipe.models.heads.registry import build_head
 from featurepipe.splits import Split, inner_folds
 from featurepipe.workspace import Workspace
 

@@ -18,8 +18,8 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageOps
 
 import featurepipe
-from featurepipe.features.duplicates import near_duplicates
 from featurepipe.features.store import FeatureStore
+from featurepipe.models.studies.near_duplicates import near_duplicates
 from featurepipe.workspace import Workspace
 
 BACKBONES = ("mobilenet_v2", "resnet50")

@@ -63,8 +63,8 @@ def bare_inference(images: Path, backbone: str, weights: str | None, precision: 
     """Images a second of OpenVINO's own asynchronous loop on tensors that are ready."""
     import openvino as ov
 
-    from featurepipe.features.engines.graphs import graph_file
-    from featurepipe.features.recipe import make_recipe
+    from featurepipe.features.engines.openvino_graph import graph_file
+    from featurepipe.features.extraction.recipe import make_recipe
 
     network, batch_size = make_recipe(backbone, weights or "random").network, 16
     shape = (batch_size, *network.input_size, 3)
@@ -94,8 +94,8 @@ def bare_decoding(images: Path, backbone: str) -> float:
     from concurrent.futures import ThreadPoolExecutor
 
     from featurepipe.features.backbones import find_backbone
-    from featurepipe.features.images import decode_image
-    from featurepipe.features.loading import count_cpus
+    from featurepipe.features.extraction.decoding import decode_image
+    from featurepipe.features.extraction.loading import count_cpus
 
     size = (find_backbone(backbone).size_px,) * 2
     data = [file.read_bytes() for file in sorted(images.rglob("*.jpg"))]

@@ -44,12 +44,12 @@ import numpy as np
 from PIL import Image
 
 import featurepipe
-from featurepipe.descriptions import describe
 from featurepipe.errors import FeaturepipeError, ImageError
-from featurepipe.features.images import decode_image
-from featurepipe.features.recipe import make_recipe
+from featurepipe.features.extraction.decoding import decode_image
+from featurepipe.features.extraction.recipe import make_recipe
+from featurepipe.features.extraction.views import find_view
 from featurepipe.features.store import FeatureStore
-from featurepipe.features.views import find_view
+from featurepipe.workflows.info import describe
 
 VIEWS = ("rgb", "grey")
 COMMAND = (str(Path(sys.executable).with_name("featurepipe")),)

@@ -28,10 +28,10 @@ from threadpoolctl import threadpool_limits
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.metrics import log_loss
-from featurepipe.models.bagged_sgd import BaggedSGDClassifier
-from featurepipe.models.heads import fit_heads
-from featurepipe.models.registry import HEADS, build_head
-from featurepipe.models.settings import HeadSettings
+from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.heads.fitting import fit_heads
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.registry import HEADS, build_head
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 

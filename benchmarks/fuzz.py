@@ -37,7 +37,7 @@ import simplejpeg
 from PIL import ExifTags, Image
 
 from featurepipe.errors import ImageError
-from featurepipe.features.images import decode_at_sizes, decode_image
+from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
 
 SIZE = (7, 5)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}

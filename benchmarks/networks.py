@@ -15,8 +15,8 @@ import click
 import pandas as pd
 
 import featurepipe
-from featurepipe.models.bundle import Run, load_run
-from featurepipe.reports.evaluation import accuracies
+from featurepipe.reports.figures import accuracies
+from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.workspace import Workspace
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import pandas as pd
 
 import featurepipe
-from featurepipe.features.pixels import PixelCache
+from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.metrics import auroc
-from featurepipe.models.bundle import Run, load_run
-from featurepipe.models.networks import graphs
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks import compiling
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.verification import pair_distances
-from featurepipe.reports.evaluation import accuracies
+from featurepipe.reports.figures import accuracies
+from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.workflows.starting import cached_features, starting_networks
 from featurepipe.workspace import Workspace
 
@@ -72,14 +72,14 @@ def main(workspace: Path, backbone: str, epochs: int, seeds: int) -> None:
     """Measure, and print a table."""
     place, rows = Workspace(workspace), []
     options = {"backbone": backbone, "epochs": epochs, "workspace": workspace, "batch_size": 32}
-    weight = graphs.SAME_WEIGHT
+    weight = compiling.SAME_WEIGHT
     for seed in range(seeds):
         for method, network, same_weight in (
             ("pair", "pair", weight),
             ("pair, without its loss", "pair", 0.0),
             ("finetune", "finetune", weight),
         ):
-            graphs.SAME_WEIGHT = same_weight
+            compiling.SAME_WEIGHT = same_weight
             # Both of pair are one run by name: each is measured before the other replaces it.
             table = featurepipe.train(network, **options, seed=seed, resume=network != "pair")
             run = table["run"].iloc[0]

@@ -23,9 +23,9 @@ from featurepipe.errors import SplitError
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.metrics import auroc, risk_coverage_area
-from featurepipe.models.calibration import fit_calibrator
-from featurepipe.models.registry import build_head
-from featurepipe.models.rejection import fit_rejector
+from featurepipe.models.answers.calibration import fit_calibrator
+from featurepipe.models.answers.rejection import fit_rejector
+from featurepipe.models.heads.registry import build_head
 from featurepipe.predictions import COVERAGE
 from featurepipe.splits import SplitSettings, inner_folds, make_splits
 from featurepipe.workspace import Workspace

@@ -19,11 +19,11 @@ from fit import draw_features
 from featurepipe.features.cached import open_caches
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels
-from featurepipe.models.heads import fit_heads
-from featurepipe.models.memory import FitMemory, in_words, parse_memory
-from featurepipe.models.settings import HeadSettings
-from featurepipe.models.streaming import plan_chunks, predict_in_chunks, stream_heads
-from featurepipe.workflows.sights import sight_of_one
+from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memory
+from featurepipe.models.heads.fitting import fit_heads
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.streaming import plan_chunks, predict_in_chunks, stream_heads
+from featurepipe.workflows.feature_sets import one_store_set
 
 _BATCH = 1000
 
@@ -79,7 +79,7 @@ def main(
         path = Path(folder) / "drawn.h5"
         codes = draw_store(path, n_rows, n_features, n_classes)
         ids = np.array([f"{row:08}.jpg" for row in range(n_rows)], dtype=object)
-        sight = sight_of_one(open_caches([path], ids.tolist())[0], ["label"])
+        feature_set = one_store_set(open_caches([path], ids.tolist())[0], ["label"])
         is_test = np.arange(n_rows) % 10 == 0
         labels = labels_of(codes[~is_test], n_classes)
         settings = HeadSettings(n_folds=n_folds)
@@ -92,7 +92,7 @@ def main(
         # Linux begins to count the peak anew.
         Path("/proc/self/clear_refs").write_text("5")
         started = time.perf_counter()
-        train, groups = sight.of(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
+        train, groups = feature_set.of(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
         if chunk_rows is None:
             X = train.read(np.arange(len(train)))
             model, out_of_fold, _ = fit_heads(X, labels, groups, settings, n_jobs=n_jobs)
@@ -101,7 +101,7 @@ def main(
                 train, labels, groups, settings, chunk_rows=chunk_rows, n_jobs=n_jobs
             )
         seconds = time.perf_counter() - started
-        scores, *_ = predict_in_chunks(model, sight.of(ids[is_test]), chunk_rows or n_rows)
+        scores, *_ = predict_in_chunks(model, feature_set.of(ids[is_test]), chunk_rows or n_rows)
         peak = _peak_bytes() - before
         print(describe_machine())
         print(

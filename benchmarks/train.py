@@ -23,12 +23,12 @@ from PIL import Image
 import featurepipe
 from featurepipe.features.engines.quiet_keras import keras
 from featurepipe.manifest import Manifest
-from featurepipe.models.bundle import load_run
 from featurepipe.models.networks.augmentation import build_augmentation
 from featurepipe.models.networks.building import build_network
-from featurepipe.models.networks.graphs import compile_graph
+from featurepipe.models.networks.compiling import compile_graph
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import make_outputs
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.runs.run_folder import load_run
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 

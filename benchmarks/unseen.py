@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import featurepipe
-from featurepipe.models.bundle import load_run
-from featurepipe.reports.evaluation import accuracies
+from featurepipe.reports.figures import accuracies
+from featurepipe.runs.run_folder import load_run
 from featurepipe.workspace import Workspace
 
 ORDINARY_TASKS = ("per-attribute", "multi-label", "joint")

@@ -6,16 +6,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
-    from featurepipe.workflows.auditing import audit
-    from featurepipe.workflows.exporting import export
-    from featurepipe.workflows.extracting import extract
-    from featurepipe.workflows.fitting import fit
-    from featurepipe.workflows.predicting import predict
-    from featurepipe.workflows.repairing import repair
-    from featurepipe.workflows.repeating import repeat
-    from featurepipe.workflows.reporting import report
-    from featurepipe.workflows.training import train
-    from featurepipe.workflows.verifying import verify
+    from featurepipe.workflows.audit import audit
+    from featurepipe.workflows.export import export
+    from featurepipe.workflows.extract import extract
+    from featurepipe.workflows.fit import fit
+    from featurepipe.workflows.predict import predict
+    from featurepipe.workflows.repair import repair
+    from featurepipe.workflows.repeat import repeat
+    from featurepipe.workflows.report import report
+    from featurepipe.workflows.same import verify
+    from featurepipe.workflows.train import train
 
 __all__ = [
     "FeatureStore",
@@ -34,16 +34,16 @@ __all__ = [
 
 _HOMES = {
     "FeatureStore": "featurepipe.features.store",
-    "audit": "featurepipe.workflows.auditing",
-    "export": "featurepipe.workflows.exporting",
-    "extract": "featurepipe.workflows.extracting",
-    "fit": "featurepipe.workflows.fitting",
-    "predict": "featurepipe.workflows.predicting",
-    "repair": "featurepipe.workflows.repairing",
-    "repeat": "featurepipe.workflows.repeating",
-    "report": "featurepipe.workflows.reporting",
-    "train": "featurepipe.workflows.training",
-    "verify": "featurepipe.workflows.verifying",
+    "audit": "featurepipe.workflows.audit",
+    "export": "featurepipe.workflows.export",
+    "extract": "featurepipe.workflows.extract",
+    "fit": "featurepipe.workflows.fit",
+    "predict": "featurepipe.workflows.predict",
+    "repair": "featurepipe.workflows.repair",
+    "repeat": "featurepipe.workflows.repeat",
+    "report": "featurepipe.workflows.report",
+    "train": "featurepipe.workflows.train",
+    "verify": "featurepipe.workflows.same",
 }
 
 

@@ -43,7 +43,7 @@ class Predictions:
         A label is given where its score is above this; 0.5 each unless said.
     p_values : dict of str to ndarray of shape (n_images,), float64
         How much each image is like those trained on, in (0, 1], for each attribute;
-        1 unless said. See `featurepipe.models.rejection.Rejector.p_values`.
+        1 unless said. See `featurepipe.models.answers.rejection.Rejector.p_values`.
     """
 
     ids: NDArray[np.str_]

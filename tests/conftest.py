@@ -54,6 +54,8 @@ def colour_mean(monkeypatch):
         engines.append(ColourMean(network.input_size, batch_size=batch_size))
         return engines[-1]
 
-    monkeypatch.setattr("featurepipe.features.recipe.open_engine", open_engine)
-    monkeypatch.setattr("featurepipe.features.recipe.choose_precision", lambda *_, **__: "float32")
+    monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", open_engine)
+    monkeypatch.setattr(
+        "featurepipe.features.extraction.recipe.choose_precision", lambda *_, **__: "float32"
+    )
     return engines

@@ -14,7 +14,7 @@ from PIL import Image
 from featurepipe import FeatureStore
 from featurepipe.cli import cli, run
 from featurepipe.files import only_writer
-from featurepipe.reports.leaderboard import COLUMNS
+from featurepipe.reports.board import COLUMNS
 from pictures import draw, draw_data_set
 
 EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
@@ -303,7 +303,7 @@ def test_the_same_fit_gives_the_same_run_byte_for_byte(folder, capsys):
 
 def test_relabelling_extracts_nothing(folder, capsys, monkeypatch):
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
-    monkeypatch.setattr("featurepipe.features.recipe.open_engine", pytest.fail)
+    monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", pytest.fail)
     ids = [str(path.relative_to(folder / "dataset")) for path in folder.glob("dataset/*/*.png")]
     table = pd.DataFrame({"path": ids, "dark": ["black" in name or "blue" in name for name in ids]})
     table.to_csv(folder / "labels.csv", index=False)

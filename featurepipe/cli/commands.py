@@ -157,7 +157,7 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
       featurepipe report
       featurepipe report --json
     """
-    from featurepipe.reports.leaderboard import format_leaderboard
+    from featurepipe.reports.board import format_leaderboard
 
     board = featurepipe.report(workspace=workspace)
     if as_json:
@@ -254,9 +254,9 @@ def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) ->
       featurepipe info features/xception-imagenet-299-avg-rgb.h5 --verify
       featurepipe info runs/xception-bagged-sgd-1a2b3c
     """
-    from featurepipe import descriptions
+    from featurepipe.workflows import info
 
-    facts = descriptions.describe(path, verify=verify, workspace=workspace)
+    facts = info.describe(path, verify=verify, workspace=workspace)
     if as_json:
         print_json(facts)
         return

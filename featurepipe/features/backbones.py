@@ -46,7 +46,7 @@ class BackboneSpec:
         Regular expression that the names of its layers are matched against
         from their start. Its first group is the block that the layer begins or
         belongs to: ``"block13"`` of ``"block13_sepconv1"``. Layers that it does
-        not match are placed by `featurepipe.features.engines.blocks`.
+        not match are placed by `featurepipe.features.engines.keras_blocks`.
     kind : str
         ``"network"`` or ``"descriptor"``.
     """

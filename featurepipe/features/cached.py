@@ -26,7 +26,7 @@ class CachedFeatures:
         ``backbone:view``; where stores share that, the name of the file.
     path : Path
     key : dict of str to Any
-        What made them: `featurepipe.features.recipe.Recipe.key`.
+        What made them: `featurepipe.features.extraction.recipe.Recipe.key`.
     weights_label, weights_source : str
         Name of the weights, and where they were.
     n_features : int

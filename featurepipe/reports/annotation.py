@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from featurepipe.features.images import open_rgb
+from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.files import replacing
 
 _LEAST_SIDE_PX = 240

@@ -5,12 +5,12 @@ those that share a value of the group column and, if wanted, near-duplicates,
 directly or through others.
 """
 
+from featurepipe.splits.divisible import divisible_ids
 from featurepipe.splits.folds import combination_folds, inner_folds
 from featurepipe.splits.holding_out import each_held_out
-from featurepipe.splits.images import divisible_ids
 from featurepipe.splits.making import make_splits
-from featurepipe.splits.settings import SplitSettings
 from featurepipe.splits.split import PARTS, Split
+from featurepipe.splits.split_settings import SplitSettings
 
 __all__ = [
     "PARTS",

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
-from featurepipe.splits.images import MIN_GROUPS, Bools, Images, Integers
-from featurepipe.splits.settings import SplitSettings
+from featurepipe.splits.divisible import MIN_GROUPS, Bools, Images, Integers
+from featurepipe.splits.split_settings import SplitSettings
 
 _MAX_DRAWS = 50
 _ROUNDING = 1e-9

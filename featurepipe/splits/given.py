@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
 from featurepipe.manifest.words import counted, examples
-from featurepipe.splits.images import Images
-from featurepipe.splits.settings import DUPLICATES_GROUPED, SplitSettings
+from featurepipe.splits.divisible import Images
 from featurepipe.splits.split import Split, new_split
+from featurepipe.splits.split_settings import DUPLICATES_GROUPED, SplitSettings
 
 
 def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings) -> Split:

@@ -7,9 +7,9 @@ import numpy as np
 
 from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import Manifest
+from featurepipe.splits.divisible import MIN_GROUPS, NO_DUPLICATES, Bools, Images, divisible_images
 from featurepipe.splits.drawing import refuse_rare_classes
-from featurepipe.splits.images import MIN_GROUPS, NO_DUPLICATES, Bools, Images, divisible_images
-from featurepipe.splits.settings import SplitSettings
+from featurepipe.splits.split_settings import SplitSettings
 
 
 def each_held_out(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
 from featurepipe.files import replacing
-from featurepipe.splits.images import Images
-from featurepipe.splits.settings import SplitSettings, split_name
+from featurepipe.splits.divisible import Images
+from featurepipe.splits.split_settings import SplitSettings, split_name
 
 PARTS = ("train", "test", "unseen")
 

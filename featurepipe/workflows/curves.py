@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from featurepipe.manifest import Manifest
-from featurepipe.models.learning_curve import learning_curve
-from featurepipe.models.settings import HeadSettings
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.studies.learning_curve import learning_curve
 from featurepipe.progress import Progress
+from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.splits import Split
-from featurepipe.workflows.sights import Sight
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ CURVE = "curve.csv"
 
 
 def curve_of(
-    manifest: Manifest, sight: Sight, split: Split, settings: HeadSettings, n_jobs: int
+    manifest: Manifest, feature_set: FeatureSet, split: Split, settings: HeadSettings, n_jobs: int
 ) -> tuple[dict[str, Any], bytes]:
     """Measure the learning curve of a run on its training rows, and say what it shows.
 
@@ -42,11 +42,11 @@ def curve_of(
             bar[0].advance()
 
         points, doublings = learning_curve(
-            sight.read(ids),
+            feature_set.read(ids),
             manifest.labels(ids),
             split.groups[train],
             settings,
-            columns=sight.columns,
+            columns=feature_set.columns,
             n_jobs=n_jobs,
             progress=advance,
         )

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.features.duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.manifest import Manifest
-from featurepipe.models.memory import in_words
+from featurepipe.models.heads.fit_memory import in_words
+from featurepipe.models.studies.near_duplicates import NearDuplicates, find_near_duplicates
 from featurepipe.progress import tell
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
 from featurepipe.workspace import Workspace

@@ -5,11 +5,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from featurepipe.features.duplicates import NearDuplicates
 from featurepipe.features.imagenet import imagenet_classes_among
 from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
 from featurepipe.manifest.words import counted
+from featurepipe.models.studies.near_duplicates import NearDuplicates
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 

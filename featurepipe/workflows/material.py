@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
-from featurepipe.features.network import HeadlessNetwork
-from featurepipe.features.pixels import PixelCache
+from featurepipe.features.extraction.pixel_cache import PixelCache
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.manifest import Labels, Manifest
+from featurepipe.models.answers.questions import Question, make_questions
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import Output, Targets, make_outputs, make_targets
-from featurepipe.models.networks.settings import NetworkSettings
 from featurepipe.models.networks.validation import draw_validation
-from featurepipe.models.questions import Question, make_questions
+from featurepipe.runs.fitted_on import checksum_digest
 from featurepipe.splits import Split
-from featurepipe.workflows.inputs import checksum_digest
 
 if TYPE_CHECKING:
-    from featurepipe.models.networks.fitting import Part
+    from featurepipe.models.networks.training_loop import Part
 
 Rows = NDArray[np.intp]
 
@@ -102,7 +102,7 @@ class Material:
 
     def part(self, rows: Rows, features: NDArray[np.float32] | None) -> "Part":
         """Some of the training images, as the training loop takes them."""
-        from featurepipe.models.networks.fitting import Part
+        from featurepipe.models.networks.training_loop import Part
 
         ids = self.split.ids[self.train[rows]]
         return Part(

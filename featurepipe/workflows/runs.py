@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, WorkspaceError
 from featurepipe.manifest import Labels, Manifest
-from featurepipe.models.model import HeadModel
+from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import tell
 from featurepipe.splits import Split

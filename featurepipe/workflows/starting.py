@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from featurepipe.errors import StoreMismatchError, UsageError
 from featurepipe.features.backbones import BACKBONES, BackboneSpec, find_backbone
 from featurepipe.features.cached import CachedFeatures, open_caches
-from featurepipe.features.network import HeadlessNetwork
-from featurepipe.features.recipe import make_recipe, repeat_recipe
+from featurepipe.features.extraction.recipe import make_recipe, repeat_recipe
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.store import FeatureStore
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.workspace import Workspace
 
 # Features by which a fine-tuned network can begin: of images as they are, pooled as it pools.

@@ -16,30 +16,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
-from featurepipe.features.network import HeadlessNetwork
-from featurepipe.features.pixels import PixelCache
+from featurepipe.features.extraction.pixel_cache import PixelCache
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.manifest import Manifest
-from featurepipe.models.bundle import load_run, save_run
-from featurepipe.models.finishing import FittedHeads
-from featurepipe.models.networks.answers import embedding_columns, finish_network
+from featurepipe.models.answers.finishing import FittedHeads
 from featurepipe.models.networks.building import build_network, fresh_keras
 from featurepipe.models.networks.checkpoints import CheckpointFolder
+from featurepipe.models.networks.logistic_start import logistic_top
+from featurepipe.models.networks.network_heads import embedding_columns, finish_network
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.saved import NETWORK_FILE
-from featurepipe.models.networks.settings import NetworkSettings
-from featurepipe.models.networks.start import logistic_top
 from featurepipe.predictions import ALL
 from featurepipe.provenance import library_versions, machine
-from featurepipe.reports.evaluation import accuracies, reliability
+from featurepipe.reports.figures import accuracies, reliability
+from featurepipe.runs.fitted_on import split_facts
+from featurepipe.runs.run_folder import load_run, save_run
 from featurepipe.splits import Split
-from featurepipe.workflows.inputs import split_facts
 from featurepipe.workflows.material import Material, Rows
 from featurepipe.workflows.runs import n_labelled, predictions_of, run_names
 from featurepipe.workflows.starting import cached_features
 from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
-    from featurepipe.models.networks.fitting import Training
     from featurepipe.models.networks.network import Network
+    from featurepipe.models.networks.training_loop import Training
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def train_run(
     Raises
     ------
     FitError, RunError, UsageError
-        As `featurepipe.models.networks.fitting.train_network` and the checks before it.
+        As `featurepipe.models.networks.training_loop.train_network` and the checks before it.
     KeyboardInterrupt
         If interrupted; after an epoch is complete, the run is saved first.
     """
@@ -116,7 +116,7 @@ def _train(
     *,
     resume: bool,
 ) -> "Training":
-    from featurepipe.models.networks.fitting import train_network
+    from featurepipe.models.networks.training_loop import train_network
 
     settings, fitted, features = material.settings, material.fitted, None
     if material.headless is not None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import UsageError
 from featurepipe.features.engines.protocol import Engine
-from featurepipe.features.network import HeadlessNetwork
+from featurepipe.features.headless import HeadlessNetwork
 
 _N_HUES, _N_SATURATIONS, _N_VALUES = 16, 6, 6
 _N_BINS = _N_HUES * _N_SATURATIONS * _N_VALUES

@@ -19,7 +19,7 @@ from featurepipe.features.engines.quiet_keras import (
     library_versions,
     seeded,
 )
-from featurepipe.features.network import HeadlessNetwork
+from featurepipe.features.headless import HeadlessNetwork
 
 GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
 """Modules of `keras.applications` that build another graph for ImageNet weights."""

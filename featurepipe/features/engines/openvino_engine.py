@@ -8,9 +8,9 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from featurepipe.features.engines.graphs import graph_file
+from featurepipe.features.engines.openvino_graph import graph_file
 from featurepipe.features.engines.protocol import Engine, pad_batch
-from featurepipe.features.network import HeadlessNetwork
+from featurepipe.features.headless import HeadlessNetwork
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
@@ -46,7 +46,7 @@ class OpenVinoEngine(Engine):
     Raises
     ------
     UsageError, WeightsError, ExtractionError
-        As `graphs.graph_file`.
+        As `openvino_graph.graph_file`.
     """
 
     name = "openvino"

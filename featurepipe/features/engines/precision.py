@@ -5,11 +5,11 @@ import logging
 from importlib.metadata import version
 from pathlib import Path
 
-from featurepipe.features import probes
-from featurepipe.features.engines.caching import cached_file
+from featurepipe.features.engines import probes
+from featurepipe.features.engines.graph_cache import cached_file
 from featurepipe.features.engines.hardware import gpu_has_bfloat16
-from featurepipe.features.engines.opening import open_engine
-from featurepipe.features.network import HeadlessNetwork
+from featurepipe.features.engines.open_engine import open_engine
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.files import replacing
 
 logger = logging.getLogger(__name__)

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import DiskFullError
-from featurepipe.features.stages import STAGES
+from featurepipe.features.store.stages import STAGES
 
 PENDING, DONE, REFUSED = 0, 1, 2
 STATUS_NAMES = ("pending", "done", "refused")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import StoreError, StoreMismatchError
-from featurepipe.features.stages import StageTimes
 from featurepipe.features.store.layout import (
     DONE,
     FORMAT,
@@ -38,6 +37,7 @@ from featurepipe.features.store.layout import (
     read_text,
     require_room,
 )
+from featurepipe.features.store.stages import StageTimes
 from featurepipe.files import disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
 

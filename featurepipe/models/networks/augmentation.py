@@ -1,7 +1,7 @@
 """Augmentation: images changed at random, by Keras' layers, on the device that trains."""
 
 from featurepipe.features.engines.quiet_keras import keras
-from featurepipe.models.networks.registry import Augmentation
+from featurepipe.models.networks.recipes import Augmentation
 
 
 def build_augmentation(how: Augmentation) -> "keras.Layer":

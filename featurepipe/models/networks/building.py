@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.engines import PRECISIONS
 from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
-from featurepipe.features.network import HeadlessNetwork
+from featurepipe.features.headless import HeadlessNetwork
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import Output
-from featurepipe.models.networks.settings import NetworkSettings
 
 if TYPE_CHECKING:
     from featurepipe.models.networks.network import Network
@@ -65,7 +65,7 @@ def build_network(
     """
     from featurepipe.features.engines.quiet_keras import computing_in, seeded
 
-    module = import_module(f"featurepipe.models.networks.{settings.spec.module}")
+    module = import_module(f"featurepipe.models.networks.zoo.{settings.spec.module}")
     how: list[Any] = [headless if settings.spec.has_backbone else settings.size_px]
     if settings.spec.branches:
         how.append({each.attribute: settings.branch_of(each.attribute) for each in outputs})

@@ -25,7 +25,7 @@ class Checkpoint:
     Attributes
     ----------
     history : list of dict
-        One row an epoch, as `featurepipe.models.networks.fitting` writes them.
+        One row an epoch, as `featurepipe.models.networks.training_loop` writes them.
     scores : list of ndarray of shape (n_validation, n_scores), float32
         What the validation images were answered after each epoch.
     weights, optimizer : list of ndarray

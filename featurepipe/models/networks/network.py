@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.backbones import BackboneSpec
-from featurepipe.features.engines.blocks import last_blocks
+from featurepipe.features.engines.keras_blocks import last_blocks
 from featurepipe.features.engines.protocol import pad_batch
 from featurepipe.features.engines.quiet_keras import keras, library_versions
-from featurepipe.models.networks import layers
 from featurepipe.models.networks.outputs import Output
+from featurepipe.models.networks.zoo import layers
 
 SAME = "same"
 PARTNER = "_partner"

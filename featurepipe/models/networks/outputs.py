@@ -10,7 +10,7 @@ from scipy.special import log_expit, log_softmax
 
 from featurepipe.errors import UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks.network_settings import NetworkSettings
 
 Scores = NDArray[np.float32]
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from featurepipe.errors import RunError
 from featurepipe.features.engines import Engine, load_with_room
-from featurepipe.features.views import PLAIN_VIEW
+from featurepipe.features.extraction.views import PLAIN_VIEW
 
 NETWORK_FILE = "network.keras"
 
@@ -18,14 +18,14 @@ _BATCH_SIZE = 32
 class SavedNetwork:
     """A trained network of a run, to be loaded when images are to be read.
 
-    An `featurepipe.features.extraction.Embedder`.
+    An `featurepipe.features.extraction.updating.Embedder`.
 
     Attributes
     ----------
     path : Path
         The `.keras` file.
     name : str
-        A key of `featurepipe.models.networks.registry.NETWORKS`.
+        A key of `featurepipe.models.networks.recipes.NETWORKS`.
     size_px : int
         Side of its pictures.
     outputs : dict of str to int

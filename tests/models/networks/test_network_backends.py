@@ -21,11 +21,11 @@ import numpy as np
 from featurepipe.features.engines.quiet_keras import backend, keras
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.networks.checkpoints import CheckpointFolder
-from featurepipe.models.networks.fitting import Part, train_network
+from featurepipe.models.networks.training_loop import Part, train_network
 from featurepipe.models.networks.network import Network
 from featurepipe.models.networks.outputs import make_outputs, make_targets, total_losses
-from featurepipe.models.networks.registry import NETWORKS
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks.recipes import NETWORKS
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.trained import TrainedNetwork
 
 folder = Path(sys.argv[1])

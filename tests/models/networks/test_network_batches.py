@@ -12,8 +12,8 @@ from featurepipe.models.networks.batches import (
     plan_pairs,
     require_pairs,
 )
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import make_outputs, make_targets
-from featurepipe.models.networks.settings import NetworkSettings
 
 pytestmark = pytest.mark.keras
 

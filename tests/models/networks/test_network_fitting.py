@@ -12,13 +12,13 @@ from featurepipe.errors import FitError, RunError, StoreError
 from featurepipe.features.backbones import BACKBONES
 from featurepipe.features.engines.quiet_keras import computing_in, keras, seeded
 from featurepipe.manifest.labels import labels_of
-from featurepipe.models.networks import fitting
+from featurepipe.models.networks import training_loop
 from featurepipe.models.networks.checkpoints import CheckpointFolder
-from featurepipe.models.networks.fitting import Part, train_network
 from featurepipe.models.networks.network import Backbone, Network
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import make_outputs, make_targets, total_losses
-from featurepipe.models.networks.registry import NETWORKS, Stage
-from featurepipe.models.networks.settings import NetworkSettings
+from featurepipe.models.networks.recipes import NETWORKS, Stage
+from featurepipe.models.networks.training_loop import Part, train_network
 
 pytestmark = [
     pytest.mark.keras,
@@ -283,7 +283,7 @@ def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(
     tmp_path, recipe, on_fit, monkeypatch, caplog
 ):
     toy = Toy.of(recipe(STAGE, n_epochs=5))
-    plans, plan = [], fitting.plan_batches
+    plans, plan = [], training_loop.plan_batches
 
     def record(*arguments):
         plans.append(plan(*arguments))
@@ -293,7 +293,7 @@ def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(
         if number == 3:
             toy.train.targets.weights["color"][7] = np.nan
 
-    monkeypatch.setattr(fitting, "plan_batches", record)
+    monkeypatch.setattr(training_loop, "plan_batches", record)
     on_fit(spoil)
     training = toy.fit(tmp_path)
     step = 1 + next(k for k, batch in enumerate(plans[2]) if 7 in batch.rows)

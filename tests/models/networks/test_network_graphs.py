@@ -10,28 +10,28 @@ import pytest
 from scipy.special import expit, softmax
 
 from featurepipe.errors import RunError, UnknownNameError, UsageError
-from featurepipe.features.recipe import make_recipe
+from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.manifest.labels import labels_of
-from featurepipe.models.heads import fit_one_head
+from featurepipe.models.answers.questions import make_questions
+from featurepipe.models.heads.fitting import fit_one_head
+from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.building import build_network, choose_precision
+from featurepipe.models.networks.logistic_start import logistic_top
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import (
     make_outputs,
     make_targets,
     row_losses,
     total_losses,
 )
-from featurepipe.models.networks.registry import Augmentation, Stage
+from featurepipe.models.networks.recipes import Augmentation, Stage
 from featurepipe.models.networks.saved import SavedNetwork
-from featurepipe.models.networks.settings import NetworkSettings
-from featurepipe.models.networks.start import logistic_top
 from featurepipe.models.networks.verification import same_probability
-from featurepipe.models.questions import make_questions
-from featurepipe.models.settings import HeadSettings
 
 keras = pytest.importorskip("keras")
 
 from featurepipe.models.networks.augmentation import build_augmentation  # noqa: E402
-from featurepipe.models.networks.graphs import (  # noqa: E402
+from featurepipe.models.networks.compiling import (  # noqa: E402
     SAME_WEIGHT,
     compile_graph,
     epoch_figures,

@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest.labels import labels_of
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import (
     balanced_weights,
     make_outputs,
@@ -21,7 +22,6 @@ from featurepipe.models.networks.outputs import (
     row_losses,
     total_losses,
 )
-from featurepipe.models.networks.settings import NetworkSettings
 from featurepipe.models.networks.validation import draw_validation
 
 PER_ATTRIBUTE = NetworkSettings("fashionnet")

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from featurepipe.errors import UnknownNameError, UsageError
-from featurepipe.models.networks.registry import NETWORKS, Augmentation, find_network
+from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.models.networks.recipes import NETWORKS, Augmentation, find_network
 from featurepipe.models.networks.schedules import (
     SCHEDULES,
     has_ended,
     rate_of_epoch,
     rate_on_plateau,
 )
-from featurepipe.models.networks.settings import NetworkSettings
 
 INF, NAN = math.inf, math.nan
 

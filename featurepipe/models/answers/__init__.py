@@ -1,0 +1,1 @@
+"""From scores to answers: questions, calibration, thresholds, rejection."""

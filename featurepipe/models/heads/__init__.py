@@ -1,0 +1,1 @@
+"""Classical heads: what they are, and how they are fitted on features."""

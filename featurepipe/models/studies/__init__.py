@@ -1,0 +1,1 @@
+"""What features and runs tell about the data: feature choice, learning curves, oddities."""

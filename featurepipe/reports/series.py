@@ -1,0 +1,50 @@
+"""Runs that differ in the split of a series alone -> one summary."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from featurepipe.reports.figures import MEASURED
+from featurepipe.reports.intervals import repeats_interval
+
+SPREADS = ("accuracy", "unseen_accuracy", "log_loss")
+"""Figures whose standard deviation over the splits has a column, named ``_sd``."""
+
+_HIGHEST = {"log_loss": np.inf, "unseen_log_loss": np.inf, "brier": 2}
+
+
+def summarise_repeats(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the splits of one attribute's rows, and how much they spread.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The board's row of each run, at least two.
+
+    Returns
+    -------
+    dict of str to Any
+        The same columns; numbers are means. ``_low`` and ``_high`` are the ends of
+        `repeats_interval`. They are empty for unseen combinations: repeats hold out
+        the same images, and what one combination is to another no formula knows. What
+        differs between the rows otherwise is missing.
+    """
+    summary = {name: _mean([row[name] for row in rows]) for name in rows[0]}
+    for name in MEASURED:
+        figures = np.array([row[name] for row in rows], np.float64)
+        low, high = np.nan, np.nan
+        if not name.startswith("unseen_"):
+            interval = repeats_interval(figures, summary["n_train"], summary["n_test"])
+            low, high = np.clip(interval, 0, _HIGHEST.get(name, 1))
+        summary |= {f"{name}_low": low, f"{name}_high": high}
+        if name in SPREADS:
+            summary[f"{name}_sd"] = np.std(figures, ddof=1)
+    return summary | {"interval": "splits"}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        mean = float(np.mean(values))
+        return round(mean) if all(isinstance(value, int) for value in values) else mean
+    return values[0] if all(value == values[0] for value in values) else None

@@ -1,0 +1,158 @@
+"""The images that splits divide: their classes, and which of them belong together."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import SplitError
+from featurepipe.manifest import Manifest
+from featurepipe.splits.split_settings import SplitSettings
+
+# One for training, one for testing, and one more so that inner folds can tell them apart.
+MIN_GROUPS = 3
+
+NO_DUPLICATES: Mapping[str, int] = MappingProxyType({})
+
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to divide.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_images,), str objects, sorted
+    groups : ndarray of shape (n_images,), int64
+        Images of one number belong together; numbered from 0 without gaps.
+    combinations : ndarray of shape (n_images,), str objects or None
+    classes : tuple of (str, str)
+        Attribute and class of each column of `has`.
+    has : ndarray of shape (n_images, n_classes), bool
+    group_column : str or None
+        Column of the labels' table whose values took part in `groups`.
+    """
+
+    ids: NDArray[np.object_]
+    groups: Integers
+    combinations: NDArray[np.object_]
+    classes: tuple[tuple[str, str], ...]
+    has: Bools
+    group_column: str | None
+
+    def take(self, rows: NDArray[np.intp]) -> "Images":
+        """Some of the images, their groups numbered anew.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+        """
+        groups = np.unique(self.groups[rows], return_inverse=True)[1].astype(np.int64)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            groups=groups,
+            combinations=self.combinations[rows],
+            has=self.has[rows],
+        )
+
+    def groups_have(self) -> Bools:
+        """Which classes each group has: bool of shape (n_groups, n_classes)."""
+        rows, columns = np.nonzero(self.has)
+        have = np.zeros((self.groups.max(initial=-1) + 1, len(self.classes)), dtype=bool)
+        have[self.groups[rows], columns] = True
+        return have
+
+
+def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDArray[np.object_]:
+    """Ids of the images that splits divide: labelled and readable ones.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    digests : mapping of str to bytes or str
+        Digest of the bytes of each readable image, by its id.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), str objects, sorted
+    """
+    labelled = np.zeros(len(manifest), dtype=bool)
+    for labels in manifest.labels().values():
+        labelled |= labels.labelled
+    readable = np.array([image_id in digests for image_id in manifest.ids], dtype=bool)
+    return manifest.ids[labelled & readable]
+
+
+def divisible_images(
+    manifest: Manifest,
+    digests: Mapping[str, bytes | str],
+    settings: SplitSettings,
+    alike: Mapping[str, int],
+) -> Images:
+    """The images that splits divide.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    digests : mapping of str to bytes or str
+        Digest of the bytes of each readable image, by its id.
+    settings : SplitSettings
+        What makes images belong together.
+    alike : mapping of str to int
+        Number of the near-duplicates of each image that has any.
+
+    Raises
+    ------
+    SplitError
+        If there is no image to divide.
+    UnknownNameError
+        If there is no such group column.
+    """
+    if settings.group not in (None, manifest.group_column):
+        manifest = manifest.relabelled(group=settings.group)
+    ids = divisible_ids(manifest, digests)
+    if not len(ids):
+        raise SplitError(
+            f"None of the {len(manifest)} images is both labelled and readable "
+            f"({len(digests)} are readable): expected at least {MIN_GROUPS} of each class. Give "
+            "labels with --labels, or mend the images."
+        )
+    labels, table = manifest.labels(ids), manifest.table.loc[ids.tolist()]
+    keys: list[Sequence[Hashable]] = [[digests[image_id] for image_id in ids]]
+    if manifest.group_column is not None:
+        keys.append(table[manifest.group_column].tolist())
+    if settings.group_duplicates:
+        keys.append([alike.get(image_id) for image_id in ids])
+    return Images(
+        ids=ids,
+        groups=_join(len(ids), keys),
+        combinations=manifest.combinations().loc[ids.tolist()].to_numpy(dtype=object),
+        classes=tuple((name, label) for name in labels for label in labels[name].classes),
+        has=np.hstack([labels[name].indicator for name in labels]),
+        group_column=manifest.group_column,
+    )
+
+
+def _join(n_rows: int, keys: Sequence[Sequence[Hashable]]) -> Integers:
+    """Number rows so that two with an equal key, directly or through others, have one number."""
+    parent = list(range(n_rows))
+
+    def first(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for values in keys:
+        row_of: dict[Hashable, int] = {}
+        for row, value in enumerate(values):
+            if value is not None:
+                ends = first(row), first(row_of.setdefault(value, row))
+                parent[max(ends)] = min(ends)
+    firsts = [first(row) for row in range(n_rows)]
+    return np.unique(firsts, return_inverse=True)[1].astype(np.int64)

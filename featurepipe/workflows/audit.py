@@ -1,0 +1,174 @@
+"""audit(): cached features and a run -> what is odd about images and labels."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from featurepipe.errors import WorkspaceError
+from featurepipe.features.store import FeatureStore
+from featurepipe.files import replacing
+from featurepipe.manifest import Manifest
+from featurepipe.models.studies.label_errors import LabelError, find_label_errors
+from featurepipe.models.studies.near_duplicates import deciding_store, find_near_duplicates
+from featurepipe.models.studies.outliers import outliers
+from featurepipe.runs.choosing import find_run
+from featurepipe.runs.run_folder import Run
+from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = [
+    "image", "attribute", "finding", "given_label", "suggested_label", "score", "other_image",
+    "reason",
+]  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFrame:
+    """Look for wrong labels, outliers and duplicates, and write them to audit.csv.
+
+    Label errors are looked for among the run's training rows alone, by their
+    out-of-fold probabilities; outliers and near-duplicates among all images, by the
+    first store of a network (`featurepipe.models.studies.near_duplicates.deciding_store`).
+
+    Parameters
+    ----------
+    workspace : Path or str
+    run : str, optional
+        Default: the best run of heads; see `featurepipe.runs.choosing.find_run`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per finding: ``image, attribute, finding, given_label,
+        suggested_label, score`` (in [0, 1], the most suspicious is 1),
+        ``other_image, reason``. First ``contradiction`` (identical images with
+        different labels), then ``label error``, ``outlier``, ``near-duplicate``; of
+        each the most suspicious first.
+
+    Raises
+    ------
+    FeaturepipeError
+        If there is no run, or anything is damaged; see `featurepipe.errors`.
+    """
+    place = Workspace(workspace)
+    # A network has answered its validation images alone without having been fitted on them.
+    chosen = find_run(place, run, heads_only=run is None)
+    manifest = Manifest.load(place.manifest)
+    logger.info("Auditing with %s.", chosen.info["run"])
+    store = deciding_store(place.stores())
+    findings = [*_contradictions(place, manifest), *_label_errors(chosen)]
+    if store is not None:
+        findings += [*_outliers(store, manifest), *_near_duplicates(store, manifest)]
+    table = pd.DataFrame(findings, columns=COLUMNS)
+    with place.writing(), replacing(place.audit) as beside:
+        table.to_csv(beside, index=False, float_format="%.4f")
+    logger.info("Wrote %s.", place.audit)
+    return table
+
+
+def _contradictions(place: Workspace, manifest: Manifest) -> Iterator[Row]:
+    """Pairs of images of identical bytes that have different labels."""
+    if not place.stores():
+        raise WorkspaceError(
+            f"The workspace {place.root} holds no features any more. Make some: featurepipe extract"
+        )
+    known = set(manifest.ids)
+    first_of: dict[bytes, str] = {}
+    with FeatureStore.open(place.stores()[0]) as store:
+        rows = store.rows("done")
+        images = zip(store.ids[rows], map(bytes, store.digests[rows]), strict=True)
+    for image, digest in images:
+        if image not in known:
+            continue
+        other = first_of.setdefault(digest, image)
+        for attribute, (given, others) in _differing(manifest, image, other).items():
+            yield {
+                "image": image,
+                "attribute": attribute,
+                "finding": "contradiction",
+                "given_label": given,
+                "suggested_label": others,
+                "score": 1.0,
+                "other_image": other,
+                "reason": f"the same bytes are labelled {given!r} here and {others!r} there",
+            }
+
+
+def _label_errors(run: Run) -> Iterator[Row]:
+    for error in find_label_errors(run.selection):
+        yield {
+            "image": error.image,
+            "attribute": error.attribute,
+            "finding": "label error",
+            "given_label": "|".join(error.given),
+            "suggested_label": "|".join(error.suggested),
+            "score": error.score,
+            "reason": _why(error),
+        }
+
+
+def _why(error: LabelError) -> str:
+    extra = [name for name in error.given if name not in error.suggested]
+    missing = [name for name in error.suggested if name not in error.given]
+    said = []
+    if extra:
+        said.append(f"{error.probability_given:.0%} for {'|'.join(extra)}, as labelled")
+    if missing:
+        said.append(f"{error.probability_suggested:.0%} for {'|'.join(missing)}")
+    return f"heads fitted without this image give {', '.join(said)}"
+
+
+def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
+    with FeatureStore.open(path) as store:
+        rows = store.rows("done")
+        rows = rows[np.isin(store.ids[rows], manifest.ids)]
+        _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
+        rows = rows[np.sort(firsts)]
+        found, distances = outliers(store.features(rows))
+        ids = store.ids[rows[found]]
+    for image, distance in zip(ids, distances, strict=True):
+        yield {
+            "image": image,
+            "finding": "outlier",
+            "score": 1 - 1 / distance,
+            "reason": f"its fifth neighbour is {distance:.1f} times as far as usual ({path.stem})",
+        }
+
+
+def _near_duplicates(path: Path, manifest: Manifest) -> Iterator[Row]:
+    found = find_near_duplicates([path], manifest.ids)
+    if found is None:
+        return
+    for (image, other), distance in zip(found.ids, found.distances, strict=True):
+        differing = [
+            f"{attribute} {given!r} and {others!r}"
+            for attribute, (given, others) in _differing(manifest, image, other).items()
+        ]
+        labels = f"; labelled {', '.join(differing)}" if differing else ""
+        yield {
+            "image": image,
+            "finding": "near-duplicate",
+            "score": max(0.0, 1 - distance),
+            "other_image": other,
+            "reason": f"{distance:.0%} of the median distance apart ({path.stem}){labels}",
+        }
+
+
+def _differing(manifest: Manifest, image: str, other: str) -> dict[str, tuple[str, str]]:
+    """Attributes of which two images have different labels, and these."""
+    rows = np.searchsorted(manifest.ids, [image, other])
+    labels = {
+        attribute: tuple(manifest.cells[attribute][row] for row in rows)
+        for attribute in manifest.attribute_names
+    }
+    return {
+        attribute: ("|".join(given), "|".join(others))
+        for attribute, (given, others) in labels.items()
+        if None not in (given, others) and given != others
+    }

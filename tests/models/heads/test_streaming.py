@@ -1,0 +1,248 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.pipeline import make_pipeline
+
+from featurepipe import metrics
+from featurepipe.errors import FitError, UsageError
+from featurepipe.manifest import Labels
+from featurepipe.models.heads.fit_memory import FitMemory, parse_memory
+from featurepipe.models.heads.fitting import fit_heads
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.streaming import (
+    choose_passes,
+    draw_chunks,
+    plan_chunks,
+    predict_in_chunks,
+    stream_heads,
+)
+from featurepipe.runs.run_folder import TRUSTED_TYPES
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+
+
+class Rows:
+    """Rows that are in memory, and which of them were read."""
+
+    def __init__(self, X):
+        self.X, self.read_at_once = X, []
+
+    @property
+    def n_features(self):
+        return self.X.shape[1]
+
+    def __len__(self):
+        return len(self.X)
+
+    def read(self, rows):
+        self.read_at_once.append(len(rows))
+        return self.X[rows]
+
+
+def labels_of(name, codes, n_classes, labelled=None):
+    labelled = np.ones(len(codes), bool) if labelled is None else labelled
+    indicator = (codes[:, None] == np.arange(n_classes)) & labelled[:, None]
+    return Labels(name, tuple(f"{name} {k}" for k in range(n_classes)), True, indicator, labelled)
+
+
+def make_images(n=300, seed=0):
+    """Features that show a colour and a shape, sorted by colour as folders are."""
+    means = np.random.default_rng(100).normal(0, 0.25, (5, 64))
+    rng = np.random.default_rng(seed)
+    colors, shapes = np.sort(rng.integers(3, size=n)), rng.integers(2, size=n)
+    X = 0.5 + means[colors] + means[3 + shapes] + rng.normal(0, 0.5, (n, 64))
+    X[:, 5] = 1
+    return X.astype(np.float32), {
+        "color": labels_of("color", colors, 3),
+        "shape": labels_of("shape", shapes, 2, rng.random(n) < 0.9),
+    }
+
+
+def stream(X, labels, chunk_rows=150, columns=None, groups=None, **settings):
+    groups = np.arange(len(X)) if groups is None else groups
+    settings = HeadSettings(**{"n_folds": 2, **settings})
+    return stream_heads(
+        Rows(X), labels, groups, settings, chunk_rows=chunk_rows, columns=columns, n_jobs=1
+    )[:2]
+
+
+def mean_log_loss(labels, scores):
+    rows = labels.labelled
+    return metrics.log_loss(labels.codes[rows], scores[rows])
+
+
+TWO_BLOCKS = dict.fromkeys(("color", "shape"), ((0, 24), (24, 64)))
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("per-attribute", None),
+        ("per-attribute", TWO_BLOCKS),
+        ("joint", None),
+        ("multi-label", None),
+    ],
+)
+def test_streamed_heads_are_nearly_those_of_memory(task, columns):
+    # Of few rows the draws of members differ by more than that.
+    X, labels = make_images(1500)
+    X_test, truth = make_images(1500, seed=1)
+    settings = HeadSettings(task=task, n_folds=2)
+    model, out_of_fold, _ = fit_heads(
+        X, labels, np.arange(len(X)), settings, columns=columns, n_jobs=1
+    )
+    streamed, streamed_out_of_fold = stream(X, labels, chunk_rows=500, task=task, columns=columns)
+    whole, chunked = model.predict(X_test), streamed.predict(X_test)
+    for name, each in truth.items():
+        rows = each.labelled
+        right, also = (
+            np.mean(scores[name][rows].argmax(axis=1) == each.codes[rows])
+            for scores in (whole, chunked)
+        )
+        assert also > right - 0.02
+        if task != "multi-label":
+            assert mean_log_loss(each, chunked[name]) < mean_log_loss(each, whole[name]) + 0.02
+            assert (
+                mean_log_loss(labels[name], streamed_out_of_fold[name])
+                < mean_log_loss(labels[name], out_of_fold[name]) + 0.02
+            )
+
+
+def test_the_steps_before_learn_what_they_learn_in_memory():
+    X, labels = make_images(200)
+    model, *_ = fit_heads(
+        X * 1e-6, labels, np.arange(200), HeadSettings(n_folds=2), columns=TWO_BLOCKS, n_jobs=1
+    )
+    streamed, _ = stream(X * 1e-6, labels, chunk_rows=70, columns=TWO_BLOCKS)
+    for name in labels:
+        prepared, also = (
+            make_pipeline(*each.heads[name].estimator[:-1]).transform(X * 1e-6)
+            for each in (model, streamed)
+        )
+        assert also.shape == (200, 63)
+        np.testing.assert_allclose(also, prepared, rtol=1e-5)
+
+
+def test_where_chunks_end_matters_little():
+    X, labels = make_images(300)
+    scores = [stream(X, labels, chunk_rows=n)[0].predict(X)["color"] for n in (100, 170, 300)]
+    for other in scores[1:]:
+        assert np.abs(other - scores[0]).mean() < 0.03
+
+
+def test_rows_of_one_group_are_never_on_both_sides():
+    # Colours are told by the group alone: who has seen its group mostly knows it (0.81 in memory).
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    colors = rng.integers(2, size=40)[groups]
+    X = rng.normal(size=(40, 100))[groups] + rng.normal(0, 0.01, (200, 100))
+    labels = {"color": labels_of("color", colors, 2)}
+    for own, expected in ((groups, 0.65), (np.arange(200), 0.75)):
+        _, out_of_fold = stream(X.astype(np.float32), labels, groups=own, chunk_rows=70)
+        right = np.mean(out_of_fold["color"].argmax(axis=1) == colors)
+        assert right < expected if own is groups else right > expected
+
+
+def test_chunks_hold_every_row_once_and_runs_of_all_of_the_store():
+    chunks = draw_chunks(4003, 1000, seed=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate(chunks)), np.arange(4003))
+    for chunk in chunks:
+        assert 750 <= len(chunk) <= 1000
+        assert np.all(np.diff(chunk) > 0)
+        assert np.bincount(chunk // 1001, minlength=4).min() >= 100
+
+
+def test_every_pass_reads_each_row_once_and_no_chunk_is_larger():
+    X, labels = make_images(300)
+    rows = Rows(X)
+    done = []
+    groups, settings = np.arange(300), HeadSettings(n_folds=2)
+    model, *_ = stream_heads(
+        rows, labels, groups, settings, chunk_rows=100, n_jobs=1,
+        progress=lambda *numbers: done.append(numbers),
+    )  # fmt: skip
+    n_left_out = np.count_nonzero(~labels["shape"].labelled)
+    # Two steps, 30 passes, and one over what folds hold out; then those without a label, before
+    # and after calibration, and a chunk for each attribute's rejector.
+    n_passes = 2 + choose_passes(300) + 1
+    assert sum(rows.read_at_once) == 300 * n_passes + 2 * n_left_out + 2 * 100
+    assert max(rows.read_at_once) == 100
+    assert done[-1] == (99, 99)
+    np.testing.assert_allclose(
+        predict_in_chunks(model, rows, 70)[0]["color"], model.predict(X)["color"], rtol=1e-5
+    )
+
+
+def test_threads_change_nothing_and_heads_can_be_kept():
+    X, labels = make_images(120)
+    groups, settings = np.arange(120), HeadSettings(n_folds=2)
+    one, two = (
+        stream_heads(Rows(X), labels, groups, settings, chunk_rows=70, n_jobs=n)[0] for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.predict(X)["color"], two.predict(X)["color"])
+    import skops.io
+
+    kept = skops.io.loads(skops.io.dumps(two), trusted=TRUSTED_TYPES)
+    np.testing.assert_array_equal(kept.predict(X)["color"], two.predict(X)["color"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: X * np.where(np.arange(len(X)) == 7, np.nan, 1)[:, None], "1 of 120 .* row 7"),
+        (np.ones_like, "Every feature is constant"),
+    ],
+)
+def test_features_of_no_use(change, message):
+    X, labels = make_images(120)
+    with pytest.raises(FitError, match=message):
+        stream(change(X).astype(np.float32), labels, chunk_rows=50)
+
+
+def test_memory_holds_all_or_chunks_or_too_little():
+    needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
+    assert needed.features == 122_880_000
+    # Five matrices, eight float64 numbers a row and class, three float32 a weight of ten members.
+    assert needed.in_memory() == 5 * 122_880_000 + 64 * 600_000 + 6 * 120 * 512 * 10
+    settings = HeadSettings()
+    assert plan_chunks(settings, needed, needed.in_memory()) is None
+    assert needed.fits_within(needed.in_memory(2)) == 2
+    chunk_rows = plan_chunks(settings, needed, 64_000_000)
+    assert chunk_rows == (64_000_000 - 64 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
+    with pytest.raises(FitError, match=r"--memory 40MB is too little .* at least 46.9MB"):
+        plan_chunks(settings, needed, 40_000_000)
+
+
+@pytest.mark.parametrize("settings", [{"head": "logistic"}, {"head": "knn"}, {"solver": "sklearn"}])
+def test_heads_that_cannot_be_streamed_say_what_they_need(settings):
+    needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
+    with pytest.raises(FitError, match=r"would need about 656.5MB.* --head bagged-sgd"):
+        plan_chunks(HeadSettings(**settings), needed, 64_000_000)
+
+
+def test_tuning_is_not_left_out_unsaid_where_features_are_streamed():
+    needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
+    with pytest.raises(FitError, match=r"--tune reads all features .* about 656.5MB"):
+        plan_chunks(HeadSettings(tune=True), needed, 64_000_000)
+    assert plan_chunks(HeadSettings(tune=True), needed, needed.in_memory()) is None
+
+
+@pytest.mark.parametrize("text", ["much", "-1GB", "0", "4 XB", ""])
+def test_sizes_that_cannot_be_read(text):
+    with pytest.raises(UsageError, match=r"cannot be read\. Expected a size such as 4GB"):
+        parse_memory(text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_stays_within_the_budget():
+    """A store of 62 MB, of which fitting in memory would take five times as much."""
+    command = [sys.executable, BENCHMARKS / "stream.py", "--rows", "30000", "--features", "512"]
+    command += ["--folds", "2", "--classes", "4", "--memory", "32MB", "--jobs", "1"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    peak = float(told.split("peak ")[1].split("MB")[0])
+    # Slack for what Python and the allocator keep.
+    assert peak < 32 + 8
+    assert float(told.split("test ")[1].split()[0]) > 0.99

@@ -1,0 +1,254 @@
+import dataclasses
+import importlib
+import io
+import json
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import skops.io
+
+from featurepipe.errors import DiskFullError, RunError
+from featurepipe.manifest import Labels
+from featurepipe.models.heads.fitting import fit_heads
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.predictions import Predictions
+from featurepipe.runs import run_folder
+from featurepipe.runs.run_folder import load_run, save_run
+
+N_IMAGES = 60
+INFO = {"run": "xception-1", "backbone": "xception", "n_train": {"color": 60}}
+FILES = ["heads.skops", "predictions.npz", "run.json", "selection.npz"]
+
+
+def make_images():
+    rng = np.random.default_rng(0)
+    codes = np.arange(N_IMAGES) % 3
+    X = rng.normal(size=(N_IMAGES, 8)).astype(np.float32)
+    X[np.arange(N_IMAGES), codes] += 3
+    indicator = np.eye(3, dtype=bool)[codes]
+    labels = Labels("color", ("black", "blue", "red"), True, indicator, np.ones(N_IMAGES, bool))
+    return X, {"color": labels}
+
+
+def fit(**settings):
+    X, labels = make_images()
+    settings = HeadSettings(**{"head": "logistic", **settings})
+    return fit_heads(X, labels, np.arange(N_IMAGES), settings, n_jobs=1)[:2]
+
+
+def predictions_of(part, scores):
+    ids = np.array([f"{row}.jpg" for row in range(N_IMAGES)])
+    parts = np.full(N_IMAGES, part)
+    return Predictions(ids, parts, np.arange(N_IMAGES), "per-attribute", make_images()[1], scores)
+
+
+def save(folder, info=None, **settings):
+    X, _ = make_images()
+    model, out_of_fold = fit(**settings)
+    test = predictions_of("test", model.predict(X))
+    save_run(folder, INFO | (info or {}), model, test, predictions_of("train", out_of_fold))
+    return model, test
+
+
+@pytest.mark.parametrize("calibrate", ["sigmoid", "isotonic", "temperature", "none"])
+@pytest.mark.parametrize(
+    ("head", "threshold", "task"),
+    [
+        ("bagged-sgd", "1%", "per-attribute"),
+        ("bagged-sgd", "0.001", "multi-label"),
+        ("logistic", "1%", "per-attribute"),
+        ("knn", "1%", "multi-label"),
+    ],
+)
+def test_loaded_heads_predict_what_the_saved_ones_did(tmp_path, head, threshold, calibrate, task):
+    model, _ = save(
+        tmp_path / "run", head=head, calibrate=calibrate, task=task, variance_threshold=threshold
+    )
+    loaded = load_run(tmp_path / "run").model
+    X, _ = make_images()
+    np.testing.assert_array_equal(loaded.predict(X)["color"], model.predict(X)["color"])
+    assert loaded.classes == {"color": ("black", "blue", "red")}
+    assert loaded.task == task
+
+
+def test_a_run_is_four_files(tmp_path):
+    _, test = save(tmp_path / "runs" / "xception-1")
+    assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
+    assert sorted(path.name for path in (tmp_path / "runs/xception-1").iterdir()) == FILES
+    run = load_run(tmp_path / "runs" / "xception-1")
+    assert run.info == INFO | {
+        "model_bytes": (tmp_path / "runs/xception-1/heads.skops").stat().st_size
+    }
+    np.testing.assert_array_equal(run.predictions.scores["color"], test.scores["color"])
+    assert set(run.selection.parts) == {"train"}
+
+
+@pytest.mark.parametrize("head", ["bagged-sgd", "logistic", "knn"])
+def test_the_same_run_gives_the_same_bytes(tmp_path, head):
+    save(tmp_path / "a", head=head, calibrate="isotonic")
+    save(tmp_path / "b", head=head, calibrate="isotonic")
+    for name in FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_names_that_look_like_skops_own_are_kept(tmp_path):
+    X, labels = make_images()
+    names = ('"file": "7.npy"', '"__id__": 3', "__id__")
+    odd = {"7.npy": dataclasses.replace(labels["color"], attribute="7.npy", classes=names)}
+    model, scores, _ = fit_heads(
+        X, odd, np.arange(N_IMAGES), HeadSettings(head="logistic"), n_jobs=1
+    )
+    test = predictions_of("test", {"color": scores["7.npy"]})
+    save_run(tmp_path / "run", INFO, model, test, test)
+    assert load_run(tmp_path / "run").model.classes == {"7.npy": names}
+
+
+def test_no_file_holds_a_pickle(tmp_path):
+    save(tmp_path / "run", head="bagged-sgd")
+    for path in (tmp_path / "run").glob("*.[ns]*[pz]*"):
+        for name in zipfile.ZipFile(path).namelist():
+            assert name.endswith((".npy", "schema.json"))
+    with np.load(tmp_path / "run" / "selection.npz", allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype != object for name in arrays)
+
+
+def test_a_run_of_the_same_name_is_replaced(tmp_path):
+    save(tmp_path / "run", {"seed": 1})
+    (tmp_path / "run" / "stray.txt").write_text("left over")
+    save(tmp_path / "run", {"seed": 2})
+    assert load_run(tmp_path / "run").info["seed"] == 2
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_stands_until_the_new_one_is_complete(tmp_path, monkeypatch):
+    save(tmp_path / "run", {"seed": 1})
+
+    def fill_disk(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Predictions, "save", fill_disk)
+    with pytest.raises(DiskFullError):
+        save(tmp_path / "run", {"seed": 2})
+    assert load_run(tmp_path / "run").info["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
+    (tmp_path / ".run.part").mkdir()
+    (tmp_path / ".run.part" / "heads.skops").write_bytes(b"half")
+    save(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_info_must_be_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        save(tmp_path / "run", {"fit_s": float("nan")})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_files_are_named(tmp_path, name):
+    save(tmp_path / "shoes")
+    (tmp_path / "shoes" / name).unlink()
+    with pytest.raises(RunError, match=rf"Run 'shoes' is damaged.*{name} is missing"):
+        _ = load_run(tmp_path / "shoes").model
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("n_bytes", [0, 100])
+def test_truncated_files_are_named(tmp_path, name, n_bytes):
+    save(tmp_path / "shoes")
+    path = tmp_path / "shoes" / name
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(RunError, match=rf"Run 'shoes' is damaged.*{name} cannot be read"):
+        _ = load_run(tmp_path / "shoes").model
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": "featurepipe run 0"}'])
+def test_foreign_runs_are_refused(tmp_path, content):
+    save(tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(RunError, match="Run 'run' was not written by this version"):
+        load_run(tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"run\.json is missing"):
+        load_run(tmp_path)
+
+
+def test_the_model_is_read_only_when_asked_for(tmp_path):
+    save(tmp_path / "run")
+    (tmp_path / "run" / "heads.skops").unlink()
+    assert load_run(tmp_path / "run").info["run"] == "xception-1"
+
+
+def test_types_that_no_run_has_are_refused_and_nothing_runs(tmp_path, monkeypatch):
+    save(tmp_path / "run")
+    marker = tmp_path / "it_ran"
+    (tmp_path / "trojan.py").write_text(
+        f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nclass Horse:\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    skops.io.dump(importlib.import_module("trojan").Horse(), tmp_path / "run" / "heads.skops")
+    marker.unlink()
+    del sys.modules["trojan"]
+    with pytest.raises(RunError, match=r"Run 'run' is not trusted.*trojan\.Horse"):
+        _ = load_run(tmp_path / "run").model
+    assert not marker.exists()
+    assert "trojan" not in sys.modules
+
+
+def test_forged_types_are_refused_and_nothing_runs(tmp_path):
+    save(tmp_path / "run")
+    path, marker = tmp_path / "run" / "heads.skops", tmp_path / "it_ran"
+    schema = {
+        "__class__": "system",
+        "__module__": "os",
+        "__loader__": "ReduceNode",
+        "__reduce__": {
+            "args": json.loads(
+                zipfile.ZipFile(io.BytesIO(skops.io.dumps((f"touch {marker}",)))).read(
+                    "schema.json"
+                )
+            )
+        },
+        "content": None,
+        "protocol": 2,
+        "_skops_version": skops.__version__,
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.json", json.dumps(schema))
+    with pytest.raises(RunError, match=r"Run 'run' is (damaged|not trusted)"):
+        _ = load_run(tmp_path / "run").model
+    assert not marker.exists()
+
+
+class Bomb:
+    exploded = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "exploded", True)
+
+
+def test_a_pickle_by_another_name_is_refused_and_nothing_runs(tmp_path):
+    save(tmp_path / "run")
+    (tmp_path / "run" / "heads.skops").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(RunError, match=r"heads\.skops cannot be read"):
+        _ = load_run(tmp_path / "run").model
+    assert not Bomb.exploded
+
+
+def test_other_objects_are_no_model(tmp_path):
+    save(tmp_path / "run")
+    skops.io.dump({"heads": 3}, tmp_path / "run" / "heads.skops")
+    with pytest.raises(RunError, match="it holds a dict"):
+        _ = load_run(tmp_path / "run").model
+
+
+def test_only_our_own_types_are_trusted_beside_those_of_skops():
+    assert all(name.startswith("featurepipe.models.") for name in run_folder.TRUSTED_TYPES)

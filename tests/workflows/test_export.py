@@ -1,0 +1,171 @@
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import featurepipe
+from featurepipe import FeatureStore
+from featurepipe.cli import run
+from featurepipe.errors import StoreError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.workflows import export as export_workflow
+from pictures import draw, draw_data_set
+
+NAME = "resnet50-random0-8-avg-rgb"
+STORE = f"features/{NAME}.h5"
+OPTIONS = {"backbone": "resnet50", "weights": "random", "size_px": 8}
+# Hard to write in decimal: the next after 1, the least, a large one, and 0.1.
+VALUES = np.array([np.nextafter(np.float32(1), 2), 1e-45, 3.4e38, 0.1, -0.0, 7], np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, colour_mean):
+    """A workspace of 24 images: one refused, and four labelled by a table."""
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=3)
+    (tmp_path / "dataset" / "blue_plain" / "01.png").write_bytes(b"broken")
+    rows = ["red_plain/00.png,red,a|b", "red_plain/01.png,red,b", "red_plain/02.png,,c"]
+    lines = ["path,color,tags", *rows, 'white_plain/00.png,"wh,ite ü",']
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    featurepipe.extract("dataset", labels="labels.csv", **OPTIONS)
+    with FeatureStore.open(STORE, writable=True) as store:
+        rest = store.digests[:1], store.sizes[:1], store.mtimes[:1]
+        store.write_done(np.array([0]), VALUES[None], *rest)
+    return tmp_path
+
+
+@pytest.fixture
+def expected(folder):
+    with FeatureStore.open(STORE) as store:
+        return store.ids[store.rows("done")].tolist(), store.features()
+
+
+def read(path):
+    """Ids, features and labels (missing ones as None) of an exported file."""
+    if path.endswith(".npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = {
+                name.removeprefix("label_"): arrays[name].tolist()
+                for name in arrays
+                if name.startswith("label_")
+            }
+            return arrays["ids"].tolist(), arrays["features"], labels
+    if path.endswith(".csv"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    else:
+        table = pd.read_parquet(path)
+    features = table.loc[:, "f0000":]
+    labels = table.iloc[:, 1 : -features.shape[1]].astype(object)
+    return (
+        table["id"].tolist(),
+        features.astype(np.float32).to_numpy(),
+        labels.where(labels.notna(), None).to_dict("list"),
+    )
+
+
+@pytest.mark.parametrize("target", ["out.npz", "deep/out.parquet", "out.csv"])
+def test_features_come_back_bit_for_bit(expected, target):
+    done = featurepipe.export(STORE, target)
+    ids, features, labels = read(target)
+    assert ids == expected[0]
+    assert len(ids) == done.n_rows == 23
+    assert features.dtype == np.float32
+    assert features.tobytes() == expected[1].tobytes()
+    assert features[0].tobytes() == VALUES.tobytes()
+    assert labels == {}
+    assert (done.n_features, done.n_pending, done.n_refused, done.labels) == (6, 0, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("target", "missing"), [("out.npz", ""), ("out.parquet", None), ("out.csv", "")]
+)
+def test_labels_come_by_attribute(expected, target, missing):
+    done = featurepipe.export(NAME, target, labels=True)
+    ids, features, labels = read(target)
+    assert done.labels == ("color", "tags")
+    assert list(labels) == ["color", "tags"]
+    of = {name: dict(zip(ids, cells, strict=True)) for name, cells in labels.items()}
+    assert of["tags"]["red_plain/00.png"] == "a|b"
+    assert of["tags"]["red_plain/02.png"] == "c"
+    assert of["color"]["red_plain/01.png"] == "red"
+    assert of["color"]["white_plain/00.png"] == "wh,ite ü"
+    assert of["color"]["red_plain/02.png"] == missing
+    assert of["tags"]["black_bright/00.png"] == missing
+    assert features.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("target", ["out.parquet", "out.csv"])
+def test_chunks_are_put_together(expected, target, monkeypatch):
+    monkeypatch.setattr(export_workflow, "_CHUNK_BYTES", 5 * 6 * 4)
+    featurepipe.export(STORE, target, labels=True)
+    ids, features, _ = read(target)
+    assert ids == expected[0]
+    assert features.tobytes() == expected[1].tobytes()
+
+
+def test_pending_rows_are_told_and_left_out(folder, caplog):
+    with h5py.File(STORE, "r+") as file:
+        file["status"][[3, 4]] = 0
+    done = featurepipe.export(STORE, "out.npz")
+    assert (done.n_rows, done.n_pending, done.n_refused) == (21, 2, 1)
+    assert "2 of 23 images" in caplog.text and "missing from the export" in caplog.text
+    assert len(read("out.npz")[0]) == 21
+
+
+def test_a_damaged_store_is_not_exported(folder):
+    with h5py.File(STORE, "r+") as file:
+        file["features"][20, 1] += 1
+    (folder / "out.csv").write_text("what was there")
+    for target in ("out.csv", "out.parquet"):
+        with pytest.raises(StoreError, match=r"1 rows are damaged .* featurepipe repair"):
+            featurepipe.export(STORE, target)
+    assert (folder / "out.csv").read_text() == "what was there"
+    assert not list(folder.glob("*out.parquet*"))
+
+
+@pytest.mark.parametrize(
+    ("store", "target", "error", "message"),
+    [
+        (STORE, "out.txt", UsageError, r"suffix is '.txt'. Expected .npz, .parquet or .csv"),
+        (NAME[:-1], "out.csv", UnknownNameError, f"Did you mean '{NAME}'"),
+        ("absent.h5", "out.csv", StoreError, r"There is no feature store absent.h5"),
+    ],
+)
+def test_bad_input_is_one_clear_error(folder, store, target, error, message):
+    with pytest.raises(error, match=message):
+        featurepipe.export(store, target)
+    assert not list(folder.glob("*out.*"))
+
+
+def test_labels_of_other_images_are_an_error(folder, tmp_path_factory):
+    lone = tmp_path_factory.mktemp("lone") / "lone.h5"
+    lone.write_bytes((folder / STORE).read_bytes())
+    with pytest.raises(WorkspaceError, match="There are no labels"):
+        featurepipe.export(lone, "out.npz", labels=True, workspace=lone.parent)
+    assert featurepipe.export(lone, "out.npz", labels=True).labels == ("color", "tags")
+    for name in ("cat", "dog"):
+        draw(folder / "others" / name / "a.png", "red", bright_top=False, seed=0)
+    featurepipe.extract("others", workspace=lone.parent, **OPTIONS)
+    with pytest.raises(WorkspaceError, match=r"labels of .*others are of other images"):
+        featurepipe.export(lone, "out.npz", labels=True, workspace=lone.parent)
+
+
+def test_an_attribute_of_the_name_of_a_column_is_an_error(folder):
+    (folder / "labels.csv").write_text("path,f0002\nred_plain/00.png,a\nred_plain/01.png,b\n")
+    featurepipe.extract("dataset", labels="labels.csv", attributes=["f0002"], **OPTIONS)
+    with pytest.raises(UsageError, match="'f0002' would have the name of another column"):
+        featurepipe.export(NAME, "out.csv", labels=True)
+    assert featurepipe.export(NAME, "out.npz", labels=True).labels == ("f0002",)
+
+
+def test_the_command_says_what_it_wrote(folder, capsys):
+    assert run(["export", NAME, "out.csv", "--labels"]) == 0
+    line = capsys.readouterr().out
+    assert line == (
+        "out.csv: 23 images of 6 features, labels color, tags; left out: 0 pending, 1 refused\n"
+    )
+    assert run(["export", NAME, "out.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_rows"] == 23
+    assert run(["export", NAME, "out.xls"]) == 1
+    assert capsys.readouterr().err.startswith("featurepipe: Cannot export to out.xls")
