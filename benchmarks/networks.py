@@ -33,19 +33,19 @@ def runs_of(workspace: Path, method: str, epochs: int, **split: object) -> list[
 def row(method: str, run: Run, part: str) -> dict[str, object]:
     """Accuracies of a run on the images of one part."""
     answers = run.predictions.select(part)
-    held_out = "+".join(run.info["split_settings"]["hold_out"]) or "none"
+    held_out = "+".join(run.info.split.settings.hold_out) or "none"
     return {
         "method": method,
         "held out": held_out,
         "images": len(answers),
         **accuracies(answers),
-        "fit, s": run.info["fit_s"],
+        "fit, s": run.info.costs.fit_s,
     }
 
 
 def answer(workspace: Path, method: str, run: Run, picture: Path) -> str:
     """What a run says of a picture."""
-    table = featurepipe.predict([picture], run=run.info["run"], workspace=workspace, coverage=1)
+    table = featurepipe.predict([picture], run=run.name, workspace=workspace, coverage=1)
     said = [f"{r['attribute']} {r['class']} {r['probability']:.2f}" for _, r in table.iterrows()]
     return f"{picture.name} by {method} trained on all combinations: {', '.join(said)}"
 

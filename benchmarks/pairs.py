@@ -51,8 +51,8 @@ def measure(place: Workspace, name: str) -> dict[str, float]:
     return {
         "accuracy": accuracies(run.predictions.select("test"))["all"],
         "AUROC": verification_auroc(embeddings, kinds),
-        "epochs": run.info["epochs"],
-        "s": run.info["fit_s"],
+        "epochs": run.info.costs.epochs,
+        "s": run.info.costs.fit_s,
     }
 
 

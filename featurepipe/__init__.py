@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.repair import repair
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
-    from featurepipe.workflows.same import verify
+    from featurepipe.workflows.same import same
     from featurepipe.workflows.train import train
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "repair",
     "repeat",
     "report",
+    "same",
     "train",
-    "verify",
 ]
 
 _HOMES = {
@@ -42,8 +42,8 @@ _HOMES = {
     "repair": "featurepipe.workflows.repair",
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
+    "same": "featurepipe.workflows.same",
     "train": "featurepipe.workflows.train",
-    "verify": "featurepipe.workflows.same",
 }
 
 

@@ -15,6 +15,9 @@ from featurepipe.errors import DiskFullError, LockedError, NotWritableError
 PART_SUFFIX = ".part"
 """Suffix of hidden, unfinished files and folders."""
 
+REPLACED_SUFFIX = ".replaced"
+"""Of a hidden folder that a complete one is about to replace."""
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -49,6 +52,73 @@ def replacing(path: Path) -> Iterator[Path]:
             _sync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Write a folder beside its place and move it there only once it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        Where the folder will be; its parent is created if it is missing.
+
+    Yields
+    ------
+    Path
+        An empty folder to write into. On leaving, it is renamed to `path`; after an error it is
+        removed, and the folder at `path` is left as it was. If the process is killed between the
+        two renames that replacing takes, `restore_folders` finds the old folder again.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk has no room left.
+    """
+    beside = path.with_name(f".{path.name}{PART_SUFFIX}")
+    replaced = path.with_name(f".{path.name}{REPLACED_SUFFIX}")
+    with disk_full_named(path):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            # A folder cannot be renamed onto one that is not empty.
+            shutil.rmtree(replaced, ignore_errors=True)
+            if path.exists():
+                path.rename(replaced)
+            beside.rename(path)
+            _sync_folder(path.parent)
+            shutil.rmtree(replaced, ignore_errors=True)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def replaced_folders(parent: Path) -> list[Path]:
+    """What killed processes left of folders that they were replacing.
+
+    Parameters
+    ----------
+    parent : Path
+    """
+    return sorted(parent.glob(f".*{REPLACED_SUFFIX}"))
+
+
+def restore_folders(parent: Path) -> None:
+    """Move replaced folders back whose successor is missing, and remove unfinished folders.
+
+    Parameters
+    ----------
+    parent : Path
+        A folder that nobody else is writing to.
+    """
+    for replaced in replaced_folders(parent):
+        path = replaced.with_name(replaced.name[1:].removesuffix(REPLACED_SUFFIX))
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.rename(path)
+    for unfinished in parent.glob(f".*{PART_SUFFIX}"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager

@@ -25,21 +25,33 @@ class Progress:
 
     Parameters
     ----------
-    total : int
-        Steps to do.
+    total : int or None
+        Steps to do; None if the first `report` will tell.
     title : str
         What is being done.
     unit : str
         What one step is, in the singular.
     """
 
-    def __init__(self, total: int, title: str, unit: str) -> None:
+    def __init__(self, total: int | None, title: str, unit: str) -> None:
         self._total, self._title, self._unit = total, title, unit
         self._n_done = 0
         self._started = self._last_line = time.monotonic()
         self._wanted = logger.isEnabledFor(logging.INFO)
         on_terminal = self._wanted and sys.stderr.isatty()
         self._bar = tqdm(total=total, desc=title, unit=f" {unit}", disable=not on_terminal)
+
+    def report(self, n_done: int, n_total: int) -> None:
+        """Set the steps that are done, and how many there are.
+
+        Parameters
+        ----------
+        n_done, n_total : int
+        """
+        if self._total != n_total:
+            self._total = self._bar.total = n_total
+            self._bar.refresh()
+        self.advance(n_done - self._n_done)
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more steps as done."""

@@ -1,11 +1,11 @@
 """Where a workspace keeps its manifest, stores, splits, runs and reports."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featurepipe.errors import NotWritableError, WorkspaceError
-from featurepipe.files import only_writer, remove_leftovers
+from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
+from featurepipe.files import only_writer, remove_leftovers, replaced_folders, restore_folders
 
 
 class Workspace:
@@ -55,7 +55,15 @@ class Workspace:
 
     def run(self, name: str) -> Path:
         """The folder of the run of this name."""
-        return self.root / "runs" / name
+        return self._runs / name
+
+    def training(self, digest: str) -> Path:
+        """The folder for the checkpoints of the training of this digest."""
+        return self._runs / f".training-{digest}"
+
+    @property
+    def _runs(self) -> Path:
+        return self.root / "runs"
 
     def stores(self) -> list[Path]:
         """Every feature store, by name."""
@@ -71,7 +79,11 @@ class Workspace:
 
     def runs(self) -> list[Path]:
         """Every run that is complete, by name."""
-        return sorted(path.parent for path in self.root.glob("runs/[!.]*/run.json"))
+        if replaced_folders(self._runs):
+            # Another process may be replacing a run right now: then it holds the lock.
+            with suppress(WriteError), only_writer(self.root):
+                restore_folders(self._runs)
+        return sorted(path.parent for path in self._runs.glob("[!.]*/run.json"))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -93,4 +105,5 @@ class Workspace:
             ) from error
         with only_writer(self.root):
             remove_leftovers(self.manifest)
+            restore_folders(self._runs)
             yield

@@ -18,8 +18,8 @@ def test_the_public_names_are_these():
         "repair",
         "repeat",
         "report",
+        "same",
         "train",
-        "verify",
     ]
     for name in featurepipe.__all__:
         assert getattr(featurepipe, name) is not None

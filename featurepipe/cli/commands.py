@@ -195,7 +195,7 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
     "is marked unknown. 1: answer everything.",
 )
 @click.option(
-    "--foreign",
+    "--unrelated",
     is_flag=True,
     help="IMAGES show nothing that the run knows: say how many are marked unknown, and how well "
     "they are told from test images.",
@@ -226,13 +226,14 @@ def predict(images: tuple[str, ...], as_json: bool, same: bool, **options: Any) 
       featurepipe predict new/
       featurepipe predict "new/*.jpg" --top 5 --annotate out/
       featurepipe predict photo.jpg --run xception-bagged-sgd-1a2b3c --json
-      featurepipe predict holiday/ --foreign --coverage 0.9
+      featurepipe predict holiday/ --unrelated --coverage 0.9
       featurepipe predict --same one.jpg other.jpg
     """
     if same:
         refuse_options_beside("--same", ("images", "run", "workspace", "as_json", "quiet"))
         _print_same(images, as_json, options["workspace"], options["run"])
         return
+    options.pop("seed")
     answers = featurepipe.predict(images, **options)
     if not as_json:
         click.echo(answers.to_csv(index=False, float_format="%.6g"), nl=False)
@@ -362,7 +363,7 @@ def _print_same(images: Sequence[str], as_json: bool, workspace: Path, run: str 
     if len(images) != 2:
         raise UsageError(f"--same compares 2 images, and {len(images)} were given.")
     first, second = images
-    probability = featurepipe.verify(first, second, workspace=workspace, run=run)
+    probability = featurepipe.same(first, second, workspace=workspace, run=run)
     if as_json:
         click.echo(json.dumps({"image": first, "other_image": second, "same": probability}))
     else:

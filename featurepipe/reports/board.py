@@ -1,6 +1,7 @@
 """Runs -> the board."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,8 @@ from featurepipe.reports.figures import FIGURES, MEASURED, Answers, answers_to, 
 from featurepipe.reports.paired_tests import tied_in_accuracy, tied_in_log_loss
 from featurepipe.reports.series import SPREADS, summarise_repeats
 
-_OF_RUN = ("run", "backbone", "view", "weights", "head", "solver", "calibrate", "task")
+_SETTINGS = ("head", "solver", "calibrate", "task")
+_OF_RUN = ("run", "backbone", "view", "weights", *_SETTINGS)
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _COSTS = (
     "extract_images_per_s",
@@ -75,16 +77,115 @@ _WITH_INTERVAL = ("accuracy", "log_loss", "unseen_accuracy")
 _LEFT_OUT = {f"{name}_{end}" for name in MEASURED for end in ("low", "high", "sd")}
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What a run costs; None where it was not measured or does not apply.
+
+    Attributes
+    ----------
+    extract_images_per_s : float or None
+        Images whose features are extracted per second; None for a network.
+    fit_s : float
+        Seconds of fitting or training.
+    predict_ms_per_image : float or None
+        Milliseconds from an image to its classes.
+    model_bytes : int
+        Size of the files of heads and network.
+    n_parameters, epochs, peak_memory_bytes : int or None
+        Size, epochs and memory of the training of a network; None for heads.
+    """
+
+    extract_images_per_s: float | None
+    fit_s: float
+    predict_ms_per_image: float | None
+    model_bytes: int = 0
+    n_parameters: int | None = None
+    epochs: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+class BoardSplit(Protocol):
+    """What the board needs to know of the split of a run."""
+
+    @property
+    def name(self) -> str:
+        """Name of the split."""
+
+    @property
+    def number(self) -> int:
+        """Order of creation in the workspace."""
+
+    @property
+    def series(self) -> str:
+        """Name of the splits that belong together."""
+
+
+class BoardInfo(Protocol):
+    """What the board needs to know of a run; `featurepipe.runs.run_info.RunInfo` has it."""
+
+    @property
+    def family(self) -> str:
+        """What runs share that only differ in the split of one series."""
+
+    @property
+    def split(self) -> BoardSplit:
+        """The split by which the run was fitted."""
+
+    @property
+    def head(self) -> str:
+        """Name of the head or network."""
+
+    @property
+    def solver(self) -> str | None:
+        """What fitted the head."""
+
+    @property
+    def calibrate(self) -> str:
+        """How scores became probabilities."""
+
+    @property
+    def task(self) -> str:
+        """What is answered."""
+
+    @property
+    def backbone(self) -> Mapping[str, str]:
+        """Names of the backbones, by attribute and for ``"all"``; so the next four."""
+
+    @property
+    def view(self) -> Mapping[str, str]:
+        """Names of the views."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """Names of the weights."""
+
+    @property
+    def n_train(self) -> Mapping[str, int]:
+        """Labelled training images."""
+
+    @property
+    def selection_accuracy(self) -> Mapping[str, float | None]:
+        """Accuracy on training rows that were predicted out of fold."""
+
+    @property
+    def costs(self) -> Costs:
+        """Time, memory and size."""
+
+
 class EvaluatedRun(Protocol):
     """What the board needs of a run."""
 
     @property
-    def info(self) -> Mapping[str, Any]:
-        """Facts by column name; those that differ between attributes by attribute."""
+    def name(self) -> str:
+        """Name of the run."""
+
+    @property
+    def info(self) -> BoardInfo:
+        """What the run is."""
 
     @property
     def predictions(self) -> Predictions:
-        """Test rows and those of combinations that were held out."""
+        """Test rows, and those of combinations that were held out."""
 
 
 def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
@@ -112,11 +213,11 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
     """
     runs = list(runs)
     by_run = [_rows(run) for run in runs]
-    by_family: dict[Hashable, list[int]] = {}
+    by_family: dict[str, list[int]] = {}
     for position, run in enumerate(runs):
-        by_family.setdefault(run.info.get("family", position), []).append(position)
+        by_family.setdefault(run.info.family, []).append(position)
     summaries = [
-        _summary(runs[members[0]].info, [by_run[member] for member in members])
+        _summary([runs[member] for member in members], [by_run[member] for member in members])
         for members in by_family.values()
         if len(members) > 1
     ]
@@ -184,12 +285,15 @@ def _format_split(board: pd.DataFrame, width: int) -> str:
 
 
 def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
-    info = run.info
-    of_run = {name: info.get(name) for name in (*_OF_RUN, "split", *_COSTS)}
-    of_run |= {name: info.get("settings", {}).get(name) for name in ("solver", "calibrate")}
-    ms_per_image = info.get("predict_ms_per_image")
-    of_run["predict_images_per_s"] = 1000 / ms_per_image if ms_per_image else None
-    by_attribute = {name: info.get(name, {}) for name in _BY_ATTRIBUTE}
+    info, ms_per_image = run.info, run.info.costs.predict_ms_per_image
+    of_run = {
+        "run": run.name,
+        "split": info.split.name,
+        **{name: getattr(info, name) for name in _SETTINGS},
+        **asdict(info.costs),
+        "predict_images_per_s": 1000 / ms_per_image if ms_per_image else None,
+    }
+    by_attribute = {name: getattr(info, name) for name in _BY_ATTRIBUTE}
     return [
         {
             **of_run,
@@ -201,9 +305,11 @@ def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
 
 
 def _summary(
-    info: Mapping[str, Any], of_runs: Sequence[Sequence[Mapping[str, Any]]]
+    runs: Sequence[EvaluatedRun], of_runs: Sequence[Sequence[Mapping[str, Any]]]
 ) -> list[dict[str, Any]]:
-    names = {"run": info["family"], "split": f"{info['series']} ({len(of_runs)} splits)"}
+    first = min(runs, key=lambda run: run.info.split.number)
+    splits = f"({len(runs)} splits)"
+    names = {"run": f"{first.name} {splits}", "split": f"{first.info.split.series} {splits}"}
     return [summarise_repeats(rows) | names for rows in zip(*of_runs, strict=True)]
 
 

@@ -1,67 +1,136 @@
-"""Which run a command works with."""
+"""Which run a command uses."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from featurepipe.errors import UnknownNameError, WorkspaceError
+from featurepipe.errors import RunError, UnknownNameError, WorkspaceError
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import ALL
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.workspace import Workspace
 
 
-def find_run(place: Workspace, name: str | None, *, heads_only: bool = False) -> Run:
+def all_runs(workspace: Workspace) -> list[Run]:
+    """Every run of a workspace, by name.
+
+    Parameters
+    ----------
+    workspace : Workspace
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no run yet.
+    RunError
+        If a run is damaged.
+    """
+    runs = [load_run(folder) for folder in workspace.runs()]
+    if not runs:
+        raise WorkspaceError(
+            f"The workspace {workspace.root} holds no run yet. Make one: featurepipe fit"
+        )
+    return runs
+
+
+def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False) -> Run:
     """The run of a name, or the best one.
 
     Parameters
     ----------
-    place : Workspace
+    workspace : Workspace
     name : str or None
-        None: the run with the best `selection_accuracy` over all attributes, the
-        cheaper at a tie; never chosen by test figures.
+        None chooses the run with the best `selection_accuracy` over all attributes, and the
+        faster one if two are equal. Test images are never used for this.
     heads_only : bool
-        Whether trained networks are not among those to choose from.
+        Leave trained networks out of that choice.
 
     Raises
     ------
     UnknownNameError
         If there is no run of the name.
     WorkspaceError
-        If there is no run at all.
+        If there is no run to choose from.
     RunError
         If a run is damaged.
     """
-    return _best_run(place, heads_only) if name is None else _named_run(place, name)
-
-
-def _named_run(place: Workspace, name: str) -> Run:
-    folder = place.run(Path(name).name)
-    if folder not in place.runs():
-        raise UnknownNameError("run", name, [path.name for path in place.runs()])
-    return load_run(folder)
-
-
-def _best_run(place: Workspace, heads_only: bool) -> Run:
-    """The run that training rows favour, among those of the first split that has any.
-
-    Runs of other splits were selected on other rows, perhaps with combinations
-    held out, and cannot be compared with them.
-    """
-    runs = [load_run(folder) for folder in place.runs()]
-    kind = "run of heads" if runs and heads_only else "run"
+    if name is not None:
+        return _named_run(workspace, name)
+    runs = all_runs(workspace)
     if heads_only:
         runs = [run for run in runs if run.network is None]
     if not runs:
         raise WorkspaceError(
-            f"The workspace {place.root} holds no {kind} yet. Make one: featurepipe fit"
+            f"The workspace {workspace.root} holds no run of heads yet. Make one: featurepipe fit"
         )
-    first_split = min(run.info["split_number"] for run in runs)
-    attributes = Manifest.load(place.manifest).attribute_names
+    return _best_run(runs, Manifest.load(workspace.manifest).attribute_names)
+
+
+def find_pair_run(workspace: Workspace, name: str | None) -> Run:
+    """The run of a name that compares images, or the best such run.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    name : str or None
+        None chooses the run with the best `selection_accuracy` over all attributes.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no run of the name.
+    RunError
+        If that run was not trained to compare images, or is damaged.
+    WorkspaceError
+        If no run was.
+    """
+    if name is not None:
+        run = _named_run(workspace, name)
+        if not _compares(run):
+            raise RunError(
+                f"Run {name!r} cannot compare images. Name a run of featurepipe train pair."
+            )
+        return run
+    runs = [load_run(folder) for folder in workspace.runs()]
+    pairs = [run for run in runs if _compares(run)]
+    if not pairs:
+        raise WorkspaceError(
+            f"No run of the workspace {workspace.root} can compare images. Train one: "
+            "featurepipe train pair"
+        )
+    return min(pairs, key=_cost)
+
+
+def _named_run(workspace: Workspace, name: str) -> Run:
+    folder = workspace.run(Path(name).name)
+    folders = workspace.runs()
+    if folder not in folders:
+        raise UnknownNameError("run", name, [path.name for path in folders])
+    return load_run(folder)
+
+
+def _compares(run: Run) -> bool:
+    return run.network is not None and run.network.same is not None
+
+
+def _best_run(runs: Sequence[Run], attributes: tuple[str, ...]) -> Run:
+    """The best run by training rows, among those of the first split that has any.
+
+    Runs of other splits were selected on other rows, perhaps with combinations held out, and
+    cannot be compared with them.
+    """
+    first_split = min(run.info.split.number for run in runs)
     candidates = [
         run
         for run in runs
-        if run.info["split_number"] == first_split and run.info["attributes"] == list(attributes)
+        if run.info.split.number == first_split and run.info.attributes == attributes
     ]
-    return min(
-        candidates or runs,
-        key=lambda run: (-run.info["selection_accuracy"][ALL], run.info["predict_ms_per_image"]),
+    return min(candidates or runs, key=_cost)
+
+
+def _cost(run: Run) -> tuple[float, float]:
+    accuracy, ms = run.info.selection_accuracy[ALL], run.info.costs.predict_ms_per_image
+    return (
+        math.inf if accuracy is None else -accuracy,
+        math.inf if ms is None else ms,
     )

@@ -1,6 +1,6 @@
 """FeatureSet: which cached features each attribute's head reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -12,6 +12,7 @@ from featurepipe.features.cached import CachedFeatures
 from featurepipe.models.answers.head_model import Columns
 from featurepipe.models.studies.feature_choice import Trial
 from featurepipe.predictions import ALL
+from featurepipe.runs.run_facts import Block, FeatureTrial
 
 
 @dataclass(frozen=True)
@@ -21,54 +22,67 @@ class FeatureSet:
     Attributes
     ----------
     title : str
-        Begins the run's name.
+        First part of the run's name.
     caches : tuple of CachedFeatures
-        All that are read, each once; their features lie side by side in this order.
+        All that are read, each once; their features are stacked side by side in this order.
     blocks : dict of str to tuple of str
-        For each attribute the names of the caches that its head reads.
+        For each attribute, the names of the caches that its head reads.
     trials : tuple of Trial
-        What was tried, if the choice was by trial.
-    objective : str
-        What was looked for then.
+        The trials, if the features were chosen by ``--features auto``.
+    objective : str or None
+        What these trials looked for.
     tried : tuple of CachedFeatures
-        Among which was chosen then.
+        The caches that were tried.
     """
 
     title: str
     caches: tuple[CachedFeatures, ...]
     blocks: dict[str, tuple[str, ...]]
     trials: tuple[Trial, ...] = ()
-    objective: str = ""
+    objective: str | None = None
     tried: tuple[CachedFeatures, ...] = ()
 
     @property
-    def reads(self) -> list[Any]:
-        """What decides the features of a run, as JSON values."""
-        return [[[cache.name, cache.key] for cache in self.caches], self.blocks]
+    def inputs(self) -> list[Any]:
+        """What decides the features of a run, as JSON values: store keys by attribute."""
+        key_of = {cache.name: cache.key for cache in self.caches}
+        return [
+            {name: [key_of[block] for block in blocks] for name, blocks in self.blocks.items()},
+            self.candidates,
+        ]
 
     @property
-    def asked_for(self) -> list[Any]:
-        """What was to be read: for choices by trial, those that there were."""
-        if not self.trials:
-            return self.reads
-        return [self.objective, sorted({block for trial in self.trials for block in trial.blocks})]
+    def family_inputs(self) -> list[Any]:
+        """What runs on other splits of the series share: choices by trial may differ there."""
+        return self.candidates if self.trials else self.inputs
+
+    @property
+    def candidates(self) -> list[Any]:
+        """The objective and the store keys of a choice by trial; empty without one."""
+        return [self.objective, [cache.key for cache in self.tried]] if self.trials else []
+
+    @property
+    def consulted(self) -> tuple[CachedFeatures, ...]:
+        """The caches that were read or tried."""
+        return self.tried or self.caches
 
     @property
     def columns(self) -> dict[str, Columns]:
-        """For each attribute the columns of its blocks, as `Head.columns` has them."""
+        """For each attribute, the columns of its blocks; see `Head.columns`."""
         ends = accumulate((cache.n_features for cache in self.caches), initial=0)
-        of_cache = dict(zip((cache.name for cache in self.caches), pairwise(ends), strict=True))
+        columns_of = dict(zip((cache.name for cache in self.caches), pairwise(ends), strict=True))
         return {
-            name: tuple(of_cache[block] for block in blocks) for name, blocks in self.blocks.items()
+            name: tuple(columns_of[block] for block in blocks)
+            for name, blocks in self.blocks.items()
         }
 
     @property
     def images_per_s(self) -> float:
-        """Speed of extracting everything that is read, one store after another."""
+        """Speed of extracting all blocks, one store after another."""
         return 1 / sum(1 / cache.images_per_s for cache in self.caches)
 
     def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
-        """Features of some images, all blocks side by side.
+        """Read the features of some images, all blocks side by side.
 
         Parameters
         ----------
@@ -81,56 +95,52 @@ class FeatureSet:
         blocks = [cache.read(ids) for cache in self.caches]
         return blocks[0] if len(blocks) == 1 else np.hstack(blocks)
 
-    def of(self, ids: NDArray[np.object_]) -> "FeatureRows":
-        """Features of some images, to be read when they are asked for."""
+    def rows(self, ids: NDArray[np.object_]) -> "FeatureRows":
+        """Features of some images that are read on demand."""
         return FeatureRows(self, ids)
 
-    def facts(self) -> dict[str, Any]:
-        """What a run keeps of it, as JSON values.
+    def backbones(self) -> dict[str, str]:
+        """Names of the backbones by attribute and for ``"all"``, several joined by ``+``."""
+        return self._joined(lambda cache: cache.key["backbone"])
 
-        ``backbone``, ``view`` and ``weights`` are told for each attribute and for all of
-        them, joined by ``+``.
-        """
-        of_rows = {**self.blocks, ALL: tuple(cache.name for cache in self.caches)}
-        by_name = {cache.name: cache for cache in self.caches}
-        told = {
-            "backbone": lambda cache: cache.key["backbone"],
-            "view": lambda cache: cache.key["view"],
-            "weights": lambda cache: cache.weights_label,
-        }
+    def views(self) -> dict[str, str]:
+        """Names of the views, likewise."""
+        return self._joined(lambda cache: cache.key["view"])
+
+    def weights(self) -> dict[str, str]:
+        """Names of the weights, likewise."""
+        return self._joined(lambda cache: cache.weights_label)
+
+    def block_facts(self) -> tuple[Block, ...]:
+        """What a run keeps of the caches that it reads."""
+        return tuple(
+            Block(
+                name=cache.name,
+                recipe=cache.key,
+                weights=cache.weights_label,
+                weights_source=cache.weights_source,
+            )
+            for cache in self.caches
+        )
+
+    def trial_facts(self) -> tuple[FeatureTrial, ...]:
+        """What a run keeps of the trials."""
+        return tuple(FeatureTrial(**asdict(trial)) for trial in self.trials)
+
+    def _joined(self, name_of: Callable[[CachedFeatures], str]) -> dict[str, str]:
+        names = {cache.name: name_of(cache) for cache in self.caches}
+        blocks = {**self.blocks, ALL: tuple(names)}
         return {
-            **{
-                what: {
-                    name: "+".join(tell(by_name[block]) for block in blocks)
-                    for name, blocks in of_rows.items()
-                }
-                for what, tell in told.items()
-            },
-            "features": {name: list(blocks) for name, blocks in self.blocks.items()},
-            "blocks": [
-                {
-                    "name": cache.name,
-                    "recipe": cache.key,
-                    "weights": cache.weights_label,
-                    "weights_source": cache.weights_source,
-                }
-                for cache in self.caches
-            ],
-            "feature_trials": [
-                {
-                    **asdict(trial),
-                    "unseen_accuracy": None
-                    if np.isnan(trial.unseen_accuracy)
-                    else trial.unseen_accuracy,
-                }
-                for trial in self.trials
-            ],
+            attribute: "+".join(names[block] for block in read)
+            for attribute, read in blocks.items()
         }
 
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Features of some images: a `featurepipe.models.heads.streaming.RowReader`.
+    """Features of some images, read on demand.
+
+    A `featurepipe.models.heads.streaming.RowReader`.
 
     Attributes
     ----------
@@ -146,16 +156,16 @@ class FeatureRows:
 
     @property
     def n_features(self) -> int:
-        """Features of an image, of all blocks."""
+        """Number of features of an image, over all blocks."""
         return sum(cache.n_features for cache in self.feature_set.caches)
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Features of the images of these positions."""
+        """Read the features of the images at some positions."""
         return self.feature_set.read(self.ids[rows])
 
 
 def one_store_set(cache: CachedFeatures, attributes: Sequence[str]) -> FeatureSet:
-    """Every attribute reads the features of one store.
+    """The features of one store for every attribute.
 
     Parameters
     ----------

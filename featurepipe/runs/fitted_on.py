@@ -1,9 +1,8 @@
-"""What a run was fitted on: kept with it, and held against what there is now."""
+"""What a run was fitted on, and whether that has changed since."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,124 +13,149 @@ from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.manifest.words import counted
 from featurepipe.runs.feature_set import FeatureSet
+from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
-from featurepipe.splits import Split, SplitSettings
+from featurepipe.runs.run_info import HeadRunInfo
+from featurepipe.splits import Split
 
 INPUTS = "inputs.csv"
 
 
-def input_facts(feature_set: FeatureSet, split: Split) -> dict[str, Any]:
-    """What `run.json` keeps of a run's inputs, as JSON values.
+def store_facts(feature_set: FeatureSet, split: Split) -> tuple[StoreInput, ...]:
+    """What a run keeps of the stores that it read or tried.
 
     Parameters
     ----------
     feature_set : FeatureSet
     split : Split
-
-    Returns
-    -------
-    dict
-        ``objective`` of a choice by trial; ``split_settings``, ``split_repeat`` and
-        ``split_sha256`` (over ids, parts and groups); ``stores`` that were read or
-        tried, each with ``name``, ``recipe`` and ``features_sha256``, over the rows'
-        checksums in the split's order.
+        The digests are over the checksums of its images' rows, in its order.
     """
-    return {
-        "objective": feature_set.objective,
-        **split_facts(split),
-        "stores": [
-            {
-                "name": cache.name,
-                "recipe": cache.key,
-                "features_sha256": checksum_digest(cache.checksums(split.ids)),
-            }
-            for cache in _consulted(feature_set)
-        ],
-    }
+    return tuple(
+        StoreInput(
+            name=cache.name,
+            recipe=cache.key,
+            features_sha256=checksum_digest(cache.checksums(split.ids)),
+        )
+        for cache in feature_set.consulted
+    )
 
 
-def split_facts(split: Split) -> dict[str, Any]:
-    """What `run.json` keeps of a split beside its name, as JSON values."""
-    return {
-        "split_settings": asdict(split.settings),
-        "split_repeat": split.repeat,
-        "split_sha256": _split_digest(split),
-    }
+def split_facts(split: Split) -> SplitFacts:
+    """What a run keeps of its split.
+
+    Parameters
+    ----------
+    split : Split
+    """
+    return SplitFacts(
+        name=split.name,
+        number=split.number,
+        series=split.series,
+        settings=split.settings,
+        repeat=split.repeat,
+        sha256=split_sha256(split),
+    )
+
+
+def split_sha256(split: Split) -> str:
+    """SHA-256 of image ids, parts and groups of a split, in hexadecimal.
+
+    Parameters
+    ----------
+    split : Split
+    """
+    text = repr([split.ids.tolist(), split.parts.tolist(), split.groups.tolist()])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def checksum_digest(checksums: NDArray[np.uint32]) -> str:
-    """SHA-256, in hexadecimal, over the checksums of rows: ndarray of shape (n_images,), uint32."""
+    """SHA-256 of the checksums of rows, in hexadecimal.
+
+    Parameters
+    ----------
+    checksums : ndarray of shape (n_images,), uint32
+    """
     return hashlib.sha256(checksums.astype("<u4").tobytes()).hexdigest()
 
 
 def inputs_table(feature_set: FeatureSet, split: Split) -> bytes:
-    """The checksum of each image in each store that was read or tried, as CSV."""
+    """The checksum of each image in each store that was read or tried, as CSV.
+
+    Parameters
+    ----------
+    feature_set : FeatureSet
+    split : Split
+    """
     table = pd.DataFrame({"image": split.ids})
-    for cache in _consulted(feature_set):
+    for cache in feature_set.consulted:
         table[cache.name] = cache.checksums(split.ids)
     return table.to_csv(index=False).encode()
 
 
 def kept_split(run: Run) -> Split:
-    """The split by which a run was fitted, out of the run itself.
-
-    Raises
-    ------
-    RunError
-        If the run's files do not fit each other.
-    """
-    both = (run.predictions, run.selection)
-    ids = np.concatenate([each.ids for each in both]).astype(object)
-    parts = np.concatenate([each.parts for each in both]).astype(object)
-    groups = np.concatenate([each.groups for each in both])
-    order = np.argsort(ids)
-    info = run.info
-    split = Split(
-        name=info["split"],
-        settings=SplitSettings(**info["split_settings"]),
-        repeat=info["split_repeat"],
-        ids=ids[order],
-        parts=parts[order],
-        groups=groups[order],
-        number=info["split_number"],
-    )
-    if _split_digest(split) != info["split_sha256"]:
-        raise RunError(
-            f"Run {run.folder.name!r} is damaged: its predictions are not of the split that its "
-            "run.json names. Expected a run that featurepipe fit has written; fit it again."
-        )
-    return split
-
-
-def kept_caches(run: Run, caches: Sequence[CachedFeatures]) -> list[CachedFeatures]:
-    """The stores that a run read or tried, by their recipes and under their names then.
+    """The split by which a run was fitted, as the run itself keeps it.
 
     Parameters
     ----------
     run : Run
+
+    Raises
+    ------
+    RunError
+        If the run's files contradict each other.
+    """
+    answered = (run.predictions, run.selection)
+    ids = np.concatenate([predictions.ids for predictions in answered]).astype(object)
+    parts = np.concatenate([predictions.parts for predictions in answered]).astype(object)
+    groups = np.concatenate([predictions.groups for predictions in answered])
+    order = np.argsort(ids)
+    facts = run.info.split
+    split = Split(
+        name=facts.name,
+        settings=facts.settings,
+        repeat=facts.repeat,
+        ids=ids[order],
+        parts=parts[order],
+        groups=groups[order],
+        number=facts.number,
+    )
+    if split_sha256(split) != facts.sha256:
+        raise RunError(
+            f"Run {run.name!r} is damaged: its predictions do not belong to the split in its "
+            "run.json. Fit it again."
+        )
+    return split
+
+
+def kept_caches(info: HeadRunInfo, caches: Sequence[CachedFeatures]) -> list[CachedFeatures]:
+    """The caches that a run read or tried, under the names that they had then.
+
+    Parameters
+    ----------
+    info : HeadRunInfo
     caches : sequence of CachedFeatures
-        What there is now; those that are gone are left out.
+        The present ones; those that are gone are missing in the result.
     """
     return [
-        replace(cache, name=kept["name"])
-        for kept in run.info["stores"]
+        replace(cache, name=store.name)
+        for store in info.stores
         for cache in caches
-        if cache.key == kept["recipe"]
+        if cache.key == store.recipe
     ]
 
 
 def changed_inputs(
     run: Run, split: Split, caches: Sequence[CachedFeatures], manifest: Manifest
 ) -> list[str]:
-    """What is no longer as it was when a run was fitted, each in words.
+    """What has changed since a run was fitted, in words.
 
     Parameters
     ----------
     run : Run
     split : Split
-        `kept_split` of the run.
+        From `kept_split`.
     caches : sequence of CachedFeatures
-        `kept_caches` of the run.
+        From `kept_caches`.
     manifest : Manifest
 
     Returns
@@ -146,9 +170,9 @@ def changed_inputs(
 
 
 def _changed_labels(run: Run, manifest: Manifest) -> Iterator[str]:
-    names, kept = list(manifest.attribute_names), run.info["attributes"]
+    names, kept = manifest.attribute_names, run.info.attributes
     if names != kept:
-        yield f"the attributes are {', '.join(names)}, not {', '.join(kept)}"
+        yield f"the attributes are now {', '.join(names)} instead of {', '.join(kept)}"
         return
     for predictions in (run.selection, run.predictions):
         now = manifest.labels(predictions.ids.astype(object))
@@ -157,27 +181,34 @@ def _changed_labels(run: Run, manifest: Manifest) -> Iterator[str]:
             if changed := predictions.ids[differ].tolist():
                 yield f"labels of {name!r} changed: {_some(changed)}"
             elif now[name].classes != then.classes:
-                yield f"the classes of {name!r} are other ones: {', '.join(now[name].classes)}"
+                yield f"the classes of {name!r} are now {', '.join(now[name].classes)}"
 
 
 def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
-    found = {cache.name: cache for cache in caches}
-    kept = pd.read_csv(run.folder / INPUTS).set_index("image")
+    cache_of = {cache.name: cache for cache in caches}
+    kept = _kept_checksums(run, split)
     for name in kept.columns:
-        if name not in found:
+        cache = cache_of.get(name)
+        if cache is None:
             yield f"there is no store of the features {name} any more"
             continue
-        missing = [image for image in split.ids if image not in found[name].row_of]
+        missing = [image for image in split.ids if image not in cache.row_of]
         if missing:
-            yield f"{found[name].path} lacks features: {_some(missing)}"
+            yield f"{cache.path} lacks features: {_some(missing)}"
             continue
-        same = found[name].checksums(split.ids) == kept.loc[split.ids.tolist(), name].to_numpy()
+        same = cache.checksums(split.ids) == kept[name].to_numpy()
         if changed := split.ids[~same].tolist():
-            yield f"features in {found[name].path} changed: {_some(changed)}"
+            yield f"features in {cache.path} changed: {_some(changed)}"
 
 
-def _consulted(feature_set: FeatureSet) -> tuple[CachedFeatures, ...]:
-    return feature_set.tried or feature_set.caches
+def _kept_checksums(run: Run, split: Split) -> pd.DataFrame:
+    try:
+        return pd.read_csv(run.folder / INPUTS).set_index("image").loc[split.ids.tolist()]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(
+            f"Run {run.name!r} is damaged: {run.folder / INPUTS} cannot be read ({error}). Fit it "
+            "again."
+        ) from error
 
 
 def _cells(labels: Labels) -> list[tuple[str, ...] | None]:
@@ -190,8 +221,3 @@ def _cells(labels: Labels) -> list[tuple[str, ...] | None]:
 
 def _some(images: Sequence[str]) -> str:
     return f"{counted(images, 'image')}, such as {images[0]!r}"
-
-
-def _split_digest(split: Split) -> str:
-    text = repr([split.ids.tolist(), split.parts.tolist(), split.groups.tolist()])
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,27 +1,32 @@
-"""A fitted run as a folder of files that execute nothing when they are read."""
+"""The folder of a run: files that execute nothing when they are read."""
 
 import io
-import json
 import re
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from featurepipe.errors import RunError
-from featurepipe.files import disk_full_named, replacing
+from featurepipe.files import replacing, replacing_folder
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import NETWORK_FILE, SavedNetwork
 from featurepipe.predictions import Predictions
+from featurepipe.runs.run_info import (
+    HeadRunInfo,
+    NetworkRunInfo,
+    read_run_info,
+    write_run_info,
+)
 
-FORMAT = "featurepipe run 2"
+HEADS_FILE = "heads.skops"
+PREDICTIONS_FILE = "predictions.npz"
+SELECTION_FILE = "selection.npz"
 
 TRUSTED_TYPES = [
     "featurepipe.models.heads.estimators.bagged_sgd.BaggedSGDClassifier",
@@ -38,111 +43,88 @@ TRUSTED_TYPES = [
     "featurepipe.models.heads.registry.RelativeVarianceThreshold",
     "featurepipe.models.answers.rejection.Rejector",
 ]
-"""What a model file may hold besides the arrays, containers and scikit-learn estimators that
-skops itself trusts."""
+"""Types that the file of heads may hold, besides the arrays, containers and scikit-learn
+estimators that skops itself trusts."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A fitted run that was saved.
+    """A saved run.
 
     Attributes
     ----------
     folder : Path
-    info : dict of str to Any
-        What the run is: names, settings, provenance, costs; ``model_bytes`` is
-        the size of the model's file.
+    info : HeadRunInfo or NetworkRunInfo
     predictions : Predictions
-        Test rows and those of combinations that were held out.
+        Test rows, and those of combinations that were held out.
     selection : Predictions
         Training rows, predicted out of fold.
     """
 
     folder: Path
-    info: dict[str, Any]
+    info: HeadRunInfo | NetworkRunInfo
     predictions: Predictions
     selection: Predictions
 
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.folder.name
+
     @cached_property
     def model(self) -> HeadModel:
-        """The fitted heads, read when they are first asked for.
+        """The fitted heads, read on first use.
 
         Raises
         ------
         RunError
-            If the file is missing, damaged or holds types that no run has;
-            nothing of it has been executed then.
+            If the file is missing, damaged or holds other types than `TRUSTED_TYPES`; nothing
+            in it is executed.
         """
         return _load_model(self.folder)
 
     @property
     def network(self) -> SavedNetwork | None:
-        """The trained network whose scores and embeddings the heads read; None: features.
+        """The trained network whose scores and embeddings the heads read; None for features."""
+        info = self.info
+        if isinstance(info, HeadRunInfo):
+            return None
+        shape = info.network
+        path = self.folder / NETWORK_FILE
+        return SavedNetwork(path, info.head, shape.size_px, shape.outputs, shape.same)
 
-        Raises
-        ------
-        RunError
-            If `run.json` does not say what there is to know of it.
-        """
-        return SavedNetwork.of_run(self.folder, self.info) if "network" in self.info else None
 
+@dataclass(frozen=True)
+class NewRun:
+    """A run that is not saved yet.
 
-def save_run(
-    folder: Path,
-    info: Mapping[str, Any],
-    model: HeadModel,
-    predictions: Predictions,
-    selection: Predictions,
-    files: Mapping[str, bytes | Path] = MappingProxyType({}),
-) -> None:
-    """Write a run beside its place and move it there once it is complete.
-
-    Parameters
+    Attributes
     ----------
-    folder : Path
-        Where it shall be. A run that is there already is replaced only then.
-    info : mapping of str to Any
-        JSON values; NaN is none of them. ``model_bytes`` is added, of heads and network.
+    info : HeadRunInfo or NetworkRunInfo
     model : HeadModel
     predictions, selection : Predictions
         See `Run`.
-    files : mapping of str to bytes or Path, optional
-        More files by name: their content, or where it lies.
-
-    Raises
-    ------
-    DiskFullError
-        If the disk has no room left; what was there before still stands.
+    files : mapping of str to (bytes or Path)
+        More files by name: their content, or where it is copied from.
     """
-    beside = folder.with_name(f".{folder.name}.part")
-    with disk_full_named(folder):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        try:
-            heads = _model_file(model)
-            network = files.get(NETWORK_FILE)
-            n_bytes = len(heads) + (network.stat().st_size if isinstance(network, Path) else 0)
-            content = {"format": FORMAT, **info, "model_bytes": n_bytes}
-            _write(beside / "heads.skops", heads)
-            _write(beside / "run.json", json.dumps(content, indent=2, allow_nan=False).encode())
-            predictions.save(beside / "predictions.npz")
-            selection.save(beside / "selection.npz")
-            for name, file in files.items():
-                if isinstance(file, Path):
-                    shutil.copyfile(file, beside / name)
-                else:
-                    _write(beside / name, file)
-            _replace_folder(folder, beside)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+
+    info: HeadRunInfo | NetworkRunInfo
+    model: HeadModel
+    predictions: Predictions
+    selection: Predictions
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
 
-def load_run(folder: Path) -> Run:
-    """Read what `save_run` wrote; the model is read when it is asked for.
+def save_run(folder: Path, new: NewRun) -> Run:
+    """Save a run, whole or not at all.
 
     Parameters
     ----------
     folder : Path
+        Its last part is the run's name. A run that is there already is replaced once the new
+        one is complete.
+    new : NewRun
+        ``costs.model_bytes`` of its info is set to the size of heads and network.
 
     Returns
     -------
@@ -150,61 +132,87 @@ def load_run(folder: Path) -> Run:
 
     Raises
     ------
-    RunError
-        If a file is missing, damaged or not of a run.
+    DiskFullError
+        If the disk has no room left; a run that was there already is kept.
     """
-    info = _load_info(folder)
+    heads, network = _heads_file(new.model), new.files.get(NETWORK_FILE)
+    n_bytes = len(heads) + (network.stat().st_size if isinstance(network, Path) else 0)
+    info = new.info.model_copy(update={"costs": replace(new.info.costs, model_bytes=n_bytes)})
+    with replacing_folder(folder) as beside:
+        _write(beside / HEADS_FILE, heads)
+        write_run_info(beside, info)
+        new.predictions.save(beside / PREDICTIONS_FILE)
+        new.selection.save(beside / SELECTION_FILE)
+        for name, file in new.files.items():
+            if isinstance(file, Path):
+                shutil.copyfile(file, beside / name)
+            else:
+                _write(beside / name, file)
+    return Run(folder, info, new.predictions, new.selection)
+
+
+def load_run(folder: Path) -> Run:
+    """Load a run; its heads are read on first use.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    RunError
+        If a file is missing, damaged or of another version, or files contradict each other.
+    """
+    info = read_run_info(folder)
+    return Run(
+        folder,
+        info,
+        predictions=_load_predictions(folder, PREDICTIONS_FILE, info),
+        selection=_load_predictions(folder, SELECTION_FILE, info),
+    )
+
+
+def _load_predictions(folder: Path, name: str, info: HeadRunInfo | NetworkRunInfo) -> Predictions:
     try:
-        predictions = Predictions.load(folder / "predictions.npz")
-        selection = Predictions.load(folder / "selection.npz")
+        predictions = Predictions.load(folder / name)
     except RunError as error:
         raise RunError(f"Run {folder.name!r} is damaged: {error}") from error
-    return Run(folder, info, predictions, selection)
-
-
-def _load_info(folder: Path) -> dict[str, Any]:
-    try:
-        info = json.loads((folder / "run.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(folder, "run.json", error) from error
-    if not isinstance(info, dict) or info.pop("format", None) != FORMAT:
+    found = (predictions.task, *predictions.labels)
+    expected = (info.task, *info.attributes)
+    if found != expected:
         raise RunError(
-            f"Run {folder.name!r} was not written by this version of featurepipe. Expected "
-            f"{FORMAT!r} in {folder / 'run.json'}; fit the run again."
+            f"Run {folder.name!r} is damaged: {folder / name} has task and attributes "
+            f"{', '.join(found)}, but its run.json has {', '.join(expected)}. Fit it again."
         )
-    return info
+    return predictions
 
 
 def _load_model(folder: Path) -> HeadModel:
-    path = folder / "heads.skops"
+    path = folder / HEADS_FILE
     try:
         model = skops.io.load(path, trusted=TRUSTED_TYPES)
     except UntrustedTypesFoundException as error:
         raise RunError(
             f"Run {folder.name!r} is not trusted: {path} holds types that no run has ({error}). "
-            "Nothing of it was executed; fit the run again."
+            "Nothing in it was executed. Fit the run again."
         ) from error
     # What a damaged or forged file raises depends on what is wrong with it.
     except Exception as error:
-        raise _damaged(folder, "heads.skops", error) from error
+        raise _damaged(path, error) from error
     if not isinstance(model, HeadModel):
-        raise _damaged(folder, "heads.skops", TypeError(f"it holds a {type(model).__name__}"))
+        raise _damaged(path, TypeError(f"it holds a {type(model).__name__}"))
     return model
 
 
-def _damaged(folder: Path, name: str, error: Exception) -> RunError:
+def _damaged(path: Path, error: Exception) -> RunError:
     reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-    return RunError(
-        f"Run {folder.name!r} is damaged: {folder / name} {reason}. Expected a run that "
-        "featurepipe fit has written; fit it again."
-    )
+    return RunError(f"Run {path.parent.name!r} is damaged: {path} {reason}. Fit it again.")
 
 
-def _model_file(model: HeadModel) -> bytes:
-    """The model in skops' format, the same bytes for the same model.
+def _heads_file(model: HeadModel) -> bytes:
+    """The heads in the format of skops: the same bytes for the same heads.
 
-    skops names objects by their addresses in memory and stamps the archive's
-    members with the time.
+    skops itself names objects by their memory addresses and stores the time.
     """
     dumped = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
     schema = dumped.read("schema.json").decode()
@@ -227,13 +235,3 @@ def _model_file(model: HeadModel) -> bytes:
 def _write(path: Path, content: bytes) -> None:
     with replacing(path) as beside:
         beside.write_bytes(content)
-
-
-def _replace_folder(folder: Path, complete: Path) -> None:
-    # A folder cannot be renamed onto one that is not empty.
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    complete.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -7,7 +7,7 @@ from featurepipe.errors import SplitError
 from featurepipe.manifest.words import counted, examples
 from featurepipe.splits.divisible import Images
 from featurepipe.splits.split import Split, new_split
-from featurepipe.splits.split_settings import DUPLICATES_GROUPED, SplitSettings
+from featurepipe.splits.split_settings import DUPLICATES_GROUPED, GIVEN, SplitSettings
 
 
 def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings) -> Split:
@@ -59,5 +59,5 @@ def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings
         )
     # A predefined split does not depend on the other settings.
     settings = SplitSettings(group_duplicates=asked.group_duplicates)
-    name = f"given{DUPLICATES_GROUPED if settings.group_duplicates else ''}"
+    name = f"{GIVEN}{DUPLICATES_GROUPED if settings.group_duplicates else ''}"
     return new_split(images, given, left_out, name, settings, 0, findings)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import SplitError
 from featurepipe.files import replacing
 from featurepipe.splits.divisible import Images
-from featurepipe.splits.split_settings import SplitSettings, split_name
+from featurepipe.splits.split_settings import GIVEN, MAX_NAME, SplitSettings, split_name
 
 PARTS = ("train", "test", "unseen")
 
@@ -58,18 +58,23 @@ class Split:
 
     @property
     def series(self) -> str:
-        """Name of the splits that belong together.
+        """Name of the splits that belong together: those of one `series_settings`."""
+        settings = self.series_settings
+        return self.name if settings is None else split_name(settings, repeat=0)
 
-        All repeats of one split share it, however many were asked for, and all splits
-        that hold out one combination each and are made alike otherwise.
+    @property
+    def series_settings(self) -> SplitSettings | None:
+        """The settings that the splits of a series have in common.
+
+        All repeats of one split share them, however many were asked for, and all splits
+        that hold out one combination each and are made alike otherwise. None for a split
+        that came with the images, which belongs to no series.
         """
-        settings = replace(self.settings, repeats=1)
-        if not self.name.startswith(split_name(settings, repeat=0)):
-            # A split that came with the images is no repeat of any other.
-            return self.name
-        if len(settings.hold_out) == 1 and self.settings.repeats == 1:
-            settings = replace(settings, hold_out=("each",))
-        return split_name(settings, repeat=0)
+        if self.name.startswith(GIVEN):
+            return None
+        if len(self.settings.hold_out) == 1 and self.settings.repeats == 1:
+            return replace(self.settings, hold_out=("each",))
+        return replace(self.settings, repeats=1)
 
     def rows(self, part: str) -> NDArray[np.intp]:
         """Positions in `ids` of one part's images.
@@ -84,6 +89,11 @@ class Split:
         """
         return np.flatnonzero(self.parts == part)
 
+    @property
+    def ids_divided(self) -> set[str]:
+        """Ids of all images that it was made for, those left out included."""
+        return {*self.ids, *self.left_out}
+
     def counts(self) -> dict[str, int]:
         """Number of images of each part."""
         return {part: len(self.rows(part)) for part in PARTS}
@@ -96,7 +106,7 @@ class Split:
         ids : iterable of str
             Ids of labelled and readable images, as `divisible_ids` gives them.
         """
-        return set(ids) == {*self.ids, *self.left_out}
+        return set(ids) == self.ids_divided
 
     def divides_like(self, other: "Split") -> bool:
         """Whether both divide the same images in the same way, whatever their names."""
@@ -116,10 +126,10 @@ class Split:
         taken : collection of str
             Names that other splits have; if its own is among them, it is numbered.
         """
-        # Some file systems take names that differ in case for one.
+        # Some file systems do not tell upper from lower case.
         known = {name.lower() for name in taken}
-        numbered = (f"{self.name}-{count}" for count in itertools.count(2))
-        names = itertools.chain([self.name], numbered)
+        ends = itertools.chain([""], (f"-{count}" for count in itertools.count(2)))
+        names = (f"{self.name[: MAX_NAME - len(end)]}{end}" for end in ends)
         return replace(
             self, number=number, name=next(name for name in names if name.lower() not in known)
         )

@@ -1,16 +1,23 @@
-"""How a split is to be made, and the name that tells it from others."""
+"""SplitSettings, and the names of splits."""
 
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 from featurepipe.errors import SplitError
 
-DUPLICATES_GROUPED = "-duplicates-grouped"
-"""End of the name of a split in which near-duplicates belong together."""
+GIVEN = "given"
+"""Name of a split that came with the images; the names of all others begin otherwise."""
 
-_MAX_NAME = 80
+DUPLICATES_GROUPED = "-grouped"
+"""Part of the name of a split that keeps near-duplicates on one side."""
+
+MAX_NAME = 40
+"""Most characters of a split's name."""
+
+# Room for the number that tells splits of one name apart, up to -99.
+_MAX_UNNUMBERED = MAX_NAME - 3
+_MAX_GROUP = 15
+_MIN_HELD_OUT = 11
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,9 @@ class SplitSettings:
 
 
 def split_name(settings: SplitSettings, repeat: int) -> str:
-    """A readable name that is safe for files, and another one for other settings.
+    """A short, readable name that is safe for files.
+
+    It does not say everything: `featurepipe.splits.Split.registered` numbers splits of one name.
 
     Parameters
     ----------
@@ -66,18 +75,22 @@ def split_name(settings: SplitSettings, repeat: int) -> str:
     repeat : int
         Which of the settings' repeats is named, from 0.
     """
-    share = f"{100 * settings.test_size:g}"
-    name = f"test{share}-seed{settings.seed}"
-    if settings.hold_out:
-        name += f"-without-{'+'.join(settings.hold_out)}"
-    if settings.group:
-        name += f"-by-{settings.group}"
-    if settings.group_duplicates:
-        name += DUPLICATES_GROUPED
-    safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", name)[:_MAX_NAME]
-    texts = [*settings.hold_out, settings.group or ""]
-    is_ambiguous = any(re.search(r"\+|-by-|-duplicates|-repeat", text) for text in texts)
-    if safe != name or is_ambiguous or float(share) / 100 != settings.test_size:
-        exact = json.dumps(asdict(replace(settings, repeats=1)), sort_keys=True)
-        safe += f"-{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
-    return safe + (f"-repeat{repeat + 1}of{settings.repeats}" if settings.repeats > 1 else "")
+    start = f"test{100 * settings.test_size:.4g}-seed{settings.seed}"
+    end = f"-by-{_safe(settings.group)}"[:_MAX_GROUP] if settings.group else ""
+    end += DUPLICATES_GROUPED if settings.group_duplicates else ""
+    end += f"-repeat{repeat + 1}of{settings.repeats}" if settings.repeats > 1 else ""
+    room = _MAX_UNNUMBERED - len(start) - len(end)
+    return f"{start}{_held_out(settings.hold_out, room)}{end}"[:_MAX_UNNUMBERED]
+
+
+def _held_out(combinations: tuple[str, ...], room: int) -> str:
+    """The combinations, shortened to the room that there is."""
+    text = f"-without-{'+'.join(combinations)}"
+    if len(combinations) > 1 and len(text) > room:
+        text = f"-without-{len(combinations)}-combinations"
+    # The mere beginning of "without" would say nothing.
+    return _safe(text)[:room] if combinations and room >= _MIN_HELD_OUT else ""
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", text)

@@ -1,4 +1,4 @@
-"""audit(): cached features and a run -> what is odd about images and labels."""
+"""audit(): cached features and a run -> suspicious labels and images."""
 
 import logging
 from collections.abc import Iterator
@@ -30,11 +30,11 @@ Row = dict[str, Any]
 
 
 def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFrame:
-    """Look for wrong labels, outliers and duplicates, and write them to audit.csv.
+    """Find suspicious labels, outliers and duplicates, and write them to audit.csv.
 
-    Label errors are looked for among the run's training rows alone, by their
-    out-of-fold probabilities; outliers and near-duplicates among all images, by the
-    first store of a network (`featurepipe.models.studies.near_duplicates.deciding_store`).
+    Only the labels of the run's training images are judged, by their out-of-fold
+    probabilities. Outliers and near-duplicates are searched among all images, by the first
+    store of a network (`featurepipe.models.studies.near_duplicates.deciding_store`).
 
     Parameters
     ----------
@@ -45,42 +45,43 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        One row per finding: ``image, attribute, finding, given_label,
-        suggested_label, score`` (in [0, 1], the most suspicious is 1),
+        One row for each finding: ``image, attribute, finding, given_label,
+        suggested_label, score`` (in [0, 1]; 1 is the most suspicious),
         ``other_image, reason``. First ``contradiction`` (identical images with
-        different labels), then ``label error``, ``outlier``, ``near-duplicate``; of
-        each the most suspicious first.
+        different labels), then ``label error``, ``outlier``, ``near-duplicate``; the most
+        suspicious of each first.
 
     Raises
     ------
     FeaturepipeError
         If there is no run, or anything is damaged; see `featurepipe.errors`.
     """
-    place = Workspace(workspace)
-    # A network has answered its validation images alone without having been fitted on them.
-    chosen = find_run(place, run, heads_only=run is None)
-    manifest = Manifest.load(place.manifest)
-    logger.info("Auditing with %s.", chosen.info["run"])
-    store = deciding_store(place.stores())
-    findings = [*_contradictions(place, manifest), *_label_errors(chosen)]
-    if store is not None:
-        findings += [*_outliers(store, manifest), *_near_duplicates(store, manifest)]
-    table = pd.DataFrame(findings, columns=COLUMNS)
-    with place.writing(), replacing(place.audit) as beside:
-        table.to_csv(beside, index=False, float_format="%.4f")
-    logger.info("Wrote %s.", place.audit)
+    home = Workspace(workspace)
+    # A network has out-of-sample answers for its validation images only.
+    chosen = find_run(home, run, heads_only=run is None)
+    if not home.stores():
+        raise WorkspaceError(
+            f"The workspace {home.root} holds no features any more. Make some: featurepipe extract"
+        )
+    with home.writing():
+        manifest = Manifest.load(home.manifest)
+        logger.info("Auditing with %s.", chosen.name)
+        findings = [*_contradictions(home.stores()[0], manifest), *_label_errors(chosen)]
+        store = deciding_store(home.stores())
+        if store is not None:
+            findings += [*_outliers(store, manifest), *_near_duplicates(store, manifest)]
+        table = pd.DataFrame(findings, columns=COLUMNS)
+        with replacing(home.audit) as beside:
+            table.to_csv(beside, index=False, float_format="%.4f")
+    logger.info("Wrote %s.", home.audit)
     return table
 
 
-def _contradictions(place: Workspace, manifest: Manifest) -> Iterator[Row]:
-    """Pairs of images of identical bytes that have different labels."""
-    if not place.stores():
-        raise WorkspaceError(
-            f"The workspace {place.root} holds no features any more. Make some: featurepipe extract"
-        )
+def _contradictions(path: Path, manifest: Manifest) -> Iterator[Row]:
+    """Pairs of images with identical bytes and different labels."""
     known = set(manifest.ids)
     first_of: dict[bytes, str] = {}
-    with FeatureStore.open(place.stores()[0]) as store:
+    with FeatureStore.open(path) as store:
         rows = store.rows("done")
         images = zip(store.ids[rows], map(bytes, store.digests[rows]), strict=True)
     for image, digest in images:
@@ -96,7 +97,7 @@ def _contradictions(place: Workspace, manifest: Manifest) -> Iterator[Row]:
                 "suggested_label": others,
                 "score": 1.0,
                 "other_image": other,
-                "reason": f"the same bytes are labelled {given!r} here and {others!r} there",
+                "reason": f"identical bytes are labelled {given!r} here and {others!r} there",
             }
 
 
@@ -116,12 +117,12 @@ def _label_errors(run: Run) -> Iterator[Row]:
 def _why(error: LabelError) -> str:
     extra = [name for name in error.given if name not in error.suggested]
     missing = [name for name in error.suggested if name not in error.given]
-    said = []
+    reasons = []
     if extra:
-        said.append(f"{error.probability_given:.0%} for {'|'.join(extra)}, as labelled")
+        reasons.append(f"{error.probability_given:.0%} for {'|'.join(extra)}, as labelled")
     if missing:
-        said.append(f"{error.probability_suggested:.0%} for {'|'.join(missing)}")
-    return f"heads fitted without this image give {', '.join(said)}"
+        reasons.append(f"{error.probability_suggested:.0%} for {'|'.join(missing)}")
+    return f"heads fitted without this image give {', '.join(reasons)}"
 
 
 def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
@@ -130,8 +131,8 @@ def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
         rows = rows[np.isin(store.ids[rows], manifest.ids)]
         _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
         rows = rows[np.sort(firsts)]
-        found, distances = outliers(store.features(rows))
-        ids = store.ids[rows[found]]
+        positions, distances = outliers(store.features(rows))
+        ids = store.ids[rows[positions]]
     for image, distance in zip(ids, distances, strict=True):
         yield {
             "image": image,
@@ -142,10 +143,10 @@ def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
 
 
 def _near_duplicates(path: Path, manifest: Manifest) -> Iterator[Row]:
-    found = find_near_duplicates([path], manifest.ids)
-    if found is None:
+    pairs = find_near_duplicates([path], manifest.ids)
+    if pairs is None:
         return
-    for (image, other), distance in zip(found.ids, found.distances, strict=True):
+    for (image, other), distance in zip(pairs.ids, pairs.distances, strict=True):
         differing = [
             f"{attribute} {given!r} and {others!r}"
             for attribute, (given, others) in _differing(manifest, image, other).items()
@@ -161,7 +162,7 @@ def _near_duplicates(path: Path, manifest: Manifest) -> Iterator[Row]:
 
 
 def _differing(manifest: Manifest, image: str, other: str) -> dict[str, tuple[str, str]]:
-    """Attributes of which two images have different labels, and these."""
+    """The attributes whose labels differ between two images, with both labels."""
     rows = np.searchsorted(manifest.ids, [image, other])
     labels = {
         attribute: tuple(manifest.cells[attribute][row] for row in rows)

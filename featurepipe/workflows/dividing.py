@@ -1,18 +1,112 @@
-"""Which splits of the images a command means, found again or made."""
+"""The splits that a command asks for: found again, or made in memory and saved later."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Manifest
 from featurepipe.models.heads.fit_memory import in_words
-from featurepipe.models.studies.near_duplicates import NearDuplicates, find_near_duplicates
+from featurepipe.models.studies.near_duplicates import (
+    NearDuplicates,
+    deciding_store,
+    find_near_duplicates,
+)
 from featurepipe.progress import tell
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """Which splits are asked for.
+
+    Attributes
+    ----------
+    settings : SplitSettings or None
+        None: the workspace's first split, or one with the default settings.
+    hold_out_each : bool
+        Whether every combination is held out in turn.
+    """
+
+    settings: SplitSettings | None
+    hold_out_each: bool = False
+
+
+@dataclass(frozen=True)
+class ImagesToSplit:
+    """What splits are made of.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    digests : mapping of str to bytes
+        Digest of the bytes of each image that may be divided.
+    caches : sequence of CachedFeatures
+        Features that tell near-duplicates.
+    memory_bytes : int or None
+        Bound of the memory for that; None: no bound.
+    """
+
+    manifest: Manifest
+    digests: Mapping[str, bytes]
+    caches: Sequence[CachedFeatures] = ()
+    memory_bytes: int | None = None
+
+    @cached_property
+    def ids(self) -> NDArray[np.object_]:
+        """Ids of the images to divide: labelled and readable ones."""
+        return divisible_ids(self.manifest, self.digests)
+
+    @cached_property
+    def near_duplicates(self) -> NearDuplicates | None:
+        """Images that are nearly the same; None if no store can tell, or memory is too small."""
+        if not self._has_memory:
+            logger.warning(
+                "Skipping the search for near-duplicates across training and test images: it "
+                "needs about %s of memory.",
+                in_words(self._needed_bytes),
+            )
+            return None
+        return find_near_duplicates([cache.path for cache in self.caches], self.ids)
+
+    def require_near_duplicates(self) -> None:
+        """Stop if near-duplicates cannot be told; nothing is computed.
+
+        Raises
+        ------
+        FitError
+        """
+        if not self._has_memory:
+            assert self.memory_bytes is not None
+            raise FitError(
+                f"--group-duplicates compares all images at once, which needs about "
+                f"{in_words(self._needed_bytes)}: more than --memory "
+                f"{in_words(self.memory_bytes)}. Allow that much, or omit --group-duplicates."
+            )
+        if deciding_store([cache.path for cache in self.caches]) is None:
+            raise FitError(
+                "Near-duplicates cannot be told by colours alone: --group-duplicates needs the "
+                "features of a network. Extract some, for example: featurepipe extract "
+                "--backbone mobilenet_v2"
+            )
+
+    @property
+    def _has_memory(self) -> bool:
+        return self.memory_bytes is None or self._needed_bytes <= self.memory_bytes
+
+    @property
+    def _needed_bytes(self) -> int:
+        # The features, once more where they are compared, and distances.
+        sizes = [4 * len(cache.row_of) * cache.n_features for cache in self.caches]
+        return 3 * max(sizes, default=0)
 
 
 def wanted_split(
@@ -23,152 +117,131 @@ def wanted_split(
     group: str | None,
     group_duplicates: bool,
     seed: int | None,
-) -> SplitSettings | None:
-    """What split is asked for; None if nothing about it was said.
+) -> SplitRequest:
+    """The splits that the options of a command ask for.
 
     Parameters
     ----------
     test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
-        As in `featurepipe.fit`.
+        See `featurepipe.fit`.
 
     Raises
     ------
     UsageError
         If both ways of holding out are asked for.
+    SplitError
+        If a value is out of its range.
     """
     if hold_out and hold_out_each:
         raise UsageError(
-            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: the one holds "
-            "out what it names, the other every combination in turn. Give one of them."
+            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: one holds out "
+            "the combinations that it names, the other every combination in turn. Give one of "
+            "them."
         )
-    usual = SplitSettings()
-    said = hold_out or hold_out_each or group_duplicates
-    if test_size is repeats is group is seed is None and not said:
-        return None
-    return SplitSettings(
-        test_size=usual.test_size if test_size is None else test_size,
-        seed=usual.seed if seed is None else seed,
+    default = SplitSettings()
+    is_flagged = hold_out or hold_out_each or group_duplicates
+    if test_size is repeats is group is seed is None and not is_flagged:
+        return SplitRequest(None)
+    settings = SplitSettings(
+        test_size=default.test_size if test_size is None else test_size,
+        seed=default.seed if seed is None else seed,
         hold_out=tuple(hold_out),
         group=group,
-        repeats=usual.repeats if repeats is None else repeats,
+        repeats=default.repeats if repeats is None else repeats,
         group_duplicates=group_duplicates,
     )
+    return SplitRequest(settings, hold_out_each)
 
 
-def look_for_duplicates(
-    manifest: Manifest,
-    caches: Sequence[CachedFeatures],
-    digests: Mapping[str, bytes],
-    budget: int | None,
-    group_duplicates: bool,
-) -> NearDuplicates | None:
-    """Images that are nearly the same, where memory allows to look for them.
+def plan_splits(workspace: Workspace, images: ImagesToSplit, request: SplitRequest) -> list[Split]:
+    """The splits that are asked for, as they are saved or made now; nothing is written.
 
     Parameters
     ----------
-    manifest : Manifest
-    caches : sequence of CachedFeatures
-        Features that are read.
-    digests : mapping of str to bytes
-        Digest of the bytes of each image that is divided.
-    budget : int or None
-        Bytes of memory that may be taken; None: no bound.
-    group_duplicates : bool
-        Whether the split depends on them.
-
-    Returns
-    -------
-    NearDuplicates or None
-        None if no store can tell, or memory does not allow.
-
-    Raises
-    ------
-    FitError
-        If the split depends on them and memory does not allow.
-    """
-    ids = divisible_ids(manifest, digests)
-    # The features, once more where they are compared, and distances.
-    needed = 3 * max(4 * len(cache.row_of) * cache.n_features for cache in caches)
-    if budget is None or needed <= budget:
-        return find_near_duplicates([cache.path for cache in caches], ids)
-    if group_duplicates:
-        raise FitError(
-            f"--group-duplicates compares all images at once, which takes about "
-            f"{in_words(needed)}: more than --memory {in_words(budget)}. Allow that much, or leave "
-            "it out."
-        )
-    logger.warning(
-        "Near-duplicates across training and test are not looked for: that takes about %s of "
-        "memory.",
-        in_words(needed),
-    )
-    return None
-
-
-def find_splits(
-    place: Workspace,
-    manifest: Manifest,
-    digests: Mapping[str, bytes],
-    asked: SplitSettings | None,
-    hold_out_each: bool,
-    found: NearDuplicates | None,
-) -> list[Split]:
-    """The splits that were asked for, or the first: as saved, or made and saved now.
-
-    Parameters
-    ----------
-    place : Workspace
-    manifest : Manifest
-    digests : mapping of str to bytes
-        Digest of the bytes of each image that is divided.
-    asked : SplitSettings or None
-        None: the first that was made serves.
-    hold_out_each : bool
-        Whether every combination is held out in turn.
-    found : NearDuplicates or None
+    workspace : Workspace
+    images : ImagesToSplit
+    request : SplitRequest
 
     Returns
     -------
     list of Split
+        With their names and numbers.
 
     Raises
     ------
     FitError
         If near-duplicates are to be grouped and cannot be told.
-    SplitError
+    SplitError, UnknownNameError
         As `featurepipe.splits.make_splits`.
     """
-    saved = sorted(map(Split.load, place.splits()), key=lambda split: split.number)
-    if asked is None and saved and saved[0].covers(divisible_ids(manifest, digests)):
+    saved = saved_splits(workspace)
+    if request.settings is None and saved and saved[0].covers(images.ids):
         return saved[:1]
-    settings = asked or (saved[0].settings if saved else SplitSettings())
     splits = []
-    for made in _make_splits(manifest, digests, settings, hold_out_each, found):
+    for made in _make_splits(images, settings_of(request, saved), request.hold_out_each):
         split = next((old for old in saved if old.divides_like(made)), None)
         if split is None:
             split = made.registered(len(saved), [old.name for old in saved])
-            split.save(place.split(split.name))
-            tell(split.findings)
-            counts = (f"{count} {part}" for part, count in split.counts().items() if count)
-            logger.info("Split %s: %s images.", split.name, ", ".join(counts))
             saved.append(split)
         splits.append(split)
     return splits
 
 
+def saved_splits(workspace: Workspace) -> list[Split]:
+    """The splits of a workspace, in the order of their creation.
+
+    Parameters
+    ----------
+    workspace : Workspace
+
+    Raises
+    ------
+    SplitError
+        If a file is damaged.
+    """
+    return sorted(map(Split.load, workspace.splits()), key=lambda split: split.number)
+
+
+def settings_of(request: SplitRequest, saved: Sequence[Split]) -> SplitSettings:
+    """The settings that are asked for, else those of the first split, else the default.
+
+    Parameters
+    ----------
+    request : SplitRequest
+    saved : sequence of Split
+        From `saved_splits`.
+    """
+    return request.settings or (saved[0].settings if saved else SplitSettings())
+
+
+def save_splits(workspace: Workspace, splits: Sequence[Split]) -> None:
+    """Save those splits that are new, and say what they are.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    splits : sequence of Split
+        From `plan_splits`.
+    """
+    for split in splits:
+        path = workspace.split(split.name)
+        if path.exists():
+            continue
+        split.save(path)
+        tell(split.findings)
+        counts = (f"{count} {part}" for part, count in split.counts().items() if count)
+        logger.info("Split %s: %s images.", split.name, ", ".join(counts))
+
+
 def _make_splits(
-    manifest: Manifest,
-    digests: Mapping[str, bytes],
-    settings: SplitSettings,
-    hold_out_each: bool,
-    found: NearDuplicates | None,
+    images: ImagesToSplit, settings: SplitSettings, hold_out_each: bool
 ) -> list[Split]:
-    if settings.group_duplicates and found is None:
-        raise FitError(
-            "Near-duplicates cannot be told by colours alone: expected features of a network for "
-            "--group-duplicates. Make some, such as: featurepipe extract --backbone mobilenet_v2"
-        )
-    alike = {} if found is None else found.groups()
+    alike: dict[str, int] = {}
+    if settings.group_duplicates:
+        images.require_near_duplicates()
+        found = images.near_duplicates
+        alike = {} if found is None else found.groups()
+    manifest, digests = images.manifest, images.digests
     if not hold_out_each:
         return make_splits(manifest, digests, settings, alike)
     each, findings = each_held_out(manifest, digests, settings, alike)

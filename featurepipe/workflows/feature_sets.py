@@ -1,24 +1,24 @@
-"""Which cached features each attribute's head reads: named by a person, or chosen by trial."""
+"""The features that each attribute's head reads: named by a person, or chosen by trial."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.features.backbones import bare_name
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.manifest import Labels
+from featurepipe.manifest import Manifest
 from featurepipe.models.studies.feature_choice import (
+    OBJECTIVES,
     Trial,
     choose_features,
     indistinguishable_classes,
     sample_rows,
 )
 from featurepipe.progress import Progress
-from featurepipe.runs.feature_set import FeatureSet
+from featurepipe.runs.feature_set import FeatureSet, one_store_set
+from featurepipe.splits import Split
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,83 @@ _AIMS = {
 }
 
 
+def check_features(features: str | None, objective: str | None, task: str) -> None:
+    """Stop at ``--features`` and ``--objective`` that contradict each other or the task.
+
+    Parameters
+    ----------
+    features, objective, task
+        See `featurepipe.fit`.
+
+    Raises
+    ------
+    UsageError
+    UnknownNameError
+        If there is no such objective.
+    """
+    if objective is not None and objective not in OBJECTIVES:
+        raise UnknownNameError("objective", objective, OBJECTIVES)
+    if objective and features != AUTO:
+        raise UsageError(
+            f"--objective {objective} requires --features auto. Add --features auto, or omit "
+            "--objective."
+        )
+    if features and task != "per-attribute" and (features == AUTO or "=" in features):
+        raise UsageError(
+            f"--features {features} chooses features for each attribute, but --task {task} fits "
+            "one head for all attributes. Name the stores that this head reads, for example "
+            "--features mobilenet_v2:grey+hsv_histogram."
+        )
+
+
+def fixed_feature_sets(
+    features: str | None, caches: Sequence[CachedFeatures], attributes: Sequence[str]
+) -> list[FeatureSet]:
+    """The feature sets that are known before any trial; each gives a run.
+
+    Parameters
+    ----------
+    features : str or None
+        See `featurepipe.fit`. None: one feature set for each store; ``"auto"``: none yet.
+    caches : sequence of CachedFeatures
+    attributes : sequence of str
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        See `named_feature_set`.
+    """
+    if features is None:
+        return [one_store_set(cache, attributes) for cache in caches]
+    return [] if features == AUTO else [named_feature_set(features, caches, attributes)]
+
+
+def require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
+    """Stop if a store lacks the features of an image of a split.
+
+    Parameters
+    ----------
+    caches : sequence of CachedFeatures
+    split : Split
+
+    Raises
+    ------
+    FitError
+    """
+    for cache in caches:
+        missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
+        if missing:
+            raise FitError(
+                f"{cache.path} has no features of {len(missing)} of the {len(split.ids)} images of "
+                f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "
+                "again with --retry-refused."
+            )
+
+
 def named_feature_set(
     text: str, caches: Sequence[CachedFeatures], attributes: Sequence[str]
 ) -> FeatureSet:
-    """What a person has set by hand.
+    """The features that a person named.
 
     Parameters
     ----------
@@ -50,24 +123,12 @@ def named_feature_set(
     UnknownNameError
         If there is no such attribute or store.
     UsageError
-        If the text cannot be read, or lacks an attribute.
+        If the text cannot be read, or an attribute is missing.
     """
-    if "=" not in text:
-        blocks = dict.fromkeys(attributes, _named_blocks(text, caches))
+    if "=" in text:
+        blocks = _blocks_by_attribute(text, caches, attributes)
     else:
-        pairs = [part.partition("=") for part in text.split(",")]
-        for name, _, _ in pairs:
-            if name.strip() not in attributes:
-                raise UnknownNameError("attribute", name.strip(), attributes)
-        given = {name.strip(): _named_blocks(stores, caches) for name, _, stores in pairs}
-        missing = [name for name in attributes if name not in given]
-        if missing or len(given) < len(pairs):
-            what = f"says nothing of {missing[0]!r}" if missing else "names an attribute twice"
-            raise UsageError(
-                f"--features {text!r} {what}. Expected ATTRIBUTE=STORE[+STORE] once for each of: "
-                f"{', '.join(attributes)}."
-            )
-        blocks = {name: given[name] for name in attributes}
+        blocks = dict.fromkeys(attributes, _named_blocks(text, caches))
     titles = {cache.name: cache.title for cache in caches}
     choices = set(blocks.values())
     title = (
@@ -78,38 +139,31 @@ def named_feature_set(
 
 def chosen_feature_set(
     caches: Sequence[CachedFeatures],
-    ids: NDArray[np.object_],
-    labels: Mapping[str, Labels],
-    groups: NDArray[np.intp],
+    manifest: Manifest,
+    split: Split,
     *,
     objective: str,
     seed: int,
     n_jobs: int,
 ) -> FeatureSet:
-    """What trials on training rows choose for each attribute, and say why.
+    """Choose features for each attribute by trials on training images, and say why.
 
     Parameters
     ----------
     caches : sequence of CachedFeatures
-        Among which is chosen.
-    ids : ndarray of shape (n_train,), str objects
-    labels : mapping of str to Labels
-        Of the training images.
-    groups : ndarray of shape (n_train,), intp
+        The candidates.
+    manifest : Manifest
+    split : Split
     objective, seed, n_jobs
-        As in `featurepipe.models.studies.feature_choice.choose_features`.
+        See `featurepipe.models.studies.feature_choice.choose_features`.
     """
+    train = split.rows("train")
+    ids, groups = split.ids[train], split.groups[train]
+    labels = manifest.labels(ids)
     for sentence in indistinguishable_classes(labels):
         logger.warning("%s", sentence)
     rows = sample_rows(labels, seed)
-    with ExitStack() as stack:
-        bar: list[Progress] = []
-
-        def advance(n_done: int, n_total: int) -> None:
-            if not bar:
-                bar.append(stack.enter_context(Progress(n_total, "Choosing features", "trial")))
-            bar[0].advance()
-
+    with Progress(None, "Choosing features", "trial") as progress:
         trials = choose_features(
             {cache.name: cache.read(ids[rows]) for cache in caches},
             {name: each.take(rows) for name, each in labels.items()},
@@ -117,17 +171,35 @@ def chosen_feature_set(
             objective=objective,
             seed=seed,
             n_jobs=n_jobs,
-            progress=advance,
+            progress=progress.report,
         )
     _tell(trials, objective, len(rows))
     blocks = {trial.attribute: trial.blocks for trial in trials if trial.chosen}
     return FeatureSet(AUTO, _used(caches, blocks), blocks, tuple(trials), objective, tuple(caches))
 
 
+def _blocks_by_attribute(
+    text: str, caches: Sequence[CachedFeatures], attributes: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    for name, _, _ in pairs:
+        if name.strip() not in attributes:
+            raise UnknownNameError("attribute", name.strip(), attributes)
+    given = {name.strip(): _named_blocks(stores, caches) for name, _, stores in pairs}
+    missing = [name for name in attributes if name not in given]
+    if missing or len(given) < len(pairs):
+        what = f"does not name {missing[0]!r}" if missing else "names an attribute twice"
+        raise UsageError(
+            f"--features {text!r} {what}. Expected ATTRIBUTE=STORE[+STORE] once for each of: "
+            f"{', '.join(attributes)}."
+        )
+    return {name: given[name] for name in attributes}
+
+
 def _named_blocks(text: str, caches: Sequence[CachedFeatures]) -> tuple[str, ...]:
     names = [_named_cache(name.strip(), caches) for name in text.split("+")]
     if len(set(names)) < len(names):
-        raise UsageError(f"--features {text!r} names a store twice. Expected each once.")
+        raise UsageError(f"--features {text!r} names a store twice. Name each once.")
     return tuple(names)
 
 
@@ -135,25 +207,25 @@ def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
     if name in {cache.path.stem for cache in caches}:
         return next(cache.name for cache in caches if cache.path.stem == name)
     backbone, _, view = name.partition(":")
-    found = [
+    matching = [
         cache
         for cache in caches
         if bare_name(cache.key["backbone"]) == bare_name(backbone)
         and cache.key["view"] == (view or "rgb")
     ]
-    if not found:
+    if not matching:
         raise UnknownNameError(
             "features",
             name,
             [cache.name for cache in caches],
             f"Make them: featurepipe extract --backbone {backbone} --view {view or 'rgb'}",
         )
-    if len(found) > 1:
-        names = ", ".join(cache.path.stem for cache in found)
+    if len(matching) > 1:
+        names = ", ".join(cache.path.stem for cache in matching)
         raise UsageError(
-            f"Several stores are {name!r}: {names}. Name one of them in --features by its file."
+            f"Several stores match {name!r}: {names}. Name one of them in --features by its file."
         )
-    return found[0].name
+    return matching[0].name
 
 
 def _used(
@@ -173,9 +245,9 @@ def _tell(trials: Sequence[Trial], objective: str, n_rows: int) -> None:
     )
     logger.info("%-*s   seen  unseen", width, "")
     for attribute in dict.fromkeys(trial.attribute for trial in trials):
-        own = [trial for trial in trials if trial.attribute == attribute]
-        for place, trial in enumerate(own):
-            if place < _SHOWN_TRIALS or trial.chosen:
+        candidates = [trial for trial in trials if trial.attribute == attribute]
+        for rank, trial in enumerate(candidates):
+            if rank < _SHOWN_TRIALS or trial.chosen:
                 unseen = "" if np.isnan(trial.unseen_accuracy) else f"{trial.unseen_accuracy:.3f}"
                 logger.info(
                     "%-*s  %.3f  %6s%s",

@@ -1,53 +1,48 @@
 """fit(): cached features -> fitted heads, one run for each backbone and split."""
 
-import json
-import logging
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from joblib import effective_n_jobs
 
-from featurepipe.errors import FitError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.errors import UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
-from featurepipe.models.answers.finishing import FittedHeads
-from featurepipe.models.answers.head_model import HeadModel
-from featurepipe.models.heads.fit_memory import FitMemory, available_memory, in_words, parse_memory
-from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.streaming import plan_chunks, predict_in_chunks, stream_heads
-from featurepipe.models.heads.tuning import describe_tuned
 from featurepipe.models.studies.feature_choice import OBJECTIVES
-from featurepipe.predictions import Predictions
-from featurepipe.progress import Progress
-from featurepipe.provenance import library_versions, machine
-from featurepipe.reports.figures import accuracies, reliability
 from featurepipe.runs.feature_set import FeatureSet, one_store_set
-from featurepipe.runs.fitted_on import INPUTS, input_facts, inputs_table
-from featurepipe.runs.run_folder import save_run
+from featurepipe.runs.naming import reserve_name
+from featurepipe.runs.run_folder import Run, save_run
+from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
-from featurepipe.workflows.curves import CURVE, curve_of
-from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
-from featurepipe.workflows.feature_sets import AUTO, chosen_feature_set, named_feature_set
+from featurepipe.workflows.curves import with_curve
+from featurepipe.workflows.dividing import (
+    ImagesToSplit,
+    SplitRequest,
+    plan_splits,
+    save_splits,
+    wanted_split,
+)
+from featurepipe.workflows.feature_sets import (
+    AUTO,
+    check_features,
+    chosen_feature_set,
+    fixed_feature_sets,
+    named_feature_set,
+    require_rows,
+)
+from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
-from featurepipe.workflows.runs import (
-    labelled_manifest,
-    n_labelled,
-    predictions_of,
-    run_names,
-    summary,
+from featurepipe.workflows.relabelling import (
+    Relabelling,
+    check_labels,
+    relabelled,
+    require_images,
 )
 from featurepipe.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -78,53 +73,54 @@ def fit(
     memory: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
-    """Fit heads on cached features, and predict the test rows once.
+    """Fit heads on cached features, and predict the test images once.
+
+    Everything that can be refused is refused before anything is written or fitted.
 
     Parameters
     ----------
     head : str
         ``bagged-sgd``, ``logistic`` or ``knn``.
     solver : str, optional
-        ``sklearn`` fits bagged SGD literally by scikit-learn, which takes some hundred
+        ``sklearn`` fits bagged SGD with scikit-learn itself, which takes about a hundred
         times as long; default: ``minibatch``.
     backbone : str or sequence of str
         Backbones whose features to fit on; default: every store. Each store gives a run.
     task : {"per-attribute", "multi-label", "joint"}
-        One head an attribute, one OneVsRest head over all labels, or one head over the
+        One head per attribute, one OneVsRest head for all labels, or one head for the
         combinations of classes.
     features : str, optional
-        One run whose heads read what is named here: ``store+store`` for all attributes,
+        Fit one run on these features: ``store+store`` for all attributes,
         ``attribute=store+store,…`` for each, or ``auto``, which tries all stores and their
-        pairs on training rows. A store is ``backbone:view``, ``backbone`` for the view rgb,
+        pairs on training images. A store is ``backbone:view``, ``backbone`` for the view rgb,
         or the name of its file.
     objective : {"balanced", "unseen", "seen"}, optional
-        What ``auto`` looks for: accuracy on combinations of classes that were not trained
-        on, on those that were, or (default) their mean.
+        What ``auto`` maximises: accuracy on combinations of classes that were not trained
+        on, on those that were, or (default) the mean of both.
     calibrate : {"auto", "sigmoid", "isotonic", "temperature", "none"}
-        How scores become probabilities; fitted out of fold on training rows. ``auto`` is
-        temperature for exclusive classes, and sigmoid for labels of sets.
+        How scores become probabilities; fitted out of fold on training images. ``auto`` is
+        temperature for exclusive classes and sigmoid for sets of labels.
     thresholds : str, optional
-        What the thresholds of labels in sets are chosen for, out of fold: ``f1``,
-        ``precision=0.9`` or ``recall=0.8``; default: 0.5 each.
+        Goal of the thresholds for sets of labels, chosen out of fold: ``f1``,
+        ``precision=0.9`` or ``recall=0.8``; default: every threshold is 0.5.
     variance_threshold : str, optional
         ``"1%"`` of the mean variance (default), or an absolute variance such as ``"0.01"``.
     tune : bool
-        Choose penalty, variance threshold and scaling for each head on folds of the rows
-        that it is fitted on; see `featurepipe.models.heads.tuning`.
+        Choose penalty, variance threshold and scaling for each head on inner folds of its
+        training images; see `featurepipe.models.heads.tuning`.
     test_size, hold_out, repeats, group, seed
-        Make a split, or find the same one again; if none is given, the
-        workspace's first split serves. See `featurepipe.splits.SplitSettings`.
-        `seed` (default 0) is also that of the heads.
+        Make a split, or find the same one again; without any of them, the workspace's
+        first split is used. See `featurepipe.splits.SplitSettings`. `seed` (default 0) is
+        also the seed of the heads.
     hold_out_each : bool
-        Hold out in turn every combination whose classes occur in others too: a
-        split for each, the same as `hold_out` of it gives.
+        Hold out every combination in turn whose classes also occur in others: one split
+        for each, equal to that of `hold_out`.
     group_duplicates : bool
-        Keep images that are nearly the same on one side of the split, by the first
-        of the stores that can tell.
+        Keep near-duplicates on one side of the split, told by the first store that can.
     allow_partial : bool
-        Leave out images of which a store that is read has no features yet.
+        Leave out images whose features are not extracted yet.
     curve : bool
-        Fit on growing parts of the training rows too, and say whether more images would
+        Also fit on growing shares of the training images, and say whether more images would
         help; see `featurepipe.models.studies.learning_curve`. Takes about 15 times as long.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
@@ -132,18 +128,18 @@ def fit(
     n_jobs : int
         Processor cores to use; -1: all.
     memory : str, optional
-        What fitting may take besides the libraries and the manifest, such as ``4GB``. Where that
-        is too little for all training features and the copies that fits make of them, they are
-        read from the stores in chunks, of which bagged SGD makes several passes; see
-        `featurepipe.models.heads.fit_memory.FitMemory`. Near-duplicates are then not looked for.
-        Default: all in memory.
+        Bound of the memory for fitting, besides the libraries and the manifest, such as
+        ``4GB``. If the training features and the copies that fits make of them do not fit,
+        bagged SGD reads them from the stores in chunks, several times; see
+        `featurepipe.models.heads.fit_memory.FitMemory`. The search for near-duplicates is
+        then skipped. Default: no bound.
 
     Returns
     -------
     pandas.DataFrame
-        One row per new run and attribute, and ``all``: ``run, backbone, view,
-        split, attribute, n_train, selection_accuracy, fit_s``. Test figures are
-        for `report`.
+        One row for each new run and attribute, and for ``all``: ``run, backbone, view,
+        split, attribute, n_train, selection_accuracy, fit_s``. For test figures, see
+        `report`.
 
     Raises
     ------
@@ -160,282 +156,156 @@ def fit(
             f"--curve and --memory {memory} contradict each other: a learning curve reads all "
             "features at once. Give one of them."
         )
-    settings = HeadSettings(
-        head=head,
-        solver=solver,
-        task=task,
-        calibrate=calibrate,
-        thresholds=thresholds,
-        variance_threshold=variance_threshold or HeadSettings.variance_threshold,
-        tune=tune,
-        seed=seed or 0,
-    )
-    budget = None if memory is None else parse_memory(memory)
-    place = Workspace(workspace)
-    with place.writing():
-        manifest = labelled_manifest(place, attributes, labels, group, label_separator)
-        stores = _choose_stores(place, [backbone] if isinstance(backbone, str) else backbone)
-        _require_one_feature_set(features, objective, task)
-        caches = _read_caches(stores, features, manifest)
-        digests = digests_in_all(caches, len(manifest), allow_partial=allow_partial)
-        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
-        asked = wanted_split(
+    check_features(features, objective, task)
+    request = _FitRequest(
+        settings=HeadSettings(
+            head=head,
+            solver=solver,
+            task=task,
+            calibrate=calibrate,
+            thresholds=thresholds,
+            variance_threshold=variance_threshold or HeadSettings.variance_threshold,
+            tune=tune,
+            seed=seed or 0,
+        ),
+        limits=FitLimits.of(n_jobs, memory),
+        backbones=tuple(
+            find_backbone(name).name
+            for name in ([backbone] if isinstance(backbone, str) else backbone)
+        ),
+        features=features,
+        objective=objective or OBJECTIVES[0],
+        allow_partial=allow_partial,
+        splits=wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
-        )
-        found = look_for_duplicates(manifest, caches, digests, budget, group_duplicates)
-        splits = find_splits(place, manifest, digests, asked, hold_out_each, found)
-        for split in splits:
-            if found is not None:
-                warn_of_near_duplicates(place, split, found)
-        infos = [
-            _fit_run(place, manifest, feature_set, split, settings, n_jobs, budget, curve)
-            for split in splits
-            for feature_set in _feature_sets(
-                features, objective, caches, manifest, split, seed, n_jobs
-            )
+        ),
+        curve=curve,
+    )
+    home = Workspace(workspace)
+    require_images(home)
+    with home.writing():
+        saved = Manifest.load(home.manifest)
+        manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
+        plan = _plan(home, manifest, request)
+        if manifest is not saved:
+            manifest.save(home.manifest)
+        save_splits(home, plan.splits)
+        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in plan.caches])
+        warn_of_near_duplicates(home, plan.images, plan.splits)
+        runs = [
+            _fit_run(home, task, curve=request.curve)
+            for split in plan.splits
+            for task in _tasks(plan, split, request)
         ]
-    return summary(infos)
+    return summary(runs)
 
 
-def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
-    stores = place.stores()
+@dataclass(frozen=True)
+class _FitRequest:
+    """The options of `fit`, parsed."""
+
+    settings: HeadSettings
+    limits: FitLimits
+    backbones: tuple[str, ...]
+    features: str | None
+    objective: str
+    allow_partial: bool
+    splits: SplitRequest
+    curve: bool
+
+
+@dataclass(frozen=True)
+class _FitPlan:
+    """What will be fitted, all of it checked; nothing is written yet.
+
+    `feature_sets` is empty if the features are chosen by trials.
+    """
+
+    manifest: Manifest
+    caches: Sequence[CachedFeatures]
+    images: ImagesToSplit
+    splits: Sequence[Split]
+    feature_sets: Sequence[FeatureSet]
+
+
+def _plan(home: Workspace, manifest: Manifest, request: _FitRequest) -> _FitPlan:
+    """Find everything that the fits need, and refuse what can be refused."""
+    attributes = manifest.attribute_names
+    caches: Sequence[CachedFeatures]
+    caches = open_caches(_choose_stores(home, request.backbones), manifest.ids.tolist())
+    if request.features not in (None, AUTO):
+        caches = named_feature_set(request.features, caches, attributes).caches
+    digests = digests_in_all(caches, len(manifest), allow_partial=request.allow_partial)
+    images = ImagesToSplit(manifest, digests, caches, request.limits.memory_bytes)
+    plan = _FitPlan(
+        manifest,
+        caches,
+        images,
+        plan_splits(home, images, request.splits),
+        fixed_feature_sets(request.features, caches, attributes),
+    )
+    for split in plan.splits:
+        require_rows(caches, split)
+        check_labels(manifest, split, request.settings)
+        _check_memory(plan, split, request)
+    return plan
+
+
+def _check_memory(plan: _FitPlan, split: Split, request: _FitRequest) -> None:
+    """Stop if memory is bounded and too small for a run.
+
+    Of features that trials will choose, the narrowest store is the least that a run reads.
+    """
+    narrowest = min(plan.caches, key=lambda cache: cache.n_features)
+    least = [one_store_set(narrowest, plan.manifest.attribute_names)]
+    for feature_set in plan.feature_sets or least:
+        task = FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
+        _ = task.chunk_rows
+
+
+def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
+    stores = home.stores()
     if not stores:
         raise WorkspaceError(
-            f"The workspace {place.root} holds no features yet. Make some: featurepipe extract"
+            f"The workspace {home.root} holds no features yet. Make some: featurepipe extract"
         )
     if not backbones:
         return stores
-    wanted = {find_backbone(name).name for name in backbones}
-    of_backbone: dict[str, list[Path]] = {}
+    stores_of: dict[str, list[Path]] = {}
     for path in stores:
         with FeatureStore.open(path) as store:
-            of_backbone.setdefault(store.key["backbone"], []).append(path)
-    for name in sorted(wanted - set(of_backbone)):
+            stores_of.setdefault(store.key["backbone"], []).append(path)
+    for name in sorted(set(backbones) - set(stores_of)):
         raise UnknownNameError(
             "features of backbone",
             name,
-            of_backbone,
+            stores_of,
             f"Make them: featurepipe extract --backbone {name}",
         )
-    return [path for name in of_backbone if name in wanted for path in of_backbone[name]]
+    return [path for name in stores_of if name in backbones for path in stores_of[name]]
 
 
-def _require_one_feature_set(features: str | None, objective: str | None, task: str) -> None:
-    if objective and features != AUTO:
-        raise UsageError(
-            f"--objective {objective} says what --features auto looks for. Add --features auto, or "
-            "leave it out."
-        )
-    if features and task != "per-attribute" and (features == AUTO or "=" in features):
-        raise UsageError(
-            f"--features {features} is a choice for each attribute, but --task {task} fits one "
-            "head for all of them. Name the stores that it reads, such as --features "
-            "mobilenet_v2:grey+hsv_histogram."
-        )
-
-
-def _read_caches(
-    stores: Sequence[Path], features: str | None, manifest: Manifest
-) -> Sequence[CachedFeatures]:
-    """The stores that heads shall read, or choose among."""
-    caches = open_caches(stores, manifest.ids.tolist())
-    if features in (None, AUTO):
-        return caches
-    return named_feature_set(features, caches, manifest.attribute_names).caches
-
-
-def _feature_sets(
-    features: str | None,
-    objective: str | None,
-    caches: Sequence[CachedFeatures],
-    manifest: Manifest,
-    split: Split,
-    seed: int | None,
-    n_jobs: int,
-) -> list[FeatureSet]:
-    """What heads shall read; each feature_set gives a run."""
-    attributes = manifest.attribute_names
-    if features is None:
-        return [one_store_set(cache, attributes) for cache in caches]
-    if features != AUTO:
-        return [named_feature_set(features, caches, attributes)]
-    _require_rows(caches, split)
-    train = split.rows("train")
-    ids = split.ids[train]
-    return [
+def _tasks(plan: _FitPlan, split: Split, request: _FitRequest) -> list[FitTask]:
+    """The runs of a split; features are chosen by trials now if that is asked for."""
+    feature_sets = plan.feature_sets or [
         chosen_feature_set(
-            caches,
-            ids,
-            manifest.labels(ids),
-            split.groups[train],
-            objective=objective or OBJECTIVES[0],
-            seed=seed or 0,
-            n_jobs=n_jobs,
+            plan.caches,
+            plan.manifest,
+            split,
+            objective=request.objective,
+            seed=request.settings.seed,
+            n_jobs=request.limits.n_jobs,
         )
+    ]
+    return [
+        FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
+        for feature_set in feature_sets
     ]
 
 
-def _fit_run(
-    place: Workspace,
-    manifest: Manifest,
-    feature_set: FeatureSet,
-    split: Split,
-    settings: HeadSettings,
-    n_jobs: int,
-    budget: int | None,
-    curve: bool,
-) -> dict[str, Any]:
-    """Fit and save; what the run is."""
-    info, model, predictions, selection = fit_once(
-        manifest, feature_set, split, settings, n_jobs, budget
-    )
-    info |= input_facts(feature_set, split)
-    files = {INPUTS: inputs_table(feature_set, split)}
+def _fit_run(home: Workspace, task: FitTask, *, curve: bool) -> Run:
+    name = reserve_name(home, task.title, task.digests().run)
+    new = fit_task(task, name)
     if curve:
-        facts, files[CURVE] = curve_of(manifest, feature_set, split, settings, n_jobs)
-        info |= facts
-    save_run(place.run(info["run"]), info, model, predictions, selection, files)
-    return info
-
-
-def fit_once(
-    manifest: Manifest,
-    feature_set: FeatureSet,
-    split: Split,
-    settings: HeadSettings,
-    n_jobs: int,
-    budget: int | None = None,
-) -> tuple[dict[str, Any], HeadModel, Predictions, Predictions]:
-    """Fit, and predict the test rows once.
-
-    Returns
-    -------
-    info, model, predictions, selection
-        As `featurepipe.runs.run_folder.save_run` takes them.
-    """
-    _require_rows(feature_set.caches, split)
-    train = split.rows("train")
-    needed = _needed_memory(manifest, feature_set, split, settings)
-    if budget is None:
-        chunk_rows = None
-        _warn_of_memory(needed, n_jobs)
-    else:
-        chunk_rows = plan_chunks(settings, needed, budget)
-        n_jobs = min(effective_n_jobs(n_jobs), needed.fits_within(budget) or n_jobs)
-    names = run_names(
-        f"{feature_set.title}-{settings.head}",
-        "" if settings.task == "per-attribute" else settings.task,
-        {"run": feature_set.reads, "family": feature_set.asked_for},
-        [
-            json.dumps(asdict(settings), sort_keys=True),
-            *([] if chunk_rows is None else [f"in chunks of {chunk_rows}"]),
-        ],
-        split,
-        manifest,
-    )
-    name = names["run"]
-    started = time.perf_counter()
-    model, out_of_fold, uncalibrated = _fit_heads(
-        name, manifest, feature_set, split, settings, n_jobs, chunk_rows
-    )
-    fit_s = time.perf_counter() - started
-    for attribute, fitted in model.heads.items():
-        if fitted.tuned is not None:
-            logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(fitted.tuned))
-    tested = np.concatenate([split.rows("test"), split.rows("unseen")])
-    reader = feature_set.of(split.ids[tested])
-    scores, p_values, head_s = predict_in_chunks(model, reader, chunk_rows or len(reader))
-    head_ms = 1000 * head_s / len(reader)
-    selection = predictions_of(manifest, split, train, model, out_of_fold)
-    raw = predictions_of(manifest, split, train, model, uncalibrated)
-    info = {
-        **names,
-        **_provenance(feature_set, split, settings),
-        "attributes": list(manifest.attribute_names),
-        "n_train": n_labelled(selection.labels, settings.task),
-        "selection_accuracy": accuracies(selection),
-        "reliability": {"uncalibrated": reliability(raw), "calibrated": reliability(selection)},
-        "extract_images_per_s": feature_set.images_per_s,
-        "memory_bytes": budget,
-        "chunk_rows": chunk_rows,
-        "fit_s": fit_s,
-        "predict_ms_per_image": head_ms + 1000 / feature_set.images_per_s,
-    }
-    if settings.tune:
-        info["tuned"] = {attribute: head.tuned for attribute, head in model.heads.items()}
-    predictions = predictions_of(manifest, split, tested, model, scores, p_values)
-    return info, model, predictions, selection
-
-
-def _fit_heads(
-    title: str,
-    manifest: Manifest,
-    feature_set: FeatureSet,
-    split: Split,
-    settings: HeadSettings,
-    n_jobs: int,
-    chunk_rows: int | None,
-) -> FittedHeads:
-    train = split.rows("train")
-    ids = split.ids[train]
-    with ExitStack() as stack:
-        bar: list[Progress] = []
-
-        def advance(n_done: int, n_total: int) -> None:
-            # How many there are is known once the first is done.
-            if not bar:
-                unit = "fit" if chunk_rows is None else "chunk"
-                bar.append(stack.enter_context(Progress(n_total, title, unit)))
-            bar[0].advance()
-
-        labels, groups = manifest.labels(ids), split.groups[train]
-        how = {"columns": feature_set.columns, "n_jobs": n_jobs, "progress": advance}
-        if chunk_rows is None:
-            return fit_heads(feature_set.read(ids), labels, groups, settings, **how)
-        return stream_heads(
-            feature_set.of(ids), labels, groups, settings, chunk_rows=chunk_rows, **how
-        )
-
-
-def _needed_memory(
-    manifest: Manifest, feature_set: FeatureSet, split: Split, settings: HeadSettings
-) -> FitMemory:
-    train = feature_set.of(split.ids[split.rows("train")])
-    labels = manifest.labels(train.ids)
-    return FitMemory.of(labels, train.n_features, settings.task, settings.n_folds)
-
-
-def _warn_of_memory(needed: FitMemory, n_jobs: int) -> None:
-    bytes_, available = needed.in_memory(effective_n_jobs(n_jobs)), available_memory()
-    if bytes_ > available / 2:
-        logger.warning(
-            "Fitting may take %s of the %s of memory that are available. --memory SIZE bounds it: "
-            "bagged SGD then reads features in chunks where they are too many.",
-            in_words(bytes_),
-            in_words(available),
-        )
-
-
-def _require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
-    for cache in caches:
-        missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
-        if missing:
-            raise FitError(
-                f"{cache.path} has no features of {len(missing)} of the {len(split.ids)} images of "
-                f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "
-                "again with --retry-refused."
-            )
-
-
-def _provenance(feature_set: FeatureSet, split: Split, settings: HeadSettings) -> dict[str, Any]:
-    return {
-        **feature_set.facts(),
-        "head": settings.head,
-        "task": settings.task,
-        "settings": asdict(settings),
-        "split": split.name,
-        "split_number": split.number,
-        "series": split.series,
-        "versions": library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
-        "machine": machine(),
-    }
+        new = with_curve(new, task)
+    return save_run(home.run(name), new)

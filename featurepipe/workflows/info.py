@@ -102,7 +102,7 @@ def _verify(store: FeatureStore, place: Workspace) -> str:
 
 
 def _describe_run(path: Path) -> dict[str, Any]:
-    return {"what": "run", "path": str(path), **load_run(path).info}
+    return {"what": "run", "path": str(path), **load_run(path).info.model_dump(mode="json")}
 
 
 def _describe_split(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a split does not keep apart, said and listed."""
+"""Warnings about what makes test figures too good."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -11,6 +11,7 @@ from featurepipe.manifest import Manifest
 from featurepipe.manifest.words import counted
 from featurepipe.models.studies.near_duplicates import NearDuplicates
 from featurepipe.splits import Split
+from featurepipe.workflows.dividing import ImagesToSplit
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ COLUMNS = ["image", "part", "other_image", "other_part", "distance", "store"]
 
 
 def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> None:
-    """Warn of classes that the backbones have been trained to tell apart.
+    """Warn of classes that the backbones were trained to tell apart.
 
     Parameters
     ----------
@@ -29,27 +30,36 @@ def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> No
     """
     if not set(weights) - {"random", "none"}:
         return
-    classes = dict.fromkeys(name for each in manifest.labels().values() for name in each.classes)
+    labels = manifest.labels()
+    classes = dict.fromkeys(name for each in labels.values() for name in each.classes)
     known = imagenet_classes_among(classes)
     if known:
         logger.warning(
-            "%d of %d classes have names of ImageNet's own 1,000. Where the weights are "
-            "ImageNet's, the backbone has seen this task before: %s",
+            "%d of %d classes have names of ImageNet's own 1,000. If the weights were trained on "
+            "ImageNet, the backbone has seen this task before: %s",
             len(known), len(classes), ", ".join(known),
         )  # fmt: skip
 
 
-def warn_of_near_duplicates(place: Workspace, split: Split, found: NearDuplicates) -> None:
-    """Warn of near-duplicates across training and other rows, and list them beside the split.
+def warn_of_near_duplicates(
+    workspace: Workspace, images: ImagesToSplit, splits: Sequence[Split]
+) -> None:
+    """Warn of near-duplicates across training and other images, and list them beside the split.
 
     Parameters
     ----------
-    place : Workspace
-    split : Split
-    found : NearDuplicates
-        Of all images that were compared.
+    workspace : Workspace
+    images : ImagesToSplit
+    splits : sequence of Split
     """
-    path = place.near_duplicates(split.name)
+    found = images.near_duplicates
+    if found is not None:
+        for split in splits:
+            _list_near_duplicates(workspace, split, found)
+
+
+def _list_near_duplicates(workspace: Workspace, split: Split, found: NearDuplicates) -> None:
+    path = workspace.near_duplicates(split.name)
     part_of = dict(zip(split.ids, split.parts, strict=True))
     leaks = found.across(part_of)
     if not len(leaks):
@@ -63,8 +73,8 @@ def warn_of_near_duplicates(place: Workspace, split: Split, found: NearDuplicate
         pd.DataFrame(rows, columns=COLUMNS).to_csv(beside, index=False, float_format="%.4f")
     first, second = leaks.ids[0]
     logger.warning(
-        "Split %s: %s of near-duplicates (by %s) between training and other images, such as %s "
-        "and %s: figures of the others may be too good. All are in %s; --group-duplicates keeps "
+        "Split %s: %s of near-duplicates (by %s) between training and other images, for example "
+        "%s and %s. Test figures may be too good. All pairs are in %s; --group-duplicates keeps "
         "them on one side.",
         split.name, counted(leaks, "pair"), leaks.store, first, second, path,
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """predict(): images -> classes, with the best run or a named one."""
 
+import errno
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, UsageError
+from featurepipe.errors import ExtractionError, NotWritableError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.features.extraction.updating import Embedder, embed_images
@@ -18,7 +20,9 @@ from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.predictions import COVERAGE
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.runs.choosing import find_run
+from featurepipe.runs.run_facts import Block
 from featurepipe.runs.run_folder import Run
+from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import LocalFolder
 from featurepipe.workspace import Workspace
 
@@ -45,11 +49,10 @@ def predict(
     run: str | None = None,
     top: int = 1,
     coverage: float = COVERAGE,
-    foreign: bool = False,
+    unrelated: bool = False,
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
     batch_size: int | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Predict the attributes of images.
 
@@ -59,113 +62,144 @@ def predict(
         Files, folders and patterns.
     workspace : Path or str
     run : str, optional
-        Default: the run with the best `selection_accuracy` over all attributes,
-        the cheaper at a tie; never chosen by test figures.
+        Default: the run with the best `selection_accuracy` over all attributes, and the
+        faster one if two are equal. Test images are never used for this.
     top : int
-        Classes to name for each attribute; of a set of labels all that are given.
+        Classes to name for each attribute; of a set of labels, all that are given.
     coverage : float
-        Share of images like those trained on that shall have an answer, in (0, 1].
-    foreign : bool
-        The images show nothing that the run knows: say how many are marked unknown,
-        and how well they are told from test images.
+        Target share of familiar images that get an answer, in (0, 1].
+    unrelated : bool
+        Treat the images as unrelated to the classes: log how many are marked unknown, and
+        how well they are told from test images.
     weights : sequence of str
-        Where the run's weights are now, if they have moved: a path, or ``backbone=path``
-        each if the run reads several backbones.
+        Current files of the run's weights, if they were moved: a path, or ``backbone=path``
+        for each if the run reads several backbones.
     annotate : Path or str, optional
         Folder for copies of the images with their classes written on.
     batch_size : int, optional
-        Images embedded at once; default: what suits the engine and the memory.
-    seed : int
-        Taken for uniformity; nothing here is random.
+        Images embedded at once; default: chosen by engine and memory.
 
     Returns
     -------
     pandas.DataFrame
         Rows in the images' order: ``image, attribute, rank`` (from 1), ``class,
         probability, given`` (whether it is the answer, or one of a set), ``unknown``
-        (whether there is no answer, since the image is unlike those trained on or
-        the head in doubt), ``refused`` (why an image cannot be read, else empty).
+        (whether there is no answer, because the image is unlike the training images or the
+        prediction is unusually uncertain), ``refused`` (why an image cannot be read, else
+        empty).
 
     Raises
     ------
     StoreMismatchError
-        If the features would not be those that the run was trained on.
+        If the features would differ from those that the run was trained on.
     FeaturepipeError
         If anything else given cannot be used; see `featurepipe.errors`.
     """
-    found = find_images(images)
-    place = Workspace(workspace)
-    chosen = find_run(place, run)
-    logger.info("Predicting with %s.", chosen.info["run"])
-    features, refused = _embed(chosen, [path for _, path in found], weights, batch_size)
-    scores = chosen.model.predict(features)
-    p_values = chosen.model.p_values(features, scores)
-    if foreign:
-        _tell_of_foreign(chosen, p_values, coverage)
-    answers = iter(_best_classes(chosen.model, scores, p_values, top, coverage))
+    _check_numbers(top, coverage, batch_size)
+    files = find_images(images)
+    chosen = find_run(Workspace(workspace), run)
+    embedders, model = _embedders(chosen, weights), chosen.model
+    if annotate is not None:
+        _make_writable(Path(annotate))
+    logger.info("Predicting with %s.", chosen.name)
+    features, refused = _embed(embedders, [path for _, path in files], batch_size)
+    scores = model.predict(features)
+    p_values = model.p_values(features, scores)
+    if unrelated:
+        _tell_of_unrelated(chosen, p_values, coverage)
+    answers = iter(_best_classes(model, scores, p_values, top, coverage))
     rows: list[dict[str, object]] = []
-    for position, (image_id, path) in enumerate(found):
+    for position, (image_id, path) in enumerate(files):
         if position in refused:
             rows.append({"image": image_id, "refused": refused[position]})
             continue
         answer = next(answers)
         rows += [{"image": image_id, **best, "refused": ""} for best in answer]
         if annotate is not None:
-            # Numbered, since images of one name may come from several folders.
+            # Numbered, because images of one name may come from several folders.
             copy = Path(annotate) / f"{position + 1:04}-{path.stem}.jpg"
             annotate_image(path, [_in_words(best) for best in answer], copy)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
+    if top < 1:
+        raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")
+    if not 0 < coverage <= 1:
+        raise UsageError(f"--coverage is {coverage}. Set a share above 0 and up to 1.")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"The batch size is {batch_size}. Set at least 1.")
+
+
+def _make_writable(folder: Path) -> None:
+    """Create the folder for annotated copies, and stop if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise NotWritableError(
+            f"Annotated copies cannot be written to {folder} ({error.strerror or error}). Give "
+            "another folder with --annotate."
+        ) from error
+
+
 def _embed(
-    run: Run, paths: Sequence[Path], weights: Sequence[str], batch_size: int | None
+    embedders: Sequence[Embedder], paths: Sequence[Path], batch_size: int | None
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Features of the readable images, and why the others (by position) are none."""
+    """Features of the readable images; reasons for the others, by position."""
     if len(paths) < (batch_size or _SMALL_BATCH):
         # The engine pads a batch to its full size.
         batch_size = len(paths)
     ids = [str(path) for path in paths]
-    embedders = _embedders(run, weights)
     features, refused = embed_images(LocalFolder(Path()), ids, embedders, batch_size=batch_size)
     if not len(features):
-        first = next(iter(refused.items()))
+        position, reason = next(iter(refused.items()))
         raise ExtractionError(
-            f"None of the {len(paths)} images can be read ({paths[first[0]]}: {first[1]}). "
-            "Expected JPEG, PNG, WebP, BMP, GIF or TIFF files; look at the first of them."
+            f"None of the {len(paths)} images can be read ({paths[position]}: {reason}). Give "
+            "JPEG, PNG, WebP, BMP, GIF or TIFF files."
         )
     return features, refused
 
 
 def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
-    if run.network is None:
-        return _recipes(run, weights)
+    if isinstance(run.info, HeadRunInfo):
+        return _recipes(run.info.blocks, weights)
     if weights:
         raise UsageError(
-            f"Run {run.info['run']!r} is a trained network and keeps its own weights. Leave "
-            "--weights out."
+            f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
         )
+    assert run.network is not None
     return [run.network]
 
 
-def _recipes(run: Run, weights: Sequence[str]) -> list[Recipe]:
-    """What made the features that the run reads, with weights where they are now."""
-    blocks = run.info["blocks"]
-    backbones = [block["recipe"]["backbone"] for block in blocks]
-    moved = {}
-    for given in weights:
-        backbone, parts, path = given.rpartition("=")
-        if not parts and len(set(backbones)) > 1:
-            raise UsageError(
-                f"--weights {given!r} does not say which backbone's weights these are, and the run "
-                f"reads {', '.join(dict.fromkeys(backbones))}. Expected BACKBONE=PATH."
-            )
-        moved[find_backbone(backbone).name if parts else backbones[0]] = path
+def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:
+    """The recipes of the features that a run reads, with the weights where they are now."""
+    moved = _moved_weights([block.recipe["backbone"] for block in blocks], weights)
     return [
-        repeat_recipe(
-            block["recipe"], moved.get(block["recipe"]["backbone"], block["weights_source"])
-        )
+        repeat_recipe(block.recipe, moved.get(block.recipe["backbone"], block.weights_source))
         for block in blocks
     ]
+
+
+def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
+    """The files of ``--weights`` by backbone."""
+    names = ", ".join(dict.fromkeys(backbones))
+    moved = {}
+    for text in weights:
+        name, separator, path = text.rpartition("=")
+        if not separator and len(set(backbones)) > 1:
+            raise UsageError(
+                f"--weights {text!r} does not name a backbone, but the run reads {names}. "
+                "Expected BACKBONE=PATH."
+            )
+        backbone = find_backbone(name).name if separator else backbones[0]
+        if backbone not in backbones:
+            raise UsageError(
+                f"--weights {text!r} is for {backbone}, but the run only reads {names}. Omit it."
+            )
+        moved[backbone] = path
+    return moved
 
 
 def _best_classes(
@@ -175,7 +209,7 @@ def _best_classes(
     top: int,
     coverage: float,
 ) -> list[list[dict[str, object]]]:
-    """For each image the `top` classes of each attribute, most probable first."""
+    """For each image, the `top` classes of each attribute, the most probable first."""
     answers: list[list[dict[str, object]]] = [[] for _ in next(iter(scores.values()))]
     for attribute, (classes, probabilities) in model.in_words(scores).items():
         given = model.given(attribute, scores[attribute])
@@ -197,23 +231,23 @@ def _best_classes(
     return answers
 
 
-def _tell_of_foreign(
+def _tell_of_unrelated(
     run: Run, p_values: Mapping[str, NDArray[np.float64]], coverage: float
 ) -> None:
     test = run.predictions.select("test")
-    for attribute, of_foreign in p_values.items():
-        of_test = test.p_values[attribute]
+    for attribute, unrelated in p_values.items():
+        related = test.p_values[attribute]
         logger.info(
-            "%s: %.1f %% of %d foreign images are marked unknown, and %.1f %% of %d test images; "
-            "AUROC of one against the other %.3f.",
+            "%s: %.1f %% of %d unrelated images are marked unknown, and %.1f %% of %d test "
+            "images; AUROC of unrelated against test images %.3f.",
             attribute,
-            100 * np.mean(of_foreign <= 1 - coverage),
-            len(of_foreign),
-            100 * np.mean(of_test <= 1 - coverage),
-            len(of_test),
+            100 * np.mean(unrelated <= 1 - coverage),
+            len(unrelated),
+            100 * np.mean(related <= 1 - coverage),
+            len(related),
             auroc(
-                np.repeat([True, False], [len(of_foreign), len(of_test)]),
-                -np.concatenate([of_foreign, of_test]),
+                np.repeat([True, False], [len(unrelated), len(related)]),
+                -np.concatenate([unrelated, related]),
             ),
         )
 

@@ -1,9 +1,8 @@
-"""repeat(): a run -> the same run once more, and whether its numbers are the same."""
+"""repeat(): fit a run again, and check that its numbers are the same."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,32 +10,33 @@ import pandas as pd
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.manifest import Manifest
-from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.studies.feature_choice import OBJECTIVES
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.fitted_on import changed_inputs, kept_caches, kept_split
-from featurepipe.runs.run_folder import Run
+from featurepipe.runs.run_folder import NewRun, Run
+from featurepipe.runs.run_info import HeadRunInfo
+from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
 from featurepipe.workflows.feature_sets import chosen_feature_set
-from featurepipe.workflows.fit import fit_once
-from featurepipe.workflows.runs import summary
+from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 
 def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.DataFrame:
-    """Fit a run again, exactly as it was fitted, and hold the numbers against its own.
+    """Fit a run again exactly as it was fitted, and compare the numbers with its own.
 
-    The split, the settings and the seed are those that the run keeps; features that
-    were chosen by trial are chosen again. Nothing is written.
+    The split, the settings and the seed are those of the run; features that were chosen by
+    trials are chosen again. The run is left as it is.
 
     Parameters
     ----------
     run : str
-        Name of the run.
+        Name of a run of heads.
     workspace : Path or str
     n_jobs : int
         Processor cores to use; -1: all.
@@ -44,112 +44,104 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     Returns
     -------
     pandas.DataFrame
-        What `fit` returned of the run, if every number is the same, bit for bit.
+        What `fit` returned for the run, if every number is the same, bit for bit.
 
     Raises
     ------
     RunError
-        If labels or features have changed, or the numbers are others: what differs.
+        If labels or features have changed, or a number differs; says which.
+    UnknownNameError
+        If there is no run of the name.
     """
-    place = Workspace(workspace)
-    with place.writing():
-        kept = find_run(place, run)
-        if kept.network is not None:
-            raise RunError(
-                f"Run {run!r} is a trained network, and networks are not trained again by --from. "
-                "Give the command that trained it, with --no-resume."
-            )
-        manifest = Manifest.load(place.manifest)
-        settings = _kept_settings(kept)
+    limits = FitLimits(n_jobs)
+    home = Workspace(workspace)
+    kept = find_run(home, run)
+    info = kept.info
+    if not isinstance(info, HeadRunInfo):
+        raise RunError(
+            f"Run {kept.name!r} is a trained network, and only runs of heads can be repeated. "
+            "Train it again with the command that trained it, and --no-resume."
+        )
+    with home.writing():
+        manifest = Manifest.load(home.manifest)
         split = kept_split(kept)
-        caches = kept_caches(kept, open_caches(place.stores(), manifest.ids.tolist()))
+        caches = kept_caches(info, open_caches(home.stores(), manifest.ids.tolist()))
         if changed := changed_inputs(kept, split, caches, manifest):
             raise RunError(
-                f"Run {kept.folder.name!r} cannot be repeated: {'; '.join(changed)}. Expected "
-                "the labels and features that it was fitted on; to fit these, leave out --from."
+                f"Run {kept.name!r} cannot be repeated, because its inputs have changed: "
+                f"{'; '.join(changed)}. Use featurepipe fit for the present labels and features."
             )
-        feature_set = _kept_feature_set(kept, caches, manifest, split, settings, n_jobs)
-        budget = kept.info["memory_bytes"]
-        _, _, predictions, selection = fit_once(
-            manifest, feature_set, split, settings, n_jobs, budget
-        )
-    _require_same_numbers(kept, predictions, selection)
+        limits = FitLimits(n_jobs, info.memory_bytes)
+        feature_set = _feature_set(kept, info, caches, manifest, split, limits)
+        task = FitTask(manifest, split, feature_set, info.settings, limits)
+        again = fit_task(task, kept.name)
+    _require_same_numbers(kept, again)
     logger.info(
         "Run %s: the same numbers again, bit for bit, for %d images.%s",
-        kept.folder.name,
-        len(predictions) + len(selection),
-        "".join(f" {difference}." for difference in _other_surroundings(kept.info)),
+        kept.name,
+        len(again.predictions) + len(again.selection),
+        "".join(f" {difference}." for difference in _changed_software(kept)),
     )
-    return summary([kept.info])
+    return summary([kept])
 
 
-def _kept_settings(run: Run) -> HeadSettings:
-    try:
-        return HeadSettings(**run.info["settings"])
-    except TypeError as error:
-        raise RunError(
-            f"Run {run.folder.name!r} has settings of another version of featurepipe ({error}): "
-            f"it was fitted by {run.info['versions']['featurepipe']}. Repeat it with that version."
-        ) from error
-
-
-def _kept_feature_set(
+def _feature_set(
     run: Run,
+    info: HeadRunInfo,
     caches: Sequence[CachedFeatures],
     manifest: Manifest,
     split: Split,
-    settings: HeadSettings,
-    n_jobs: int,
+    limits: FitLimits,
 ) -> FeatureSet:
-    blocks = {name: tuple(names) for name, names in run.info["features"].items()}
-    if not run.info["feature_trials"]:
-        return FeatureSet(run.folder.name, tuple(caches), blocks)
-    train = split.rows("train")
-    ids = split.ids[train]
+    """The features that the run reads; choices by trials are made again."""
+    if not info.feature_trials:
+        return FeatureSet(run.name, tuple(caches), info.features)
     feature_set = chosen_feature_set(
         caches,
-        ids,
-        manifest.labels(ids),
-        split.groups[train],
-        objective=run.info["objective"],
-        seed=settings.seed,
-        n_jobs=n_jobs,
+        manifest,
+        split,
+        objective=info.objective or OBJECTIVES[0],
+        seed=info.settings.seed,
+        n_jobs=limits.n_jobs,
     )
-    if feature_set.blocks != blocks:
-        raise _not_repeated(run, f"auto chose {feature_set.blocks}, not {blocks}")
+    if feature_set.blocks != info.features:
+        raise _not_repeated(run, f"auto chose {feature_set.blocks} instead of {info.features}")
     return feature_set
 
 
-def _require_same_numbers(run: Run, predictions: Predictions, selection: Predictions) -> None:
-    for now, then in ((predictions, run.predictions), (selection, run.selection)):
-        for name, scores in then.scores.items():
-            apart = abs(now.scores[name] - scores).max(axis=1, initial=0)
-            if apart.any():
-                image = str(then.ids[apart.argmax()])
-                part = str(then.parts[apart.argmax()])
-                raise _not_repeated(
-                    run,
-                    f"probabilities of {name!r} differ by up to {apart.max():.3g} ({image!r}, a "
-                    f"{part} image)",
-                )
-            if not np.array_equal(now.thresholds[name], then.thresholds[name]):
-                raise _not_repeated(run, f"the thresholds of {name!r} are others")
-            if not np.array_equal(now.p_values[name], then.p_values[name]):
-                raise _not_repeated(run, f"what is unknown of {name!r} differs")
+def _require_same_numbers(run: Run, again: NewRun) -> None:
+    pairs = ((again.predictions, run.predictions), (again.selection, run.selection))
+    for now, then in pairs:
+        for difference in _differences(now, then):
+            raise _not_repeated(run, difference)
 
 
-def _not_repeated(run: Run, what: str) -> RunError:
-    others = _other_surroundings(run.info)
-    why = "; ".join(others) if others else "versions, labels and features are the same"
+def _differences(now: Predictions, then: Predictions) -> Iterator[str]:
+    for name, scores in then.scores.items():
+        apart = abs(now.scores[name] - scores).max(axis=1, initial=0)
+        if apart.any():
+            image, part = then.ids[apart.argmax()], then.parts[apart.argmax()]
+            yield (
+                f"probabilities of {name!r} differ by up to {apart.max():.3g} ({str(image)!r}, a "
+                f"{part} image)"
+            )
+        if not np.array_equal(now.thresholds[name], then.thresholds[name]):
+            yield f"the thresholds of {name!r} differ"
+        if not np.array_equal(now.p_values[name], then.p_values[name]):
+            yield f"the p-values of {name!r} differ"
+
+
+def _not_repeated(run: Run, difference: str) -> RunError:
+    changed = _changed_software(run)
+    why = "; ".join(changed) if changed else "versions, labels and features are the same"
     return RunError(
-        f"Run {run.folder.name!r} was fitted again to other numbers: {what}. Then and now: {why}. "
+        f"Fitting run {run.name!r} again gave other numbers: {difference}. Then and now: {why}. "
         "The run was left as it is."
     )
 
 
-def _other_surroundings(info: dict[str, Any]) -> list[str]:
-    """Versions and machine that are not those of the run."""
-    now = library_versions(*(name for name in info["versions"] if name != "featurepipe"))
-    return differences(
-        {**info["versions"], "machine": info["machine"]}, {**now, "machine": machine()}
-    )
+def _changed_software(run: Run) -> list[str]:
+    """Versions and machine that differ from those of the run."""
+    then = run.info.versions
+    now = library_versions(*(name for name in then if name != "featurepipe"))
+    return differences({**then, "machine": run.info.machine}, {**now, "machine": machine()})

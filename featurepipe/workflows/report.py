@@ -5,16 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurepipe.errors import WorkspaceError
 from featurepipe.reports.board import leaderboard, write_leaderboard
-from featurepipe.runs.run_folder import load_run
+from featurepipe.runs.choosing import all_runs
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 
 def report(*, workspace: Path | str = ".") -> pd.DataFrame:
-    """Put every run of a workspace on one board and write it to leaderboard.csv.
+    """Put every run of a workspace on one board, and write it to leaderboard.csv.
 
     Parameters
     ----------
@@ -23,7 +22,7 @@ def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row per run and attribute, and one for ``all``; see
+        One row for each run and attribute, and for ``all``; see
         `featurepipe.reports.board.COLUMNS`.
 
     Raises
@@ -33,13 +32,9 @@ def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     RunError
         If a run is damaged.
     """
-    place = Workspace(workspace)
-    runs = [load_run(folder) for folder in place.runs()]
-    if not runs:
-        raise WorkspaceError(
-            f"The workspace {place.root} holds no run yet. Make one: featurepipe fit"
-        )
+    home = Workspace(workspace)
+    runs = all_runs(home)
     board = leaderboard(runs)
-    write_leaderboard(board, place.leaderboard)
-    logger.info("Wrote %s: %d runs.", place.leaderboard, len(runs))
+    write_leaderboard(board, home.leaderboard)
+    logger.info("Wrote %s: %d runs.", home.leaderboard, len(runs))
     return board

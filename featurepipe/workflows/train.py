@@ -11,12 +11,29 @@ import pandas as pd
 from featurepipe.features.cached import open_caches
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.manifest import Manifest
+from featurepipe.models.answers.finishing import attributes_with_thresholds
+from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.building import choose_precision
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.splits import Split, SplitSettings, divisible_ids
-from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
+from featurepipe.models.networks.outputs import make_outputs
+from featurepipe.runs.summary import summary
+from featurepipe.splits import Split, divisible_ids, each_held_out, make_splits
+from featurepipe.workflows.dividing import (
+    ImagesToSplit,
+    SplitRequest,
+    plan_splits,
+    save_splits,
+    saved_splits,
+    settings_of,
+    wanted_split,
+)
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
-from featurepipe.workflows.runs import labelled_manifest, summary
+from featurepipe.workflows.relabelling import (
+    Relabelling,
+    check_labels,
+    relabelled,
+    require_images,
+)
 from featurepipe.workflows.starting import starting_networks
 from featurepipe.workflows.training_run import train_run
 from featurepipe.workspace import Workspace
@@ -117,23 +134,55 @@ labels, label_separator
         thresholds=thresholds,
         seed=seed or 0,
     )
-    place = Workspace(workspace)
+    home = Workspace(workspace)
     named = [backbone] if isinstance(backbone, str) else backbone
-    asked = wanted_split(test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed)
-    infos = []
-    with place.writing():
-        manifest = labelled_manifest(place, attributes, labels, group, label_separator)
-        for headless in starting_networks(place, settings, named, weights):
+    request = wanted_split(
+        test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
+    )
+    runs = []
+    require_images(home)
+    with home.writing():
+        saved = Manifest.load(home.manifest)
+        manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
+        _check_before_decoding(home, manifest, settings, request)
+        starts = starting_networks(home, settings, named, weights)
+        if manifest is not saved:
+            manifest.save(home.manifest)
+        for headless in starts:
             own = settings if headless is None else replace(settings, size_px=headless.size_px)
             if headless is not None:
                 warn_of_imagenet_classes(manifest, [headless.weights.kind])
-            with _decoded(place, manifest, own.size_px or 0) as pixels:
-                splits = _find_splits(place, manifest, pixels, asked, hold_out_each)
-                infos += [
-                    train_run(place, manifest, pixels, split, own, headless, resume=resume)
+            with _decoded(home, manifest, own.size_px or 0) as pixels:
+                splits = _find_splits(home, manifest, pixels, request, own)
+                runs += [
+                    train_run(home, manifest, pixels, split, own, headless, resume=resume)
                     for split in splits
                 ]
-    return summary(infos)
+    return summary(runs)
+
+
+def _check_before_decoding(
+    home: Workspace, manifest: Manifest, settings: NetworkSettings, request: SplitRequest
+) -> None:
+    """Refuse what can be refused without knowing which images can be read.
+
+    Splits are made as if all images could be read and none were copies: what is refused then
+    would also be refused later.
+    """
+    labels = manifest.labels()
+    make_outputs(labels, settings)
+    attributes_with_thresholds(labels, settings)
+    saved = saved_splits(home)
+    if request.settings is not None or not saved:
+        wanted = settings_of(request, saved)
+        distinct = {str(image_id): str(image_id) for image_id in manifest.ids}
+        if wanted.group_duplicates:
+            caches = open_caches(home.stores(), [])
+            ImagesToSplit(manifest, {}, caches).require_near_duplicates()
+        ungrouped = replace(wanted, group_duplicates=False)
+        make = each_held_out if request.hold_out_each else make_splits
+        make(manifest, distinct, ungrouped)
+    check_questions(labels, settings.task)
 
 
 @contextmanager
@@ -150,23 +199,21 @@ def _decoded(place: Workspace, manifest: Manifest, size_px: int) -> Iterator[Pix
 
 
 def _find_splits(
-    place: Workspace,
+    home: Workspace,
     manifest: Manifest,
     pixels: PixelCache,
-    asked: SplitSettings | None,
-    hold_out_each: bool,
+    request: SplitRequest,
+    settings: NetworkSettings,
 ) -> list[Split]:
     known = set(manifest.ids)
-    digests = {name: each for name, each in pixels.digests.items() if name in known}
+    digests = {name: digest for name, digest in pixels.digests.items() if name in known}
     ids = divisible_ids(manifest, digests)
-    caches = open_caches(place.stores(), manifest.ids.tolist())
+    caches = open_caches(home.stores(), manifest.ids.tolist())
     complete = [cache for cache in caches if all(name in cache.row_of for name in ids)]
-    found = None
-    if complete:
-        groups_duplicates = asked is not None and asked.group_duplicates
-        found = look_for_duplicates(manifest, complete, digests, None, groups_duplicates)
-    splits = find_splits(place, manifest, digests, asked, hold_out_each, found)
+    images = ImagesToSplit(manifest, digests, complete)
+    splits = plan_splits(home, images, request)
     for split in splits:
-        if found is not None:
-            warn_of_near_duplicates(place, split, found)
+        check_labels(manifest, split, settings)
+    save_splits(home, splits)
+    warn_of_near_duplicates(home, images, splits)
     return splits

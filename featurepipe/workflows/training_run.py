@@ -1,12 +1,10 @@
 """One network trained on one split: from images to a saved run."""
 
 import hashlib
-import json
 import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +26,16 @@ from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import ALL
 from featurepipe.provenance import library_versions, machine
+from featurepipe.reports.board import Costs
 from featurepipe.reports.figures import accuracies, reliability
 from featurepipe.runs.fitted_on import split_facts
-from featurepipe.runs.run_folder import load_run, save_run
+from featurepipe.runs.naming import Digests, digests_of, reserve_name
+from featurepipe.runs.run_facts import Calibration, NetworkShape, PixelInput, StartingNetwork
+from featurepipe.runs.run_folder import NewRun, Run, load_run, save_run
+from featurepipe.runs.run_info import NetworkRunInfo
+from featurepipe.runs.split_predictions import n_labelled, predictions_of
 from featurepipe.splits import Split
 from featurepipe.workflows.material import Material, Rows
-from featurepipe.workflows.runs import n_labelled, predictions_of, run_names
 from featurepipe.workflows.starting import cached_features
 from featurepipe.workspace import Workspace
 
@@ -55,7 +57,7 @@ def train_run(
     headless: HeadlessNetwork | None,
     *,
     resume: bool,
-) -> dict[str, Any]:
+) -> Run:
     """Train and save, unless that was done before.
 
     Parameters
@@ -67,8 +69,7 @@ def train_run(
 
     Returns
     -------
-    dict
-        What the run is.
+    Run
 
     Raises
     ------
@@ -78,18 +79,16 @@ def train_run(
         If interrupted; after an epoch is complete, the run is saved first.
     """
     material = Material.of(manifest, pixels, split, settings, headless)
-    names = _names(material)
-    folder = place.run(names["run"])
-    if resume and (folder / "run.json").exists():
-        kept = load_run(folder).info
-        if kept["ended_by"] != "interrupt":
-            logger.info("Run %s is complete; --no-resume trains it again.", folder.name)
+    digests = _digests(material)
+    folder = place.run(reserve_name(place, _title(material), digests.run))
+    if resume and folder.exists():
+        kept = load_run(folder)
+        if isinstance(kept.info, NetworkRunInfo) and kept.info.ended_by != "interrupt":
+            logger.info("Run %s is complete; --no-resume trains it again.", kept.name)
             return kept
     with fresh_keras():
         network = build_network(settings, material.outputs, headless)
-        checkpoints = CheckpointFolder(
-            folder.with_name(f".{folder.name}.training"), _plan(material, network)
-        )
+        checkpoints = CheckpointFolder(place.training(digests.run), _plan(material, network))
         if not resume:
             shutil.rmtree(checkpoints.folder, ignore_errors=True)
         logger.info(
@@ -101,11 +100,12 @@ def train_run(
             "; going on from the last checkpoint" if checkpoints.exists else "",
         )
         training = _train(place, material, network, checkpoints, resume=resume)
-        info = _save(folder, names, material, network, training, checkpoints.folder)
+        new = _new_run(folder.name, digests, material, network, training, checkpoints.folder)
+        run = save_run(folder, new)
     if training.ended_by == "interrupt":
         raise KeyboardInterrupt
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
-    return info
+    return run
 
 
 def _train(
@@ -156,15 +156,15 @@ def _begin_from_logistic(
     network.set_top(tops)
 
 
-def _save(
-    folder: Path,
-    names: dict[str, str],
+def _new_run(
+    name: str,
+    digests: Digests,
     material: Material,
     network: "Network",
     training: "Training",
     scratch: Path,
-) -> dict[str, Any]:
-    """Let the trained network answer, and write everything; what the run is."""
+) -> NewRun:
+    """Let the trained network answer; what is to be saved."""
     split, validation = material.split, material.train[material.validation]
     rows, _ = _read(material, network, validation, training.batch_size)
     fitted = _finish(material, network, rows, training)
@@ -176,27 +176,35 @@ def _save(
     )
     raw = predictions_of(material.manifest, split, validation, fitted.model, fitted.uncalibrated)
     decode_s = 0.0 if math.isnan(material.pixels.images_per_s) else 1 / material.pixels.images_per_s
-    info = {
-        **names,
-        **_provenance(material, network, training),
-        "selection_accuracy": accuracies(selection),
-        "reliability": {"uncalibrated": reliability(raw), "calibrated": reliability(selection)},
-        "predict_ms_per_image": 1000 * (read_s / len(tested) + decode_s),
-    }
+    costs = Costs(
+        extract_images_per_s=None,
+        fit_s=training.seconds,
+        predict_ms_per_image=1000 * (read_s / len(tested) + decode_s),
+        n_parameters=network.n_parameters,
+        epochs=len(training.history),
+        peak_memory_bytes=training.peak_bytes,
+    )
     model_file = scratch / NETWORK_FILE
     network.model.save(model_file)
-    save_run(
-        folder,
-        info,
-        fitted.model,
-        predictions_of(
+    return NewRun(
+        info=NetworkRunInfo(
+            digest=digests.run,
+            family=digests.family,
+            **_provenance(material, network, training),
+            selection_accuracy=accuracies(selection),
+            reliability=Calibration.model_validate(
+                {"uncalibrated": reliability(raw), "calibrated": reliability(selection)}
+            ),
+            costs=costs,
+        ),
+        model=fitted.model,
+        predictions=predictions_of(
             material.manifest, split, tested, fitted.model, scores,
             fitted.model.p_values(answers, scores),
         ),
-        selection,
-        {NETWORK_FILE: model_file, **_curves(training.history, folder.name)},
+        selection=selection,
+        files={NETWORK_FILE: model_file, **_curves(training.history, name)},
     )  # fmt: skip
-    return info
 
 
 def _read(
@@ -244,17 +252,19 @@ def _curves(history: pd.DataFrame, title: str) -> dict[str, bytes]:
     return {HISTORY: table, **plot_training(shown, title)}
 
 
-def _names(material: Material) -> dict[str, str]:
+def _title(material: Material) -> str:
     settings, headless = material.settings, material.headless
-    begins = None if headless is None else headless.identity()
-    reads = [begins, material.pixels.key, material.pixels_sha256]
-    title = settings.network if headless is None else f"{headless.backbone.name}-{settings.network}"
-    task = "" if settings.task == settings.spec.task else settings.task
-    decides = [json.dumps(asdict(settings), sort_keys=True)]
-    return run_names(
-        title, task, {"run": reads, "family": [begins, material.pixels.key]}, decides,
-        material.split, material.manifest,
-    )  # fmt: skip
+    backbone = [] if headless is None else [headless.backbone.name]
+    task = [] if settings.task == settings.spec.task else [settings.task]
+    return "-".join([*backbone, settings.network, *task])
+
+
+def _digests(material: Material) -> Digests:
+    headless, pixels = material.headless, material.pixels
+    shared = [None if headless is None else headless.identity(), pixels.key]
+    inputs = [*shared, material.pixels_sha256]
+    settings = asdict(material.settings)
+    return digests_of(inputs, shared, settings, material.split, material.manifest)
 
 
 def _plan(material: Material, network: "Network") -> dict[str, Any]:
@@ -273,36 +283,24 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
     every = [*labels, ALL]
     views = {name: settings.branch_of(name) if settings.spec.branches else "rgb" for name in labels}
     return {
-        "head": settings.network,
-        "task": settings.task,
-        "settings": asdict(settings),
+        "settings": settings,
         "backbone": dict.fromkeys(every, "" if headless is None else headless.backbone.name),
         "view": {**views, ALL: "+".join(dict.fromkeys(views.values()))},
         "weights": dict.fromkeys(every, "none" if headless is None else headless.weights.label),
         "begins_from": None
         if headless is None
-        else {**headless.identity(), "weights_source": headless.weights.source},
-        "network": {
-            "size_px": material.pixels.size_px,
-            "outputs": {output.layer: output.n_classes for output in network.outputs},
-            "same": _same(network),
-        },
-        "split": material.split.name,
-        "split_number": material.split.number,
-        "series": material.split.series,
-        **split_facts(material.split),
-        "pixels": {
-            "recipe": material.pixels.key,
-            "sha256": material.pixels_sha256,
-        },
-        "attributes": list(labels),
+        else StartingNetwork(**headless.identity(), weights_source=headless.weights.source),
+        "network": NetworkShape(
+            size_px=material.pixels.size_px,
+            outputs={output.layer: output.n_classes for output in network.outputs},
+            same=_same(network),
+        ),
+        "split": split_facts(material.split),
+        "pixels": PixelInput(recipe=material.pixels.key, sha256=material.pixels_sha256),
+        "attributes": tuple(labels),
         "n_train": n_labelled(labels, settings.task),
         "n_validation": len(material.validation),
-        "fit_s": training.seconds,
-        "epochs": len(history),
         "best_epoch": int(history["epoch"][history["best"]].iloc[0]),
-        "n_parameters": network.n_parameters,
-        "peak_memory_bytes": training.peak_bytes,
         "batch_size": training.batch_size,
         "ended_by": training.ended_by,
         "versions": library_versions("numpy", "scipy", "scikit-learn", "skops")
@@ -311,8 +309,8 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
     }
 
 
-def _same(network: "Network") -> Sequence[float] | None:
+def _same(network: "Network") -> tuple[float, float] | None:
     if network.same is None:
         return None
     kernel, bias = network.same.get_weights()
-    return [float(kernel[0, 0]), float(bias[0])]
+    return float(kernel[0, 0]), float(bias[0])

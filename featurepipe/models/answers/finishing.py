@@ -130,24 +130,40 @@ def finish_heads(
     return FittedHeads(replace(model, rejectors=rejectors), found, model.by_attribute(uncalibrated))
 
 
+def attributes_with_thresholds(labels: Mapping[str, Labels], settings: FinishSettings) -> list[str]:
+    """The attributes whose labels are given one by one, each above its own threshold.
+
+    Parameters
+    ----------
+    labels : mapping of str to Labels
+    settings : FinishSettings
+
+    Raises
+    ------
+    UsageError
+        If there is none, and the settings ask for thresholds.
+    """
+    names = [
+        name
+        for name, each in labels.items()
+        if settings.task == "multi-label" or not each.exclusive
+    ]
+    if settings.thresholds is not None and not names:
+        raise UsageError(
+            f"--thresholds {settings.thresholds} is for labels that are given one by one, and "
+            "every attribute has exactly one class an image. Leave it out, or set --task "
+            "multi-label."
+        )
+    return names
+
+
 def _fit_thresholds(
     out_of_fold: dict[str, Probabilities], labels: dict[str, Labels], settings: FinishSettings
 ) -> dict[str, Probabilities]:
     thresholds = {name: np.full(len(each.classes), USUAL) for name, each in labels.items()}
     if settings.thresholds is None:
         return thresholds
-    of_sets = [
-        name
-        for name, each in labels.items()
-        if settings.task == "multi-label" or not each.exclusive
-    ]
-    if not of_sets:
-        raise UsageError(
-            f"--thresholds {settings.thresholds} is for labels that are given one by one, and "
-            "every attribute has exactly one class an image. Leave it out, or set --task "
-            "multi-label."
-        )
-    for name in of_sets:
+    for name in attributes_with_thresholds(labels, settings):
         each = labels[name]
         rows = each.labelled
         thresholds[name], reached = fit_thresholds(

@@ -87,17 +87,45 @@ def make_questions(
         If an attribute has fewer than two classes, a class with a single image, or for
         the joint task sets of labels.
     """
-    if task == "per-attribute":
-        rows_of = {name: np.flatnonzero(each.labelled) for name, each in labels.items()}
-    else:
+    if task != "per-attribute":
         everywhere = np.all([each.labelled for each in labels.values()], axis=0)
-        rows_of = dict.fromkeys(labels, np.flatnonzero(everywhere))
         if n_left_out := np.count_nonzero(~everywhere):
             logger.info(
                 "Left out %d of %d training images: they lack a label of some attribute.",
                 n_left_out,
                 len(everywhere),
             )
+    return _make_questions(labels, task, columns, groups)
+
+
+def check_questions(labels: dict[str, Labels], task: str) -> None:
+    """Raise the errors of `make_questions`.
+
+    Parameters
+    ----------
+    labels : dict of str to Labels
+    task : {"per-attribute", "multi-label", "joint"}
+
+    Raises
+    ------
+    FitError
+        See `make_questions`.
+    """
+    n_rows = max(map(len, labels.values()))
+    _make_questions(labels, task, dict.fromkeys(labels, ()), np.arange(n_rows))
+
+
+def _make_questions(
+    labels: dict[str, Labels],
+    task: str,
+    columns: Mapping[str, Columns],
+    groups: NDArray[np.intp],
+) -> tuple[list[Question], Rows]:
+    if task == "per-attribute":
+        rows_of = {name: np.flatnonzero(each.labelled) for name, each in labels.items()}
+    else:
+        everywhere = np.all([each.labelled for each in labels.values()], axis=0)
+        rows_of = dict.fromkeys(labels, np.flatnonzero(everywhere))
     questions = [
         Question(
             name,

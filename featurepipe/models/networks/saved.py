@@ -1,11 +1,8 @@
 """SavedNetwork: a trained network of a run, to be loaded when images are to be read."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from featurepipe.errors import RunError
 from featurepipe.features.engines import Engine, load_with_room
 from featurepipe.features.extraction.views import PLAIN_VIEW
 
@@ -42,31 +39,6 @@ class SavedNetwork:
 
     view = PLAIN_VIEW
     fast_decode = False
-
-    @classmethod
-    def of_run(cls, folder: Path, info: Mapping[str, Any]) -> Self:
-        """The network of a run.
-
-        Raises
-        ------
-        RunError
-            If `run.json` does not say of it what there is to know.
-        """
-        try:
-            about = info["network"]
-            same = about["same"]
-            return cls(
-                folder / NETWORK_FILE,
-                str(info["head"]),
-                int(about["size_px"]),
-                {str(name): int(n) for name, n in about["outputs"].items()},
-                None if same is None else (float(same[0]), float(same[1])),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise RunError(
-                f"Run {folder.name!r} is damaged: its run.json says nothing sound of its network "
-                f"({error!r}). Train it again."
-            ) from error
 
     @property
     def title(self) -> str:

@@ -1,0 +1,281 @@
+"""RunInfo: what a run is, and the only reader and writer of its file `run.json`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from featurepipe.errors import FeaturepipeError, RunError
+from featurepipe.files import replacing
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.models.studies.learning_curve import CurvePoint, Doubling
+from featurepipe.predictions import ALL
+from featurepipe.reports.board import Costs
+from featurepipe.runs.run_facts import (
+    Block,
+    Calibration,
+    Facts,
+    FeatureTrial,
+    Figure,
+    NetworkShape,
+    PixelInput,
+    SplitFacts,
+    StartingNetwork,
+    StoreInput,
+    TunedHead,
+)
+
+RUN_FILE = "run.json"
+FORMAT: Literal["featurepipe run 3"] = "featurepipe run 3"
+
+_BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
+_SHOWN_CHARACTERS = 60
+
+
+class RunInfo(Facts):
+    """What heads and networks have in common as runs; the name of a run is that of its folder.
+
+    Attributes
+    ----------
+    digest : str
+        Digest of everything that decides the run: the same fit has the same digest.
+    family : str
+        Digest that runs share if they only differ in the split of one series.
+    attributes : tuple of str
+    backbone, view, weights : dict of str to str
+        By attribute and for ``"all"``, several joined by ``+``.
+    n_train : dict of str to int
+        Labelled training images, by attribute and for ``"all"``.
+    selection_accuracy : dict of str to float or None
+        Accuracy on training rows that were predicted out of fold; None where none is labelled.
+    reliability : Calibration
+    split : SplitFacts
+    settings : HeadSettings or NetworkSettings
+    costs : Costs
+    versions : dict of str to str
+        Of featurepipe, Python and the libraries that computed the run.
+    machine : str
+    """
+
+    format: Literal["featurepipe run 3"] = FORMAT
+    digest: str
+    family: str
+    attributes: tuple[str, ...]
+    backbone: dict[str, str]
+    view: dict[str, str]
+    weights: dict[str, str]
+    n_train: dict[str, int]
+    selection_accuracy: Mapping[str, Figure]
+    reliability: Calibration
+    split: SplitFacts
+    settings: HeadSettings | NetworkSettings
+    costs: Costs
+    versions: dict[str, str]
+    machine: str
+
+    @property
+    def head(self) -> str:
+        """Name of the head, or of the network."""
+        settings = self.settings
+        return settings.head if isinstance(settings, HeadSettings) else settings.network
+
+    @property
+    def solver(self) -> str | None:
+        """What fitted the head; None for a network."""
+        return self.settings.solver if isinstance(self.settings, HeadSettings) else None
+
+    @property
+    def calibrate(self) -> str:
+        """How scores became probabilities."""
+        return self.settings.calibrate
+
+    @property
+    def task(self) -> str:
+        """What is answered: ``"per-attribute"``, ``"multi-label"`` or ``"joint"``."""
+        return self.settings.task
+
+    @model_validator(mode="after")
+    def _require_every_attribute(self) -> Self:
+        for name in _BY_ATTRIBUTE:
+            if set(getattr(self, name)) != {*self.attributes, ALL}:
+                raise ValueError(f"has {name} of other attributes than {_listed(self.attributes)}")
+        return self
+
+
+class HeadRunInfo(RunInfo):
+    """What a run of heads is.
+
+    Attributes
+    ----------
+    features : dict of str to tuple of str
+        Names of the blocks that each attribute's head reads.
+    blocks : tuple of Block
+    stores : tuple of StoreInput
+        Every store that was read or tried.
+    objective : str or None
+        What ``--features auto`` looked for; None if the features were named.
+    feature_trials : tuple of FeatureTrial
+        Empty if the features were named.
+    memory_bytes : int or None
+        Bound of the memory for fitting.
+    chunk_rows : int or None
+        Rows that were read at a time; None: all at once.
+    tuned : dict of str to (TunedHead or None), or None
+        None if nothing was tuned; of one head: if there was nothing to learn.
+    curve : tuple of CurvePoint
+    doublings : tuple of Doubling
+        Empty without ``--curve``.
+    """
+
+    kind: Literal["heads"] = "heads"
+    settings: HeadSettings
+    features: dict[str, tuple[str, ...]]
+    blocks: tuple[Block, ...]
+    stores: tuple[StoreInput, ...]
+    objective: str | None
+    feature_trials: tuple[FeatureTrial, ...]
+    memory_bytes: int | None
+    chunk_rows: int | None
+    tuned: dict[str, TunedHead | None] | None
+    curve: tuple[CurvePoint, ...] = ()
+    doublings: tuple[Doubling, ...] = ()
+
+    @model_validator(mode="after")
+    def _require_blocks(self) -> Self:
+        if set(self.features) != set(self.attributes):
+            raise ValueError(f"has features of other attributes than {_listed(self.attributes)}")
+        named = {name for names in self.features.values() for name in names}
+        if named != {block.name for block in self.blocks}:
+            raise ValueError(f"has features {_listed(sorted(named))}, which are not its blocks")
+        return self
+
+
+class NetworkRunInfo(RunInfo):
+    """What a trained network is.
+
+    Attributes
+    ----------
+    begins_from : StartingNetwork or None
+        None for a network that starts from random weights.
+    network : NetworkShape
+    pixels : PixelInput
+    n_validation : int
+        Training images that chose the epoch.
+    best_epoch : int
+        Epoch whose weights were kept, from 1.
+    batch_size : int
+        Images at once; fewer than the settings ask for if memory was short.
+    ended_by : str
+        Why the training ended early: ``"interrupt"`` or ``"loss not finite"``; empty if it did
+        not.
+    """
+
+    kind: Literal["network"] = "network"
+    settings: NetworkSettings
+    begins_from: StartingNetwork | None
+    network: NetworkShape
+    pixels: PixelInput
+    n_validation: int
+    best_epoch: int
+    batch_size: int
+    ended_by: str
+
+    @model_validator(mode="after")
+    def _require_outputs(self) -> Self:
+        if len(self.network.outputs) != len(self.attributes):
+            raise ValueError(f"has other outputs than one for each of {_listed(self.attributes)}")
+        return self
+
+
+_ANY: TypeAdapter[HeadRunInfo | NetworkRunInfo] = TypeAdapter(
+    Annotated[HeadRunInfo | NetworkRunInfo, Field(discriminator="kind")]
+)
+
+
+def write_run_info(folder: Path, info: RunInfo) -> None:
+    """Write `run.json` into the folder of a run.
+
+    Parameters
+    ----------
+    folder : Path
+    info : RunInfo
+    """
+    with replacing(folder / RUN_FILE) as beside:
+        beside.write_text(info.model_dump_json(indent=2), encoding="utf-8")
+
+
+def read_run_info(folder: Path) -> HeadRunInfo | NetworkRunInfo:
+    """Read the `run.json` of a run.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    RunError
+        If the file is missing, cannot be read, is of another version, or a field is wrong; names
+        the first such field.
+    """
+    path = folder / RUN_FILE
+    try:
+        text = path.read_text("utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        raise RunError(
+            f"Run {folder.name!r} is damaged: {path} {reason} ({error}). Delete its folder, and "
+            "fit or train it again."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise RunError(
+            f"Run {folder.name!r} was not written by this version of featurepipe: {path} is not "
+            f"of the format {FORMAT!r}. Delete its folder, and fit or train it again."
+        )
+    try:
+        return _ANY.validate_json(text, strict=True)
+    except ValidationError as error:
+        reason = _reason(error.errors()[0])
+    # The settings check themselves.
+    except FeaturepipeError as error:
+        reason = f"has settings that cannot be used ({error})"
+    again = "Train" if content.get("kind") == "network" else "Fit"
+    raise RunError(f"Run {folder.name!r} is damaged: {path} {reason}. {again} it again.")
+
+
+def read_digest(folder: Path) -> str | None:
+    """The digest of a run, even if the rest of its `run.json` is damaged; None if there is none.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    try:
+        content = json.loads((folder / RUN_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    digest = content.get("digest") if isinstance(content, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def _reason(error: ErrorDetails) -> str:
+    """What is wrong with which field, in words."""
+    # The first step of the path is the kind of run.
+    field = ".".join(str(step) for step in error["loc"][1:]) or "kind"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if error["type"] == "missing":
+        return f"has no {field}"
+    if error["type"] == "extra_forbidden":
+        return f"has an unknown field {field}"
+    got = repr(error["input"])
+    shown = got if len(got) <= _SHOWN_CHARACTERS else f"{got[:_SHOWN_CHARACTERS]}…"
+    return f"has no valid {field} (got {shown})"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

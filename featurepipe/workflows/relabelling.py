@@ -1,0 +1,100 @@
+"""The images and labels that `fit` and `train` work with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featurepipe.errors import FitError, WorkspaceError
+from featurepipe.manifest import Manifest
+from featurepipe.models.answers.finishing import FinishSettings, attributes_with_thresholds
+from featurepipe.models.answers.questions import check_questions
+from featurepipe.progress import tell
+from featurepipe.splits import Split
+from featurepipe.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """How images are relabelled; see `featurepipe.manifest.Manifest.relabelled`."""
+
+    attributes: Sequence[str]
+    labels: Path | str | None
+    group: str | None
+    label_separator: str | None
+
+
+def require_images(workspace: Workspace) -> None:
+    """Stop if a workspace holds no images, before anything is created there.
+
+    Parameters
+    ----------
+    workspace : Workspace
+
+    Raises
+    ------
+    WorkspaceError
+    """
+    if not workspace.manifest.exists():
+        raise WorkspaceError(
+            f"The workspace {workspace.root} holds no images yet. Begin with: "
+            "featurepipe extract FOLDER"
+        )
+
+
+def relabelled(manifest: Manifest, asked: Relabelling) -> Manifest:
+    """The manifest with the labels that are asked for; nothing is saved.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    asked : Relabelling
+
+    Returns
+    -------
+    Manifest
+        `manifest` itself if nothing is asked for.
+
+    Raises
+    ------
+    FitError
+        If the images have no labels.
+    ManifestError, UnknownNameError, UsageError
+        If the table or its columns cannot be used.
+    """
+    has_new_group = asked.group is not None and asked.group != manifest.group_column
+    if asked.attributes or asked.labels or has_new_group:
+        manifest = manifest.relabelled(
+            attributes=tuple(asked.attributes),
+            labels=asked.labels,
+            group=asked.group,
+            label_separator=asked.label_separator,
+        )
+        tell(manifest.findings)
+    if not manifest.attribute_names:
+        raise FitError(
+            f"The {len(manifest)} images below {manifest.root} have no labels. Put them in one "
+            "folder per class, or give a table: featurepipe fit --labels TABLE.csv"
+        )
+    return manifest
+
+
+def check_labels(manifest: Manifest, split: Split, settings: FinishSettings) -> None:
+    """Stop if the labels of the training images cannot be learnt as the settings ask.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    split : Split
+    settings : FinishSettings
+
+    Raises
+    ------
+    FitError
+        If an attribute has fewer than two classes, a class has a single training image, or the
+        joint task gets sets of labels.
+    UsageError
+        If thresholds are asked for, and no attribute has sets of labels.
+    """
+    labels = manifest.labels(split.ids[split.rows("train")])
+    attributes_with_thresholds(labels, settings)
+    check_questions(labels, settings.task)
