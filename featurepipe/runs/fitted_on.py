@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.manifest.words import counted
+from featurepipe.provenance import checksum_digest
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.run_folder import Run
 from featurepipe.splits import Split, SplitSettings
@@ -57,11 +57,6 @@ def split_facts(split: Split) -> dict[str, Any]:
         "split_repeat": split.repeat,
         "split_sha256": _split_digest(split),
     }
-
-
-def checksum_digest(checksums: NDArray[np.uint32]) -> str:
-    """SHA-256, in hexadecimal, over the checksums of rows: ndarray of shape (n_images,), uint32."""
-    return hashlib.sha256(checksums.astype("<u4").tobytes()).hexdigest()
 
 
 def inputs_table(feature_set: FeatureSet, split: Split) -> bytes:

@@ -3,21 +3,22 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from featurepipe.features.cached import open_caches
+from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.manifest import Manifest
-from featurepipe.models.networks.building import choose_precision
+from featurepipe.models.networks.building import training_precision
+from featurepipe.models.networks.checks import check_settings
+from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.models.networks.starting_point import find_starting_points
 from featurepipe.splits import Split, SplitSettings, divisible_ids
 from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.runs import labelled_manifest, summary
-from featurepipe.workflows.starting import starting_networks
 from featurepipe.workflows.training_run import train_run
 from featurepipe.workspace import Workspace
 
@@ -29,7 +30,7 @@ def train(
     *,
     backbone: str | Sequence[str] = (),
     weights: str | None = None,
-    task: str = "",
+    task: str | None = None,
     size_px: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -39,10 +40,10 @@ def train(
     unfreeze: int | None = None,
     branches: Mapping[str, str] | None = None,
     loss_weights: Mapping[str, float] | None = None,
-    class_weight: str = NetworkSettings.class_weight,
+    class_weight: str = "none",
     positive_pairs: float | None = None,
     precision: str = "auto",
-    calibrate: str = NetworkSettings.calibrate,
+    calibrate: str = "auto",
     thresholds: str | None = None,
     resume: bool = True,
     test_size: float | None = None,
@@ -71,10 +72,16 @@ def train(
         Weights to begin from instead: ``imagenet``, ``random`` or a path.
     task : {"per-attribute", "multi-label"}, optional
         A softmax an attribute, or a sigmoid a label; default: the network's own.
-    size_px, epochs, batch_size, learning_rate, schedule, augment, unfreeze, branches, \
-loss_weights, class_weight, positive_pairs, calibrate, thresholds
-        See `featurepipe.models.networks.network_settings.NetworkSettings`; default: the recipe of
-        the network, `featurepipe.models.networks.recipes.NETWORKS`. Epochs count for each stage.
+    size_px : int, optional
+        Image size; default: that of the cached features, else that of the network.
+    epochs : int, optional
+        Maximum number of epochs of each stage.
+    unfreeze : int, optional
+        For `finetune` and `pair`: number of final backbone blocks to fine-tune.
+    batch_size, learning_rate, schedule, augment, branches, loss_weights, class_weight, \
+positive_pairs, calibrate, thresholds
+        See `featurepipe.models.networks.network_settings.NetworkSettings`. Default: the recipe of
+        the network, `featurepipe.models.networks.recipes.NETWORKS`.
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"``: half precision where a GPU runs it, else float32.
     resume : bool
@@ -98,21 +105,20 @@ labels, label_separator
     KeyboardInterrupt
         If interrupted; the best so far is a run then, if an epoch was complete.
     """
-    settings = NetworkSettings(
-        network=network,
+    settings = NetworkSettings.of(
+        network,
         task=task,
-        size_px=size_px,
-        n_epochs=epochs or 0,
-        batch_size=batch_size or 0,
+        epochs=epochs,
+        batch_size=batch_size,
         learning_rate=learning_rate,
         schedule=schedule,
-        augments=augment,
-        n_blocks=unfreeze,
-        branches=dict(branches or {}),
-        loss_weights=dict(loss_weights or {}),
+        augment=augment,
+        unfreeze=unfreeze,
+        branches=branches,
+        loss_weights=loss_weights,
         class_weight=class_weight,
         positive_pairs=positive_pairs,
-        precision=choose_precision(precision),
+        precision=training_precision(precision),
         calibrate=calibrate,
         thresholds=thresholds,
         seed=seed or 0,
@@ -123,16 +129,17 @@ labels, label_separator
     infos = []
     with place.writing():
         manifest = labelled_manifest(place, attributes, labels, group, label_separator)
-        for headless in starting_networks(place, settings, named, weights):
-            own = settings if headless is None else replace(settings, size_px=headless.size_px)
-            if headless is not None:
-                warn_of_imagenet_classes(manifest, [headless.weights.kind])
-            with _decoded(place, manifest, own.size_px or 0) as pixels:
-                splits = _find_splits(place, manifest, pixels, asked, hold_out_each)
-                infos += [
-                    train_run(place, manifest, pixels, split, own, headless, resume=resume)
-                    for split in splits
-                ]
+        check_settings(settings, manifest.labels())
+        caches = open_caches(place.stores(), manifest.ids.tolist())
+        for start in find_starting_points(
+            settings, caches, backbones=named, weights=weights, size_px=size_px
+        ):
+            if start.headless is not None:
+                warn_of_imagenet_classes(manifest, [start.headless.weights.kind])
+            with _decoded(place, manifest, start.size_px) as pixels:
+                for split in _find_splits(place, manifest, pixels, caches, asked, hold_out_each):
+                    material = Material.of(manifest, pixels, split, settings, start.headless)
+                    infos.append(train_run(place, material, caches, resume=resume))
     return summary(infos)
 
 
@@ -153,13 +160,13 @@ def _find_splits(
     place: Workspace,
     manifest: Manifest,
     pixels: PixelCache,
+    caches: Sequence[CachedFeatures],
     asked: SplitSettings | None,
     hold_out_each: bool,
 ) -> list[Split]:
     known = set(manifest.ids)
     digests = {name: each for name, each in pixels.digests.items() if name in known}
     ids = divisible_ids(manifest, digests)
-    caches = open_caches(place.stores(), manifest.ids.tolist())
     complete = [cache for cache in caches if all(name in cache.row_of for name in ids)]
     found = None
     if complete:

@@ -1,4 +1,4 @@
-"""SavedNetwork: a trained network of a run, to be loaded when images are to be read."""
+"""SavedNetwork: the trained network of a run, loaded when images are to be embedded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A trained network of a run, to be loaded when images are to be read.
+    """The trained network of a run, loaded when images are to be embedded.
 
-    An `featurepipe.features.extraction.updating.Embedder`.
+    It is a `featurepipe.features.extraction.updating.Embedder`.
 
     Attributes
     ----------
@@ -27,11 +27,11 @@ class SavedNetwork:
     name : str
         A key of `featurepipe.models.networks.recipes.NETWORKS`.
     size_px : int
-        Side of its pictures.
+        Height and width of the images.
     outputs : dict of str to int
-        Names of its outputs' layers, in the attributes' order, and how many classes each has.
+        Number of classes by layer of the outputs, in the order of the attributes.
     same : tuple of (float, float) or None
-        Of `pair`: slope and intercept of the score that two images show the same.
+        For `pair`: slope and intercept of the score that two images show the same.
     """
 
     path: Path
@@ -50,41 +50,41 @@ class SavedNetwork:
         Raises
         ------
         RunError
-            If `run.json` does not say of it what there is to know.
+            If `run.json` does not describe a network.
         """
         try:
-            about = info["network"]
-            same = about["same"]
+            network = info["network"]
+            same = network["same"]
             return cls(
                 folder / NETWORK_FILE,
                 str(info["head"]),
-                int(about["size_px"]),
-                {str(name): int(n) for name, n in about["outputs"].items()},
+                int(network["size_px"]),
+                {str(layer): int(n_classes) for layer, n_classes in network["outputs"].items()},
                 None if same is None else (float(same[0]), float(same[1])),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunError(
-                f"Run {folder.name!r} is damaged: its run.json says nothing sound of its network "
+                f"Run {folder.name!r} is damaged: its run.json does not describe its network "
                 f"({error!r}). Train it again."
             ) from error
 
     @property
     def title(self) -> str:
-        """What a bar shows."""
+        """Text of a progress bar."""
         return self.name
 
     @property
     def beginning(self) -> str:
-        """What a person is told before it is loaded."""
+        """Log line before the network is loaded."""
         return f"Loading {self.name} …"
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of its pictures."""
+        """Height and width of the images."""
         return self.size_px, self.size_px
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
-        """Load it, for batches of at most that many pictures.
+        """Load the network, for batches of at most `batch_size` images.
 
         Raises
         ------
