@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 
 import featurepipe
+from featurepipe.features.cached import open_caches
 from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.metrics import auroc
 from featurepipe.models.networks import compiling
 from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.models.networks.starting_point import cached_features, find_starting_points
 from featurepipe.models.networks.verification import pair_distances
 from featurepipe.reports.figures import accuracies
 from featurepipe.runs.run_folder import Run, load_run
-from featurepipe.workflows.starting import cached_features, starting_networks
 from featurepipe.workspace import Workspace
 
 
@@ -58,9 +59,11 @@ def measure(place: Workspace, name: str) -> dict[str, float]:
 
 def frozen(place: Workspace, name: str, backbone: str) -> dict[str, float]:
     """AUROC of the features that training began from."""
-    (headless,) = starting_networks(place, NetworkSettings("pair"), [backbone], None)
+    caches = open_caches(place.stores(), [])
+    settings = NetworkSettings.of("pair")
+    (start,) = find_starting_points(settings, caches, backbones=[backbone])
     ids, kinds = kinds_of(load_run(place.run(name)))
-    return {"AUROC": verification_auroc(cached_features(place, headless, ids), kinds)}
+    return {"AUROC": verification_auroc(cached_features(caches, start.headless, ids), kinds)}
 
 
 @click.command(help=__doc__.splitlines()[0])

@@ -1,4 +1,4 @@
-"""Training side by side: `featurepipe fit --network` and a plain `model.fit` on the same images.
+"""Training side by side: `featurepipe train` and a plain `model.fit` on the same images.
 
     python benchmarks/train.py FOLDER [--network smallervggnet] [--enlarge 4000x3000 --images 120]
 
@@ -23,9 +23,9 @@ from PIL import Image
 import featurepipe
 from featurepipe.features.engines.quiet_keras import keras
 from featurepipe.manifest import Manifest
-from featurepipe.models.networks.augmentation import build_augmentation
 from featurepipe.models.networks.building import build_network
 from featurepipe.models.networks.compiling import compile_graph
+from featurepipe.models.networks.layers import build_augmentation
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import make_outputs
 from featurepipe.runs.run_folder import load_run
@@ -84,9 +84,9 @@ def train_plainly(
     parts: dict[str, Path], manifest: Manifest, network: str, epochs: int, scratch: Path
 ) -> tuple[list[float], float]:
     """Seconds of each epoch, and those that reading and decoding the training images takes."""
-    settings = NetworkSettings(network, task="per-attribute")
+    settings = NetworkSettings.of(network, task="per-attribute")
     outputs = make_outputs(manifest.labels(), settings)
-    built = build_network(settings, outputs, None)
+    built = build_network(settings, outputs, settings.spec.size_px, None)
     augmentation = build_augmentation(settings.spec.augmentation) if settings.augments else None
     graph = built.training_graph(augmentation)
     name = outputs[0].layer
@@ -94,7 +94,7 @@ def train_plainly(
         part: keras.utils.image_dataset_from_directory(
             path,
             label_mode="categorical",
-            image_size=(settings.size_px, settings.size_px),
+            image_size=built.input_size,
             batch_size=settings.batch_size,
             verbose=False,
         )

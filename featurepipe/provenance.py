@@ -1,9 +1,13 @@
 """Provenance of files: versions, machine, and differences in words."""
 
+import hashlib
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import featurepipe
 
@@ -28,6 +32,21 @@ def library_versions(*libraries: str) -> dict[str, str]:
 def machine() -> str:
     """Operating system and processor, such as ``"Linux-x86_64"``."""
     return f"{platform.system()}-{platform.machine()}"
+
+
+def checksum_digest(checksums: NDArray[np.uint32]) -> str:
+    """SHA-256 over the checksums of rows.
+
+    Parameters
+    ----------
+    checksums : ndarray of shape (n_images,), uint32
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(checksums.astype("<u4").tobytes()).hexdigest()
 
 
 def differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

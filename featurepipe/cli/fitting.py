@@ -250,5 +250,5 @@ def fit(as_json: bool, repeated_run: str | None, network: str | None, **options:
         return
     refuse_given(OF_HEADS, f"is for heads, and --network {network} reads images. Leave it out.")
     if not is_given("task"):
-        options["task"] = ""
+        options["task"] = None
     print_table(featurepipe.train(network, **options, **of_networks), as_json)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.manifest.words import counted
+from featurepipe.provenance import checksum_digest
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
@@ -66,16 +66,6 @@ def split_sha256(split: Split) -> str:
     """
     text = repr([split.ids.tolist(), split.parts.tolist(), split.groups.tolist()])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def checksum_digest(checksums: NDArray[np.uint32]) -> str:
-    """SHA-256 of the checksums of rows, in hexadecimal.
-
-    Parameters
-    ----------
-    checksums : ndarray of shape (n_images,), uint32
-    """
-    return hashlib.sha256(checksums.astype("<u4").tobytes()).hexdigest()
 
 
 def inputs_table(feature_set: FeatureSet, split: Split) -> bytes:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from featurepipe.features.cached import open_caches
+from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.manifest import Manifest
-from featurepipe.models.answers.finishing import attributes_with_thresholds
 from featurepipe.models.answers.questions import check_questions
-from featurepipe.models.networks.building import choose_precision
+from featurepipe.models.networks.building import training_precision
+from featurepipe.models.networks.checks import check_settings
+from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.outputs import make_outputs
+from featurepipe.models.networks.starting_point import find_starting_points
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split, divisible_ids, each_held_out, make_splits
 from featurepipe.workflows.dividing import (
@@ -34,7 +35,6 @@ from featurepipe.workflows.relabelling import (
     relabelled,
     require_images,
 )
-from featurepipe.workflows.starting import starting_networks
 from featurepipe.workflows.training_run import train_run
 from featurepipe.workspace import Workspace
 
@@ -46,7 +46,7 @@ def train(
     *,
     backbone: str | Sequence[str] = (),
     weights: str | None = None,
-    task: str = "",
+    task: str | None = None,
     size_px: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -56,10 +56,10 @@ def train(
     unfreeze: int | None = None,
     branches: Mapping[str, str] | None = None,
     loss_weights: Mapping[str, float] | None = None,
-    class_weight: str = NetworkSettings.class_weight,
+    class_weight: str = "none",
     positive_pairs: float | None = None,
     precision: str = "auto",
-    calibrate: str = NetworkSettings.calibrate,
+    calibrate: str = "auto",
     thresholds: str | None = None,
     resume: bool = True,
     test_size: float | None = None,
@@ -88,10 +88,16 @@ def train(
         Weights to begin from instead: ``imagenet``, ``random`` or a path.
     task : {"per-attribute", "multi-label"}, optional
         A softmax an attribute, or a sigmoid a label; default: the network's own.
-    size_px, epochs, batch_size, learning_rate, schedule, augment, unfreeze, branches, \
-loss_weights, class_weight, positive_pairs, calibrate, thresholds
-        See `featurepipe.models.networks.network_settings.NetworkSettings`; default: the recipe of
-        the network, `featurepipe.models.networks.recipes.NETWORKS`. Epochs count for each stage.
+    size_px : int, optional
+        Image size; default: that of the cached features, else that of the network.
+    epochs : int, optional
+        Maximum number of epochs of each stage.
+    unfreeze : int, optional
+        For `finetune` and `pair`: number of final backbone blocks to fine-tune.
+    batch_size, learning_rate, schedule, augment, branches, loss_weights, class_weight, \
+positive_pairs, calibrate, thresholds
+        See `featurepipe.models.networks.network_settings.NetworkSettings`. Default: the recipe of
+        the network, `featurepipe.models.networks.recipes.NETWORKS`.
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"``: half precision where a GPU runs it, else float32.
     resume : bool
@@ -115,21 +121,20 @@ labels, label_separator
     KeyboardInterrupt
         If interrupted; the best so far is a run then, if an epoch was complete.
     """
-    settings = NetworkSettings(
-        network=network,
+    settings = NetworkSettings.of(
+        network,
         task=task,
-        size_px=size_px,
-        n_epochs=epochs or 0,
-        batch_size=batch_size or 0,
+        epochs=epochs,
+        batch_size=batch_size,
         learning_rate=learning_rate,
         schedule=schedule,
-        augments=augment,
-        n_blocks=unfreeze,
-        branches=dict(branches or {}),
-        loss_weights=dict(loss_weights or {}),
+        augment=augment,
+        unfreeze=unfreeze,
+        branches=branches,
+        loss_weights=loss_weights,
         class_weight=class_weight,
         positive_pairs=positive_pairs,
-        precision=choose_precision(precision),
+        precision=training_precision(precision),
         calibrate=calibrate,
         thresholds=thresholds,
         seed=seed or 0,
@@ -144,25 +149,29 @@ labels, label_separator
     with home.writing():
         saved = Manifest.load(home.manifest)
         manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
-        _check_before_decoding(home, manifest, settings, request)
-        starts = starting_networks(home, settings, named, weights)
+        caches = open_caches(home.stores(), manifest.ids.tolist())
+        _check_before_decoding(home, manifest, caches, settings, request)
+        starts = find_starting_points(
+            settings, caches, backbones=named, weights=weights, size_px=size_px
+        )
         if manifest is not saved:
             manifest.save(home.manifest)
-        for headless in starts:
-            own = settings if headless is None else replace(settings, size_px=headless.size_px)
-            if headless is not None:
-                warn_of_imagenet_classes(manifest, [headless.weights.kind])
-            with _decoded(home, manifest, own.size_px or 0) as pixels:
-                splits = _find_splits(home, manifest, pixels, request, own)
-                runs += [
-                    train_run(home, manifest, pixels, split, own, headless, resume=resume)
-                    for split in splits
-                ]
+        for start in starts:
+            if start.headless is not None:
+                warn_of_imagenet_classes(manifest, [start.headless.weights.kind])
+            with _decoded(home, manifest, start.size_px) as pixels:
+                for split in _find_splits(home, manifest, pixels, caches, request, settings):
+                    material = Material.of(manifest, pixels, split, settings, start.headless)
+                    runs.append(train_run(home, material, caches, resume=resume))
     return summary(runs)
 
 
 def _check_before_decoding(
-    home: Workspace, manifest: Manifest, settings: NetworkSettings, request: SplitRequest
+    home: Workspace,
+    manifest: Manifest,
+    caches: Sequence[CachedFeatures],
+    settings: NetworkSettings,
+    request: SplitRequest,
 ) -> None:
     """Refuse what can be refused without knowing which images can be read.
 
@@ -170,14 +179,12 @@ def _check_before_decoding(
     would also be refused later.
     """
     labels = manifest.labels()
-    make_outputs(labels, settings)
-    attributes_with_thresholds(labels, settings)
+    check_settings(settings, labels)
     saved = saved_splits(home)
     if request.settings is not None or not saved:
         wanted = settings_of(request, saved)
         distinct = {str(image_id): str(image_id) for image_id in manifest.ids}
         if wanted.group_duplicates:
-            caches = open_caches(home.stores(), [])
             ImagesToSplit(manifest, {}, caches).require_near_duplicates()
         ungrouped = replace(wanted, group_duplicates=False)
         make = each_held_out if request.hold_out_each else make_splits
@@ -202,13 +209,13 @@ def _find_splits(
     home: Workspace,
     manifest: Manifest,
     pixels: PixelCache,
+    caches: Sequence[CachedFeatures],
     request: SplitRequest,
     settings: NetworkSettings,
 ) -> list[Split]:
     known = set(manifest.ids)
     digests = {name: digest for name, digest in pixels.digests.items() if name in known}
     ids = divisible_ids(manifest, digests)
-    caches = open_caches(home.stores(), manifest.ids.tolist())
     complete = [cache for cache in caches if all(name in cache.row_of for name in ids)]
     images = ImagesToSplit(manifest, digests, complete)
     splits = plan_splits(home, images, request)

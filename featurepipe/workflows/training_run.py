@@ -1,11 +1,11 @@
-"""One network trained on one split: from images to a saved run."""
+"""One training as a run: naming, training and saving it."""
 
-import hashlib
 import logging
 import math
 import shutil
 import time
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import FitError
-from featurepipe.features.extraction.pixel_cache import PixelCache
-from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.manifest import Manifest
-from featurepipe.models.answers.finishing import FittedHeads
-from featurepipe.models.networks.building import build_network, fresh_keras
-from featurepipe.models.networks.checkpoints import CheckpointFolder
-from featurepipe.models.networks.logistic_start import logistic_top
-from featurepipe.models.networks.network_heads import embedding_columns, finish_network
-from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.features.cached import CachedFeatures
+from featurepipe.models.networks.building import fresh_keras
+from featurepipe.models.networks.material import Material
+from featurepipe.models.networks.network_heads import finish_network
 from featurepipe.models.networks.saved import NETWORK_FILE
+from featurepipe.models.networks.starting_point import cached_features
 from featurepipe.predictions import ALL
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.board import Costs
@@ -34,9 +29,6 @@ from featurepipe.runs.run_facts import Calibration, NetworkShape, PixelInput, St
 from featurepipe.runs.run_folder import NewRun, Run, load_run, save_run
 from featurepipe.runs.run_info import NetworkRunInfo
 from featurepipe.runs.split_predictions import n_labelled, predictions_of
-from featurepipe.splits import Split
-from featurepipe.workflows.material import Material, Rows
-from featurepipe.workflows.starting import cached_features
 from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,20 +42,19 @@ HISTORY = "history.csv"
 
 def train_run(
     place: Workspace,
-    manifest: Manifest,
-    pixels: PixelCache,
-    split: Split,
-    settings: NetworkSettings,
-    headless: HeadlessNetwork | None,
+    material: Material,
+    caches: Sequence[CachedFeatures],
     *,
     resume: bool,
 ) -> Run:
-    """Train and save, unless that was done before.
+    """Train a network and save the run, unless that run is complete.
 
     Parameters
     ----------
-    place, manifest, pixels, split, settings, headless
-        See `Material`.
+    place : Workspace
+    material : Material
+    caches : sequence of CachedFeatures
+        All feature stores of the workspace.
     resume : bool
         As in `featurepipe.train`.
 
@@ -73,87 +64,33 @@ def train_run(
 
     Raises
     ------
-    FitError, RunError, UsageError
-        As `featurepipe.models.networks.training_loop.train_network` and the checks before it.
+    FitError, RunError, WeightsError
+        As `featurepipe.models.networks.training.train_on`.
     KeyboardInterrupt
-        If interrupted; after an epoch is complete, the run is saved first.
+        If interrupted; the run is saved first if an epoch is complete.
     """
-    material = Material.of(manifest, pixels, split, settings, headless)
     digests = _digests(material)
     folder = place.run(reserve_name(place, _title(material), digests.run))
     if resume and folder.exists():
         kept = load_run(folder)
         if isinstance(kept.info, NetworkRunInfo) and kept.info.ended_by != "interrupt":
-            logger.info("Run %s is complete; --no-resume trains it again.", kept.name)
+            logger.info("Run %s is complete. Use --no-resume to train it again.", kept.name)
             return kept
+    # Keras takes seconds to import, and a complete run needs none of it.
+    from featurepipe.models.networks.training import train_on
+
+    checkpoints = place.training(digests.run)
+    features = None
+    if material.headless is not None:
+        features = cached_features(caches, material.headless, material.train_ids)
     with fresh_keras():
-        network = build_network(settings, material.outputs, headless)
-        checkpoints = CheckpointFolder(place.training(digests.run), _plan(material, network))
-        if not resume:
-            shutil.rmtree(checkpoints.folder, ignore_errors=True)
-        logger.info(
-            "Training %s: %d images, %d of them to validate; %s parameters%s.",
-            folder.name,
-            len(material.train),
-            len(material.validation),
-            f"{network.n_parameters:,}",
-            "; going on from the last checkpoint" if checkpoints.exists else "",
-        )
-        training = _train(place, material, network, checkpoints, resume=resume)
-        new = _new_run(folder.name, digests, material, network, training, checkpoints.folder)
+        network, training = train_on(material, features, checkpoints, resume=resume)
+        new = _new_run(folder.name, digests, material, network, training, checkpoints)
         run = save_run(folder, new)
     if training.ended_by == "interrupt":
         raise KeyboardInterrupt
-    shutil.rmtree(checkpoints.folder, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return run
-
-
-def _train(
-    place: Workspace,
-    material: Material,
-    network: "Network",
-    checkpoints: CheckpointFolder,
-    *,
-    resume: bool,
-) -> "Training":
-    from featurepipe.models.networks.training_loop import train_network
-
-    settings, fitted, features = material.settings, material.fitted, None
-    if material.headless is not None:
-        ids = material.split.ids[material.train]
-        features = cached_features(place, material.headless, ids)
-        goes_on = resume and checkpoints.exists
-        if features is not None and not goes_on:
-            _begin_from_logistic(material, network, features[fitted])
-        if features is None and not settings.augments:
-            rows = network.read_in_batches(
-                lambda places: material.pixels.read(ids[places]), len(ids), settings.batch_size
-            )
-            features = rows[:, network.outputs[-1].columns.stop :]
-    return train_network(
-        network,
-        material.part(fitted, features),
-        material.part(material.validation, features),
-        settings,
-        checkpoints,
-        resume=resume,
-    )
-
-
-def _begin_from_logistic(
-    material: Material, network: "Network", features: NDArray[np.float32]
-) -> None:
-    fitted = material.fitted
-    labels = {name: each.take(fitted) for name, each in material.labels.items()}
-    groups = material.split.groups[material.train][fitted]
-    try:
-        tops = logistic_top(features, labels, groups, network.outputs, material.settings.seed)
-    except FitError as error:
-        # Without the validation images, a class may have too few for what a network can learn from.
-        logger.info("The top begins from random weights: %s", error)
-        return
-    logger.info("The top begins from a logistic regression on cached features.")
-    network.set_top(tops)
 
 
 def _new_run(
@@ -167,7 +104,7 @@ def _new_run(
     """Let the trained network answer; what is to be saved."""
     split, validation = material.split, material.train[material.validation]
     rows, _ = _read(material, network, validation, training.batch_size)
-    fitted = _finish(material, network, rows, training)
+    fitted = finish_network(material, network, rows, training)
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     answers, read_s = _read(material, network, tested, training.batch_size)
     scores = fitted.model.predict(answers)
@@ -208,43 +145,19 @@ def _new_run(
 
 
 def _read(
-    material: Material, network: "Network", rows: Rows, batch_size: int
+    material: Material, network: "Network", rows: NDArray[np.intp], batch_size: int
 ) -> tuple[NDArray[np.float32], float]:
-    """Scores and embeddings of some of the split's images, and the seconds that took."""
+    """Scores and embeddings of some images of the split, and the seconds to compute them."""
     ids = material.split.ids[rows]
     started = time.perf_counter()
-    read = network.read_in_batches(
-        lambda places: material.pixels.read(ids[places]), len(ids), batch_size
+    vectors = network.score_and_embed_in_batches(
+        lambda positions: material.pixels.read(ids[positions]), len(ids), batch_size
     )
-    return read, time.perf_counter() - started
-
-
-def _finish(
-    material: Material, network: "Network", rows: NDArray[np.float32], training: "Training"
-) -> FittedHeads:
-    columns = embedding_columns(network.outputs, network.embedding_widths)
-    # One head over all labels reads every embedding once.
-    everything = tuple(dict.fromkeys(block for blocks in columns.values() for block in blocks))
-    questions = [
-        replace(question, columns=columns.get(question.name, everything))
-        for question in material.questions
-    ]
-    validation = material.validation
-    return finish_network(
-        rows,
-        training.scores,
-        network.outputs,
-        questions,
-        validation,
-        material.targets.take(validation),
-        {name: each.take(validation) for name, each in material.labels.items()},
-        material.split.groups[material.train][validation],
-        material.settings,
-    )
+    return vectors, time.perf_counter() - started
 
 
 def _curves(history: pd.DataFrame, title: str) -> dict[str, bytes]:
-    # matplotlib takes a second to import, and heads have no use for it.
+    # Matplotlib takes a second to import, and only networks need it.
     from featurepipe.reports.plots import plot_training
 
     shown = history.drop(columns=["attributes_loss", "stage_number"])
@@ -265,16 +178,6 @@ def _digests(material: Material) -> Digests:
     inputs = [*shared, material.pixels_sha256]
     settings = asdict(material.settings)
     return digests_of(inputs, shared, settings, material.split, material.manifest)
-
-
-def _plan(material: Material, network: "Network") -> dict[str, Any]:
-    """What a checkpoint must be of, so that a training can go on from it."""
-    shapes = [tuple(variable.shape) for variable in network.variables]
-    return {
-        "network": material.settings.network,
-        "classes": {name: list(each.classes) for name, each in material.labels.items()},
-        "weights": hashlib.sha256(repr(shapes).encode()).hexdigest(),
-    }
 
 
 def _provenance(material: Material, network: "Network", training: "Training") -> dict[str, Any]:

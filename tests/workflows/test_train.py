@@ -15,12 +15,19 @@ import pytest
 import featurepipe
 from featurepipe.cli import cli, run
 from featurepipe.cli.fitting import OF_HEADS, OF_NETWORKS
-from featurepipe.errors import FitError, RunError, SplitError, UsageError, WorkspaceError
+from featurepipe.errors import (
+    FeaturepipeError,
+    FitError,
+    RunError,
+    SplitError,
+    UsageError,
+    WorkspaceError,
+)
 from featurepipe.features.engines.keras_engine import build_backbone
 from featurepipe.features.engines.quiet_keras import keras
 from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.models.networks import training_loop
+from featurepipe.models.networks import training
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import load_run
 from featurepipe.splits import Split
@@ -65,16 +72,16 @@ def place(tmp_path_factory):
         root / "dataset", attributes=["color", "kind"], backbone="hsv_histogram", workspace=root
     )
     heads = featurepipe.fit(head="logistic", workspace=root)["run"].iloc[0]
-    parts, own = [], training_loop.train_network
+    fitted, train_network = [], training.train_network
 
     def record(network, train, *arguments, **options):
-        parts.append(train.pixels(np.arange(len(train))))
-        return own(network, train, *arguments, **options)
+        fitted.append(train.load(np.arange(len(train))))
+        return train_network(network, train, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_loop, "train_network", record)
+        patch.setattr(training, "train_network", record)
         table = featurepipe.train("smallervggnet", **SMALL, workspace=root)
-    return Place(root, heads, table["run"].iloc[0], parts[0])
+    return Place(root, heads, table["run"].iloc[0], fitted[0])
 
 
 @pytest.fixture
@@ -132,6 +139,10 @@ def learning_nothing():
 
 def learn_nothing(*_, **__):
     return SimpleNamespace(history={"loss": [0.5]})
+
+
+def files_of(root):
+    return {path: path.stat().st_mtime_ns for path in root.rglob("[!.]*") if path.is_file()}
 
 
 def fail(capsys, *arguments):
@@ -251,7 +262,7 @@ def test_a_complete_run_is_left_as_it_is(place, monkeypatch):
     def fail_at_once(*_, resume, **__):
         raise FitError(f"trained, resume={resume}")
 
-    monkeypatch.setattr(training_loop, "train_network", fail_at_once)
+    monkeypatch.setattr(training, "train_network", fail_at_once)
     before = (place.folder(place.network) / "run.json").read_bytes()
     table = featurepipe.train("smallervggnet", **SMALL, workspace=place.root)
     assert table["run"].unique().tolist() == [place.network]
@@ -335,7 +346,7 @@ def test_a_network_of_other_classes_is_not_the_runs(copied, tagged):
     folder = copied.folder(copied.network)
     shutil.copyfile(tagged.folder(tagged.network) / "network.keras", folder / "network.keras")
     image = copied.root / "dataset" / "red_plain" / "00.png"
-    with pytest.raises(RunError, match=r"outputs of other classes .*Train the run again"):
+    with pytest.raises(RunError, match=r"has other outputs .*Train it again"):
         featurepipe.predict([image], workspace=copied.root, run=copied.network)
     (folder / "network.keras").write_bytes(b"no network")
     with pytest.raises(RunError, match=r"is damaged: .*network\.keras cannot be read"):
@@ -349,15 +360,21 @@ def test_a_network_of_other_classes_is_not_the_runs(copied, tagged):
         ("--network fashionnet --curve", "--curve is for heads"),
         ("--epochs 3", "--epochs is for networks: add --network"),
         ("--no-resume", "--resume is for networks: add --network"),
-        ("--network fashionnet --backbone xception", "--backbone xception is of finetune and pair"),
-        ("--network fashionnet --weights random", "--weights random is of finetune and pair"),
+        (
+            "--network fashionnet --backbone xception",
+            "--backbone only applies to finetune and pair",
+        ),
+        ("--network fashionnet --weights random", "--weights only applies to finetune and pair"),
         ("--network fashionet", "network 'fashionet'"),
-        ("--network fashionnet --branches hue=rgb", "--branches names 'hue'"),
+        ("--network fashionnet --branches hue=rgb", "--branches names the attribute 'hue'"),
         ("--network fashionnet --branches kind=red", "branch 'red'"),
-        ("--network smallervggnet --branches kind=rgb", "--branches is of fashionnet"),
-        ("--network smallervggnet --unfreeze 1", "--unfreeze is of finetune and pair"),
-        ("--network finetune --positive-pairs 0.5", "--positive-pairs is of pair"),
-        ("--network smallervggnet --loss-weights hue=2", "--loss-weights names 'hue'"),
+        ("--network smallervggnet --branches kind=rgb", "--branches only applies to fashionnet"),
+        ("--network smallervggnet --unfreeze 1", "--unfreeze only applies to finetune and pair"),
+        ("--network finetune --positive-pairs 0.5", "--positive-pairs only applies to pair"),
+        (
+            "--network smallervggnet --loss-weights hue=2",
+            "--loss-weights names the attribute 'hue'",
+        ),
         ("--network smallervggnet --task joint", "task 'joint'"),
         ("--network finetune --backbone hsv_histogram", "cannot be fine-tuned"),
         ("--network smallervggnet --from a-run", "--from and --network contradict each other"),
@@ -370,8 +387,33 @@ def test_options_that_do_not_fit_are_refused(place, capsys, options, said):
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("network", "options", "said"),
+    [
+        ("fashionnet", {"branches": {"hue": "grey"}}, "--branches names the attribute 'hue'"),
+        ("fashionnet", {"loss_weights": {"hue": 2.0}}, "--loss-weights names the attribute 'hue'"),
+        ("fashionnet", {"thresholds": "f1"}, "--thresholds f1 only applies to sets of labels"),
+        ("smallervggnet", {"size_px": 11}, r"too small for smallervggnet \(minimum 12\)"),
+        ("finetune", {"backbone": "nosuch"}, "Unknown backbone 'nosuch'"),
+        ("finetune", {"backbone": "xception", "weights": "random", "size_px": 70}, "minimum 71"),
+        ("pair", MOBILENET | {"batch_size": 3}, "Pairs cannot be formed"),
+        ("pair", MOBILENET | {"unfreeze": 99}, "--unfreeze 99 is more than the 18 blocks"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_images_are_decoded(
+    place, monkeypatch, network, options, said
+):
+    monkeypatch.setattr(
+        "featurepipe.workflows.train.decode_pixels", lambda *_: pytest.fail("decoded")
+    )
+    before = files_of(place.root)
+    with pytest.raises(FeaturepipeError, match=said):
+        featurepipe.train(network, **options, workspace=place.root)
+    assert files_of(place.root) == before
+
+
 def test_what_finetune_begins_from_must_be_known(tagged):
-    with pytest.raises(UsageError, match=r"does not say which: .* Name one: --backbone xception"):
+    with pytest.raises(UsageError, match=r"has no features of one\. Choose one with --backbone"):
         featurepipe.train("finetune", workspace=tagged.root)
 
 

@@ -1,15 +1,17 @@
-"""From settings to a network; imports Keras only when one is built."""
+"""Building a network from its settings; imports Keras only when one is built."""
 
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.errors import UnknownNameError
 from featurepipe.features.engines import PRECISIONS
 from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
 from featurepipe.features.headless import HeadlessNetwork
+from featurepipe.features.weights import Weights
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import Output
 
@@ -17,13 +19,14 @@ if TYPE_CHECKING:
     from featurepipe.models.networks.network import Network
 
 
-def choose_precision(name: str) -> str:
-    """The precision that a name asks for.
+def training_precision(name: str) -> str:
+    """Precision in which to train.
 
     Parameters
     ----------
     name : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"``: bfloat16 on a GPU that runs it, float16 on another, float32 on a CPU.
+        ``"auto"`` is bfloat16 on a GPU that supports it, float16 on another GPU, and float32 on a
+        CPU.
 
     Raises
     ------
@@ -34,7 +37,7 @@ def choose_precision(name: str) -> str:
         raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
     if name != "auto":
         return name
-    # The driver is asked first, since Keras takes seconds to import.
+    # Ask the driver first, since importing Keras takes seconds.
     if not has_gpu_driver():
         return "float32"
     from featurepipe.features.engines.quiet_keras import computes_on_gpu
@@ -45,45 +48,55 @@ def choose_precision(name: str) -> str:
 
 
 def build_network(
-    settings: NetworkSettings, outputs: Sequence[Output], headless: HeadlessNetwork | None
+    settings: NetworkSettings,
+    outputs: Sequence[Output],
+    size_px: int,
+    headless: HeadlessNetwork | None,
 ) -> "Network":
-    """Build what the settings say, drawn by their seed.
+    """Build a network; its random weights are drawn by the seed of the settings.
 
     Parameters
     ----------
     settings : NetworkSettings
     outputs : sequence of Output
+    size_px : int
+        Height and width of the images.
     headless : HeadlessNetwork or None
-        What a network with a backbone begins from.
+        The pretrained backbone; None for a network without one.
 
     Raises
     ------
-    UsageError
-        If the pictures are too small for it.
     WeightsError
         If the weights do not fit the backbone.
     """
     from featurepipe.features.engines.quiet_keras import computing_in, seeded
 
-    module = import_module(f"featurepipe.models.networks.zoo.{settings.spec.module}")
-    how: list[Any] = [headless if settings.spec.has_backbone else settings.size_px]
-    if settings.spec.branches:
-        how.append({each.attribute: settings.branch_of(each.attribute) for each in outputs})
+    build = import_module(f"featurepipe.models.networks.zoo.{settings.network}").build
     with computing_in(settings.precision), seeded(settings.seed):
-        try:
-            return module.build(outputs, *how)
-        # Keras says of a size in many ways that nothing is left after a pooling.
-        except ValueError as error:
-            size_px = settings.size_px if headless is None else headless.size_px
-            raise UsageError(
-                f"{settings.network} cannot be built for pictures of {size_px} px. Expected such "
-                "as its poolings leave something of; give a larger --size."
-            ) from error
+        if settings.spec.has_backbone:
+            return build(outputs, headless)
+        if settings.spec.branches:
+            branches = {
+                output.attribute: settings.branch_of(output.attribute) for output in outputs
+            }
+            return build(outputs, size_px, branches)
+        return build(outputs, size_px)
+
+
+def count_blocks(headless: HeadlessNetwork) -> int:
+    """Number of a backbone's blocks, each of which can be unfrozen."""
+    from featurepipe.features.engines.keras_blocks import layer_blocks
+    from featurepipe.features.engines.keras_engine import build_backbone
+
+    backbone = headless.backbone
+    without_weights = replace(headless, weights=Weights("none", "none", backbone.name))
+    with fresh_keras():
+        return len(layer_blocks(build_backbone(without_weights), backbone))
 
 
 @contextmanager
 def fresh_keras() -> Iterator[None]:
-    """Begin without what Keras kept of networks before, and leave nothing to those after."""
+    """Drop what Keras remembers of other networks, both before and after the block."""
     from featurepipe.features.engines.quiet_keras import keras
 
     try:

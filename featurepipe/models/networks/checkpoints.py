@@ -1,8 +1,10 @@
-"""Checkpoints: where a training stands after an epoch, so that a killed one can go on."""
+"""Checkpoints: the state of a training after an epoch, from which a killed one resumes."""
 
 import json
+import math
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,23 @@ Arrays = list[NDArray[Any]]
 
 @dataclass
 class Checkpoint:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes
     ----------
     history : list of dict
-        One row an epoch, as `featurepipe.models.networks.training_loop` writes them.
+        One row for each epoch; ``stage_number`` and ``attributes_loss``, the validation loss
+        without pairs, decide what comes next.
     scores : list of ndarray of shape (n_validation, n_scores), float32
-        What the validation images were answered after each epoch.
+        Scores of the validation images after each epoch.
     weights, optimizer : list of ndarray
-        Of the last epoch.
+        Variables of network and optimiser after the last epoch.
     best_weights : list of ndarray
-        Of the epoch with the lowest validation loss so far.
+        Variables of the network after the epoch with the lowest validation loss so far.
     batch_size : int
-        Images at once; less than was asked for where memory did not suffice.
+        Current batch size; it is halved when memory does not suffice.
     peak_bytes : int
-        Most memory that the process has taken.
+        Peak memory of the process.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -46,16 +49,38 @@ class Checkpoint:
     batch_size: int = 0
     peak_bytes: int = 0
 
+    @property
+    def best_epoch(self) -> int:
+        """Number, from 1, of the epoch with the lowest validation loss; 0 before any epoch."""
+        losses = [row["attributes_loss"] for row in self.history]
+        finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        return 1 + int(np.argmin(finite)) if finite else 0
+
+    def losses_of(self, stage_number: int) -> list[float]:
+        """Validation losses of the epochs of a stage."""
+        rows = (row for row in self.history if row["stage_number"] == stage_number)
+        return [row["attributes_loss"] for row in rows]
+
+    def best_loss_before(self, stage_number: int) -> float:
+        """Lowest validation loss of the earlier stages; infinite if there is none."""
+        rows = (row for row in self.history if row["stage_number"] < stage_number)
+        losses = (row["attributes_loss"] for row in rows)
+        return min(filter(math.isfinite, losses), default=math.inf)
+
+    def snapshot(self) -> "Checkpoint":
+        """A copy to which no later epoch is added."""
+        return replace(self, history=list(self.history), scores=list(self.scores))
+
 
 class CheckpointFolder:
-    """The folder in which a training keeps where it stands.
+    """The folder that holds the latest checkpoint of one training.
 
     Parameters
     ----------
     folder : Path
-        Made when something is first saved.
+        The folder is created when a checkpoint is first saved.
     plan : mapping of str to Any
-        What decides the training, as JSON values: a checkpoint of another is refused.
+        JSON values that identify the training; a checkpoint with another plan is refused.
     """
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
@@ -67,23 +92,25 @@ class CheckpointFolder:
         """Whether there is a checkpoint."""
         return (self.folder / _STATE).exists()
 
-    def save(self, checkpoint: Checkpoint, best_epoch: int) -> None:
-        """Keep a checkpoint in place of the one before, whole or not at all.
+    def remove(self) -> None:
+        """Delete the folder and the checkpoint in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the saved checkpoint, completely or not at all.
 
         Parameters
         ----------
         checkpoint : Checkpoint
-        best_epoch : int
-            The number, from 1, of the epoch that its best weights are of.
 
         Raises
         ------
         DiskFullError
-            If the disk has no room left; the checkpoint before still stands.
+            If the disk is full; the previous checkpoint is kept.
         """
-        best = self.folder / f"best-{best_epoch}.npz"
-        # A file of an epoch that was not kept may be there: a kill came between.
-        if best_epoch == len(checkpoint.history) or not best.exists():
+        best = self.folder / f"best-{checkpoint.best_epoch}.npz"
+        # The file may exist from a repeated epoch: a kill came before its checkpoint was saved.
+        if checkpoint.best_epoch == len(checkpoint.history) or not best.exists():
             _write(best, _numbered("best", checkpoint.best_weights))
         about = {
             "plan": self._plan,
@@ -104,18 +131,18 @@ class CheckpointFolder:
             **_numbered("optimizer", checkpoint.optimizer),
         }
         _write(self.folder / _STATE, arrays)
-        # Only now does nothing refer to those before any more.
+        # Only now does no checkpoint refer to the older files.
         for older in self.folder.glob("best-*.npz"):
             if older != best:
                 older.unlink()
 
     def load(self) -> Checkpoint:
-        """The checkpoint that was saved last; nothing of it is executed.
+        """Load the saved checkpoint, without executing anything in it.
 
         Raises
         ------
         RunError
-            If it is damaged, or of another training: what differs.
+            If it is damaged, or belongs to another training.
         """
         path = self.folder / _STATE
         try:
@@ -135,28 +162,27 @@ class CheckpointFolder:
                 )
         except RunError:
             raise
-        # What a damaged archive raises depends on the byte that is damaged.
+        # The type of the error depends on which byte of the archive is damaged.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(
-                f"The checkpoint {path} cannot be read ({reason}). Begin the training anew: "
-                "--no-resume"
+                f"The checkpoint {path} cannot be read ({reason}). Start again with --no-resume."
             ) from error
 
     def _require_same_plan(self, plan: Mapping[str, Any]) -> None:
-        if found := differences(plan, self._plan):
+        if changes := differences(plan, self._plan):
             raise RunError(
-                f"The checkpoint {self.folder} is of another training: {'; '.join(found)}. "
-                "Expected one of the same network and classes; begin anew with --no-resume."
+                f"The checkpoint {self.folder} belongs to another training: {'; '.join(changes)}. "
+                "Start again with --no-resume."
             )
 
 
 def _numbered(name: str, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {f"{name}_{k}": each for k, each in enumerate(arrays)}
+    return {f"{name}_{number}": array for number, array in enumerate(arrays)}
 
 
 def _listed(arrays: Mapping[str, NDArray[Any]], name: str, n_arrays: int) -> Arrays:
-    return [arrays[f"{name}_{k}"] for k in range(n_arrays)]
+    return [arrays[f"{name}_{number}"] for number in range(n_arrays)]
 
 
 def _write(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -1,23 +1,29 @@
-"""NetworkSettings: what is trained, and how."""
+"""NetworkSettings: which network is trained, and with which values."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.models.answers.calibration import AUTO, CALIBRATIONS
 from featurepipe.models.answers.thresholds import parse_aim
-from featurepipe.models.networks.recipes import NetworkSpec, Stage, find_network
+from featurepipe.models.networks.recipes import NETWORKS, NetworkSpec, Stage, find_network
 from featurepipe.models.networks.schedules import SCHEDULES
 
 BRANCHES = ("grey", "rgb")
 CLASS_WEIGHTS = ("none", "balanced")
 TASKS = ("per-attribute", "multi-label")
 
+Value = TypeVar("Value")
+
 _COLOUR_WORDS = frozenset({"color", "colors", "colour", "colours"})
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What is trained, and how; what is left out stands for what the network's recipe has.
+    """The final values of a training: options where they were given, else the recipe's.
+
+    Create settings with `NetworkSettings.of`.
 
     Attributes
     ----------
@@ -25,128 +31,208 @@ class NetworkSettings:
         A key of `featurepipe.models.networks.recipes.NETWORKS`.
     task : {"per-attribute", "multi-label"}
         A softmax for each exclusive attribute, or a sigmoid for each label.
-    size_px : int or None
-        Side of the pictures; None of networks with a backbone: the backbone's.
     n_epochs : int
-        Epochs of each stage, at most.
+        Maximum number of epochs of each stage.
     batch_size : int
-    learning_rate : float or None
-        Of every stage, at its beginning.
-    schedule : str or None
-        Of every stage; see `featurepipe.models.networks.schedules`.
-    augments : bool or None
-        Whether images are changed at random.
-    n_blocks : int or None
-        How many of the backbone's last blocks are trained in the stages after the first.
+    stages : tuple of Stage
     branches : dict of str to str
-        Of `fashionnet`: the branch of an attribute, ``"grey"`` or ``"rgb"``; without, attributes
-        called color or colour have ``"rgb"`` and others ``"grey"``.
+        For `fashionnet`: the chosen branch of an attribute, ``"grey"`` or ``"rgb"``; see
+        `branch_of` for the other attributes.
     loss_weights : dict of str to float
-        Weights of the attributes' losses; 1 unless said.
+        Loss weight of an attribute; the weight of the other attributes is 1.
     class_weight : {"none", "balanced"}
-        ``"balanced"``: images of a class of n images weigh ``n_images / (n_classes n)``.
-    positive_pairs : float
-        Of `pair`: share of pairs that show the same, where there are images enough.
+        ``"balanced"`` weights an image by ``n_images / (n_classes n)``, where n images have its
+        class.
+    positive_pairs : float or None
+        For `pair`: target share of pairs that show the same. None for the other networks.
     precision : {"float32", "bfloat16", "float16"}
-        In which layers compute; weights are float32.
+        Precision of the layers' computations; weights are float32.
     calibrate : {"auto", "sigmoid", "isotonic", "temperature", "none"}
     thresholds : str or None
         As in `featurepipe.models.heads.head_settings.HeadSettings`.
     seed : int
-        Of weights, order of images, augmentation, dropout and the validation part.
+        Seed of initial weights, image order, augmentation, dropout and the validation images.
+    """
+
+    network: str
+    task: str
+    n_epochs: int
+    batch_size: int
+    stages: tuple[Stage, ...]
+    branches: dict[str, str]
+    loss_weights: dict[str, float]
+    class_weight: str
+    positive_pairs: float | None
+    precision: str
+    calibrate: str
+    thresholds: str | None
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        network: str,
+        *,
+        task: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        schedule: str | None = None,
+        augment: bool | None = None,
+        unfreeze: int | None = None,
+        branches: Mapping[str, str] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        class_weight: str = "none",
+        positive_pairs: float | None = None,
+        precision: str = "float32",
+        calibrate: str = AUTO,
+        thresholds: str | None = None,
+        seed: int = 0,
+    ) -> "NetworkSettings":
+        """Complete the given options with the recipe of the network.
+
+        Parameters
+        ----------
+        network : str
+            Name of the network; case is ignored.
+        task, epochs, batch_size, learning_rate, schedule, augment, unfreeze, branches, \
+loss_weights, class_weight, positive_pairs, calibrate, thresholds, seed
+            As in `featurepipe.train`; None means the recipe's value.
+        precision : {"float32", "bfloat16", "float16"}
+
+        Raises
+        ------
+        UnknownNameError
+            If a network, task, schedule, branch, class weight or calibration does not exist.
+        UsageError
+            If a number is out of range, or an option does not apply to the network.
+        """
+        spec = find_network(network)
+        require_applicable(spec, "--unfreeze", unfreeze, "has_backbone")
+        require_applicable(spec, "--branches", branches, "branches")
+        require_applicable(spec, "--positive-pairs", positive_pairs, "pairs")
+        _require_in_range(epochs, batch_size, learning_rate, unfreeze, positive_pairs)
+        _require_known("task", task, TASKS)
+        _require_known("schedule", schedule, SCHEDULES)
+        _require_known("class weight", class_weight, CLASS_WEIGHTS)
+        _require_known("calibration", calibrate, (AUTO, *CALIBRATIONS))
+        for branch in (branches or {}).values():
+            _require_known("branch", branch, BRANCHES)
+        for attribute, weight in (loss_weights or {}).items():
+            _require_at_least(f"--loss-weights {attribute}", weight, 0)
+        if thresholds is not None:
+            parse_aim(thresholds)
+        return cls(
+            network=spec.name,
+            task=_given_or(task, spec.task),
+            n_epochs=_given_or(epochs, spec.n_epochs),
+            batch_size=_given_or(batch_size, spec.batch_size),
+            stages=_complete_stages(spec, learning_rate, schedule, augment, unfreeze),
+            branches=dict(branches or {}),
+            loss_weights=dict(loss_weights or {}),
+            class_weight=class_weight,
+            positive_pairs=_given_or(positive_pairs, spec.positive_pairs),
+            precision=precision,
+            calibrate=calibrate,
+            thresholds=thresholds,
+            seed=seed,
+        )
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """The network's row in the table."""
+        return NETWORKS[self.network]
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are augmented in any stage."""
+        return any(stage.augments for stage in self.stages)
+
+    @property
+    def n_unfrozen_blocks(self) -> int:
+        """The most backbone blocks that any stage trains."""
+        return max(stage.n_blocks or 0 for stage in self.stages)
+
+    def branch_of(self, attribute: str) -> str:
+        """Branch of an attribute: ``"rgb"`` for colours, ``"grey"`` for others, unless chosen."""
+        by_name = "rgb" if attribute.lower() in _COLOUR_WORDS else "grey"
+        return self.branches.get(attribute, by_name)
+
+
+def _complete_stages(
+    spec: NetworkSpec,
+    learning_rate: float | None,
+    schedule: str | None,
+    augment: bool | None,
+    unfreeze: int | None,
+) -> tuple[Stage, ...]:
+    stages = [
+        replace(
+            stage,
+            learning_rate=_given_or(learning_rate, stage.learning_rate),
+            schedule=_given_or(schedule, stage.schedule),
+            # A stage that trains only the output layers stays one.
+            n_blocks=_given_or(unfreeze, stage.n_blocks) if stage.n_blocks else stage.n_blocks,
+        )
+        for stage in spec.stages
+    ]
+    if not _given_or(augment, spec.augments):
+        # Without augmentation, the last stage would repeat the one before it.
+        stages = [replace(stage, augments=False) for stage in stages if stage.augments]
+    return tuple(stages)
+
+
+def _given_or(given: Value | None, default: Value) -> Value:
+    return default if given is None else given
+
+
+def _require_known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
+    if name is not None and name not in known:
+        raise UnknownNameError(kind, name, known)
+
+
+def require_applicable(spec: NetworkSpec, option: str, given: object, needs: str) -> None:
+    """Refuse an option that the network would ignore.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    option : str
+    given : object
+        Value of the option; None or empty if it was not given.
+    needs : {"has_backbone", "branches", "pairs"}
+        What a network needs for the option to apply.
 
     Raises
     ------
     UsageError
-        If a name does not exist, or an option is of another network.
+        If the option was given and does not apply.
     """
-
-    network: str
-    task: str = ""
-    size_px: int | None = None
-    n_epochs: int = 0
-    batch_size: int = 0
-    learning_rate: float | None = None
-    schedule: str | None = None
-    augments: bool | None = None
-    n_blocks: int | None = None
-    branches: dict[str, str] = field(default_factory=dict)
-    loss_weights: dict[str, float] = field(default_factory=dict)
-    class_weight: str = "none"
-    positive_pairs: float | None = None
-    precision: str = "float32"
-    calibrate: str = AUTO
-    thresholds: str | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        spec = find_network(self.network)
-        usual = {
-            "network": spec.name,
-            "task": self.task or spec.task,
-            "size_px": self.size_px or spec.size_px,
-            "n_epochs": self.n_epochs or spec.n_epochs,
-            "batch_size": self.batch_size or spec.batch_size,
-            "augments": spec.augments if self.augments is None else self.augments,
-        }
-        for name, value in usual.items():
-            object.__setattr__(self, name, value)
-        _require_known("task", self.task, TASKS)
-        _require_known("class weight", self.class_weight, CLASS_WEIGHTS)
-        _require_known("calibration", self.calibrate, (AUTO, *CALIBRATIONS))
-        if self.schedule is not None:
-            _require_known("schedule", self.schedule, SCHEDULES)
-        if self.thresholds is not None:
-            parse_aim(self.thresholds)
-        for branch in self.branches.values():
-            _require_known("branch", branch, BRANCHES)
-        _require_own_options(self, spec)
-
-    @property
-    def spec(self) -> NetworkSpec:
-        """The network."""
-        return find_network(self.network)
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages of the training, with what was said in place of what the recipe has."""
-        stages = [self._settle(stage) for stage in self.spec.stages]
-        if not self.augments:
-            # Without augmentation the last stage would be the one before it again.
-            stages = [stage for stage in stages if stage.augments]
-            stages = [replace(stage, augments=False) for stage in stages]
-        return tuple(stages)
-
-    def _settle(self, stage: Stage) -> Stage:
-        # The first stage trains no block, and a network without a backbone has none.
-        n_blocks = self.n_blocks if stage.n_blocks and self.n_blocks else stage.n_blocks
-        return replace(
-            stage,
-            learning_rate=self.learning_rate or stage.learning_rate,
-            schedule=self.schedule or stage.schedule,
-            n_blocks=n_blocks,
-        )
-
-    def branch_of(self, attribute: str) -> str:
-        """What the branch of an attribute is shown: ``"grey"`` or ``"rgb"``."""
-        usual = "rgb" if attribute.lower() in _COLOUR_WORDS else "grey"
-        return self.branches.get(attribute, usual)
+    if given in (None, "", (), {}, []) or getattr(spec, needs):
+        return
+    networks = [row.name for row in NETWORKS.values() if getattr(row, needs)]
+    raise UsageError(
+        f"{option} only applies to {' and '.join(networks)}. Remove it, or use "
+        f"`train {networks[0]}`."
+    )
 
 
-def _require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise UnknownNameError(kind, name, known)
+def _require_in_range(
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    unfreeze: int | None,
+    positive_pairs: float | None,
+) -> None:
+    _require_at_least("--epochs", epochs, 1)
+    _require_at_least("--batch-size", batch_size, 2)
+    _require_at_least("--unfreeze", unfreeze, 1)
+    if learning_rate is not None and not learning_rate > 0:
+        raise UsageError(f"--learning-rate is {learning_rate}. Use a number greater than 0.")
+    if positive_pairs is not None and not 0 <= positive_pairs <= 1:
+        raise UsageError(f"--positive-pairs is {positive_pairs}. Use a share between 0 and 1.")
 
 
-def _require_own_options(settings: NetworkSettings, spec: NetworkSpec) -> None:
-    """Stop at options that the network has no use for."""
-    given = {
-        "--unfreeze": (settings.n_blocks is not None, spec.has_backbone, "finetune and pair"),
-        "--branches": (bool(settings.branches), spec.branches, "fashionnet"),
-        "--positive-pairs": (settings.positive_pairs is not None, spec.pairs, "pair"),
-    }
-    for option, (is_given, applies, networks) in given.items():
-        if is_given and not applies:
-            raise UsageError(
-                f"{option} is of {networks}, and {spec.name} has nothing of the kind. Leave it out."
-            )
+def _require_at_least(option: str, value: float | None, least: int) -> None:
+    if value is not None and not value >= least:
+        raise UsageError(f"{option} is {value}. Use {least} or more.")

@@ -1,4 +1,4 @@
-"""The most memory that the process takes while something runs."""
+"""Peak memory of the process while a block runs; it knows nothing of networks."""
 
 import threading
 from types import TracebackType
@@ -6,16 +6,18 @@ from typing import Self
 
 import psutil
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+_INTERVAL_S = 0.2
 
 
 class PeakMemory:
-    """Looks at the process's resident memory, five times a second, while its block runs.
+    """Samples the resident memory of the process five times a second while its block runs.
+
+    The operating system only knows the peak since the process started.
 
     Attributes
     ----------
     bytes : int
-        The most that was seen.
+        The largest sample.
     """
 
     def __init__(self) -> None:
@@ -24,15 +26,15 @@ class PeakMemory:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         self.bytes = max(self.bytes, self._process.memory_info().rss)
 
     def _watch(self) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
-            self._look()
+        while not self._ended.wait(_INTERVAL_S):
+            self._sample()
 
     def __enter__(self) -> Self:
-        self._look()
+        self._sample()
         self._thread.start()
         return self
 
@@ -44,4 +46,4 @@ class PeakMemory:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._look()
+        self._sample()

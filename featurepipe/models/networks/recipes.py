@@ -1,6 +1,6 @@
-"""Networks: what they are called, and the recipe by which each is trained unless said otherwise.
+"""The networks that can be trained, and the published recipe of each.
 
-Data only, so that they can be listed without Keras.
+Data only: the table can be listed without importing Keras.
 """
 
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from featurepipe.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed at random, each anew in every epoch.
+    """Random changes of the training images, drawn again in every epoch.
 
     Attributes
     ----------
     rotation : float
-        Degrees, to either side.
+        Largest rotation in degrees, to either side.
     shift, zoom, shear : float
-        Shares of the side, to either side.
+        Largest change as a share of the image's side, to either side.
     flip : bool
-        Whether half of the images are mirrored left to right.
+        Whether to mirror half of the images left to right.
     """
 
     rotation: float
@@ -31,25 +31,26 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a training; the next begins from the best weights so far.
+    """One stage of a training; each stage starts from the best weights so far.
 
     Attributes
     ----------
     title : str
+        Name of the stage in log lines and in the history.
     optimizer : {"adam", "sgd"}
     learning_rate : float
-        At the beginning.
+        Learning rate of the first step.
     momentum : float
-        Of SGD, Nesterov's.
+        Nesterov momentum of SGD.
     schedule : {"constant", "decay", "cosine", "plateau"}
         See `featurepipe.models.networks.schedules`.
     augments : bool
-        Whether images are changed at random, where the network has an augmentation.
+        Whether the training images are augmented.
     n_blocks : int or None
-        How many of the backbone's last blocks are trained; 0: none, the top alone. None:
-        everything, as in a network without a backbone.
+        Number of final backbone blocks to train; 0 trains only the output layers.
+        None trains everything, as in a network without a backbone.
     patience : int
-        Epochs without a better validation loss after which it ends.
+        The stage ends after this many epochs without a lower validation loss.
     """
 
     title: str
@@ -64,36 +65,38 @@ class Stage:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One network, and the published recipe by which it is trained.
+    """One network and its published recipe.
 
     Attributes
     ----------
     name : str
-        As on the command line.
-    module : str
-        Module of this package that has its `build`.
+        Name on the command line, and of the module in `featurepipe.models.networks.zoo`
+        whose `build` makes the network.
     task : {"per-attribute", "multi-label"}
-        What its outputs are unless said otherwise: a softmax an attribute, or a sigmoid a label.
+        Default task: a softmax for each attribute, or a sigmoid for each label.
     size_px : int or None
-        Side of its pictures; None: the backbone's.
-    n_epochs, batch_size : int
-        Epochs of each stage at most.
+        Default image size; None: that of the backbone.
+    min_size_px : int or None
+        Smallest image size for which the network can be built; None: that of the backbone.
+    n_epochs : int
+        Maximum number of epochs of each stage.
+    batch_size : int
     stages : tuple of Stage
     augmentation : Augmentation
     augments : bool
-        Whether it is trained with it unless said otherwise.
+        Whether the training images are augmented by default.
     has_backbone : bool
-        Whether it begins from a backbone of the table.
+        Whether the network starts from a pretrained backbone.
     branches : bool
         Whether each attribute has a branch of its own.
-    pairs : bool
-        Whether it is trained on pairs of images.
+    positive_pairs : float or None
+        Share of pairs that show the same; None: the network is not trained on pairs.
     """
 
     name: str
-    module: str
     task: str
     size_px: int | None
+    min_size_px: int | None
     n_epochs: int
     batch_size: int
     stages: tuple[Stage, ...]
@@ -101,7 +104,12 @@ class NetworkSpec:
     augments: bool = True
     has_backbone: bool = False
     branches: bool = False
-    pairs: bool = False
+    positive_pairs: float | None = None
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the network is trained on pairs of images."""
+        return self.positive_pairs is not None
 
 
 _LITTLE = Augmentation(rotation=25, shift=0.1, shear=0.2, zoom=0.2)
@@ -115,44 +123,51 @@ NETWORKS: dict[str, NetworkSpec] = {
     spec.name: spec
     for spec in (
         NetworkSpec(
-            "finetune", "finetune", "per-attribute", None, 100, 128,
-            (
+            "finetune", "per-attribute",
+            size_px=None, min_size_px=None, n_epochs=100, batch_size=128,
+            stages=(
                 _FINETUNE,
                 replace(_FINETUNE, title="last blocks", n_blocks=2),
                 replace(_FINETUNE, title="without augmentation", n_blocks=2, augments=False),
             ),
-            _DOGS, has_backbone=True,
+            augmentation=_DOGS, has_backbone=True,
+        ),
+        # Pooling by 3, 2 and 2 leaves at least one position.
+        NetworkSpec(
+            "fashionnet", "per-attribute",
+            size_px=96, min_size_px=12, n_epochs=50, batch_size=32,
+            stages=(Stage("all", schedule="decay", patience=20),),
+            augmentation=_LITTLE, augments=False, branches=True,
         ),
         NetworkSpec(
-            "fashionnet", "fashionnet", "per-attribute", 96, 50, 32,
-            (Stage("all", schedule="decay", patience=20),),
-            _LITTLE, augments=False, branches=True,
+            "smallervggnet", "multi-label",
+            size_px=96, min_size_px=12, n_epochs=75, batch_size=32,
+            stages=(Stage("all", schedule="decay", patience=25),),
+            augmentation=_LITTLE,
+        ),
+        # The least that Keras accepts: five times halved, it leaves one position.
+        NetworkSpec(
+            "resnet50", "multi-label",
+            size_px=224, min_size_px=32, n_epochs=150, batch_size=16,
+            stages=(Stage("all", schedule="plateau", patience=30),),
+            augmentation=_LITTLE,
         ),
         NetworkSpec(
-            "smallervggnet", "smallervggnet", "multi-label", 96, 75, 32,
-            (Stage("all", schedule="decay", patience=25),),
-            _LITTLE,
-        ),
-        NetworkSpec(
-            "resnet50", "resnet50", "multi-label", 224, 150, 16,
-            (Stage("all", schedule="plateau", patience=30),),
-            _LITTLE,
-        ),
-        NetworkSpec(
-            "pair", "pair", "per-attribute", None, 100, 32,
-            (
+            "pair", "per-attribute",
+            size_px=None, min_size_px=None, n_epochs=100, batch_size=32,
+            stages=(
                 _PAIR,
                 _PAIR_BLOCKS,
                 replace(_PAIR_BLOCKS, title="without augmentation", augments=False),
             ),
-            _DOGS, has_backbone=True, pairs=True,
+            augmentation=_DOGS, has_backbone=True, positive_pairs=0.5,
         ),
     )
 }  # fmt: skip
 
 
 def find_network(name: str) -> NetworkSpec:
-    """The network of a name; case is ignored.
+    """Look up a network by its name, ignoring case.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""SavedNetwork: a trained network of a run, to be loaded when images are to be read."""
+"""SavedNetwork: the trained network of a run, loaded when images are to be embedded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class SavedNetwork:
-    """A trained network of a run, to be loaded when images are to be read.
+    """The trained network of a run, loaded when images are to be embedded.
 
-    An `featurepipe.features.extraction.updating.Embedder`.
+    It is a `featurepipe.features.extraction.updating.Embedder`.
 
     Attributes
     ----------
@@ -24,11 +24,11 @@ class SavedNetwork:
     name : str
         A key of `featurepipe.models.networks.recipes.NETWORKS`.
     size_px : int
-        Side of its pictures.
+        Height and width of the images.
     outputs : dict of str to int
-        Names of its outputs' layers, in the attributes' order, and how many classes each has.
+        Number of classes by layer of the outputs, in the order of the attributes.
     same : tuple of (float, float) or None
-        Of `pair`: slope and intercept of the score that two images show the same.
+        For `pair`: slope and intercept of the score that two images show the same.
     """
 
     path: Path
@@ -42,21 +42,21 @@ class SavedNetwork:
 
     @property
     def title(self) -> str:
-        """What a bar shows."""
+        """Text of a progress bar."""
         return self.name
 
     @property
     def beginning(self) -> str:
-        """What a person is told before it is loaded."""
+        """Log line before the network is loaded."""
         return f"Loading {self.name} …"
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of its pictures."""
+        """Height and width of the images."""
         return self.size_px, self.size_px
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
-        """Load it, for batches of at most that many pictures.
+        """Load the network, for batches of at most `batch_size` images.
 
         Raises
         ------

@@ -1,13 +1,12 @@
-"""How the learning rate falls, and when a stage ends: functions of what was measured so far.
+"""Learning rate schedules and early stopping, as functions of the validation losses so far.
 
-A training that goes on after a kill computes them from the same measurements, and so goes on
-as one that was never interrupted.
+A resumed training computes the same values from the same losses as one that was never interrupted.
 
 ==========  ====================================================================
 constant    the same in every step
-decay       rate / (1 + rate / n_epochs * step): as in Keras' former `decay`
-cosine      half a cosine over the stage's epochs, from the rate to nearly 0
-plateau     halved after 10 epochs without a better validation loss, at least 1e-6
+decay       rate / (1 + rate / n_epochs * step), as the former `decay` option of Keras
+cosine      half a cosine over the epochs of the stage, from the rate down to nearly 0
+plateau     halved after 10 epochs without a lower validation loss, but at least 1e-6
 ==========  ====================================================================
 """
 
@@ -21,18 +20,18 @@ _FACTOR, _PLATEAU_PATIENCE, _LEAST_RATE = 0.5, 10, 1e-6
 
 
 def rate_of_epoch(schedule: str, rate: float, losses: Sequence[float], n_epochs: int) -> float:
-    """The learning rate at which the next epoch begins.
+    """Learning rate at the start of the next epoch.
 
     Parameters
     ----------
-    schedule : str
-        ``decay`` goes by steps and is the optimiser's own: here it is the rate itself.
+    schedule : {"constant", "decay", "cosine", "plateau"}
+        The optimiser itself applies ``"decay"`` at every step; here it is constant.
     rate : float
-        Of the first.
+        Learning rate of the first epoch.
     losses : sequence of float
-        Validation losses of the epochs so far.
+        Validation losses of the epochs of the stage so far.
     n_epochs : int
-        Of the stage.
+        Maximum number of epochs of the stage.
 
     Examples
     --------
@@ -47,19 +46,19 @@ def rate_of_epoch(schedule: str, rate: float, losses: Sequence[float], n_epochs:
 
 
 def rate_on_plateau(rate: float, losses: Sequence[float]) -> float:
-    """The learning rate of the next epoch.
+    """Learning rate of the next epoch with the schedule ``"plateau"``.
 
     Parameters
     ----------
     rate : float
-        Of the first.
+        Learning rate of the first epoch.
     losses : sequence of float
         Validation losses of the epochs so far.
 
     Returns
     -------
     float
-        Halved whenever 10 epochs, counted anew after each halving, brought no better loss.
+        Halved whenever 10 epochs brought no lower loss, counted anew after each halving.
 
     Examples
     --------
@@ -76,18 +75,18 @@ def rate_on_plateau(rate: float, losses: Sequence[float]) -> float:
 
 
 def has_ended(losses: Sequence[float], n_epochs: int, patience: int, best_before: float) -> bool:
-    """Whether a stage has no further epoch.
+    """Whether a stage is complete.
 
     Parameters
     ----------
     losses : sequence of float
         Validation losses of its epochs so far.
     n_epochs : int
-        Its epochs at most.
+        Maximum number of epochs.
     patience : int
-        Epochs without a better loss after which it ends.
+        The stage ends after this many epochs without a lower loss.
     best_before : float
-        The best loss of the stages before; infinite if there were none.
+        Lowest loss of the earlier stages; infinite if there are none.
 
     Examples
     --------

@@ -21,9 +21,11 @@ import numpy as np
 from featurepipe.features.engines.quiet_keras import backend, keras
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.networks.checkpoints import CheckpointFolder
-from featurepipe.models.networks.training_loop import Part, train_network
+from featurepipe.models.networks.losses import total_losses
+from featurepipe.models.networks.material import Dataset
+from featurepipe.models.networks.training_loop import train_network
 from featurepipe.models.networks.network import Network
-from featurepipe.models.networks.outputs import make_outputs, make_targets, total_losses
+from featurepipe.models.networks.outputs import make_outputs, make_targets
 from featurepipe.models.networks.recipes import NETWORKS
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.trained import TrainedNetwork
@@ -39,8 +41,8 @@ own_fit = keras.Model.fit
 
 def train(network, settings, place, resume=False):
     targets = make_targets(labels, settings)
-    train = Part(pixels[:24].__getitem__, targets.take(np.arange(24)))
-    validation = Part(pixels[24:].__getitem__, targets.take(np.arange(24, 30)))
+    train = Dataset(pixels[:24].__getitem__, targets.take(np.arange(24)))
+    validation = Dataset(pixels[24:].__getitem__, targets.take(np.arange(24, 30)))
     checkpoints = CheckpointFolder(folder / place, {})
     return train_network(network, train, validation, settings, checkpoints, resume=resume)
 
@@ -74,25 +76,26 @@ def fails_once_and_is_interrupted():
     )
 
 
-settings = NetworkSettings(
-    "smallervggnet", "per-attribute", 16, n_epochs=2, batch_size=24, learning_rate=0.02
+settings = NetworkSettings.of(
+    "smallervggnet", task="per-attribute", epochs=2, batch_size=24, learning_rate=0.02
 )
 outputs = make_outputs(labels, settings)
 network = small_network(outputs)
 keras.Model.fit = fails_once_and_is_interrupted()
-interrupted = train(network, replace(settings, augments=False), "small")
+plain = replace(settings.stages[0], augments=False)
+interrupted = train(network, replace(settings, stages=(plain,)), "small")
 keras.Model.fit = own_fit
-best = network.read(pixels[24:])
+best = network.score_and_embed(pixels[24:])
 again = small_network(outputs)
 training = train(again, settings, "small", resume=True)
-expected = again.read(pixels[24:])
+expected = again.score_and_embed(pixels[24:])
 again.model.save(folder / "network.keras")
 loaded = TrainedNetwork(folder / "network.keras", {"color": 3}, 4)
 rows = np.concatenate([loaded.embed(pixels[24:28]), loaded.embed(pixels[28:])])
 NETWORKS["pair"] = replace(NETWORKS["pair"], stages=NETWORKS["pair"].stages[:1])
 pairs = train(
     small_network(outputs, pairs=True),
-    NetworkSettings("pair", n_epochs=1, batch_size=8, augments=False),
+    NetworkSettings.of("pair", epochs=1, batch_size=8, augment=False),
     "pair",
 )
 targets = make_targets(labels, settings).take(np.arange(24, 30))

@@ -20,7 +20,8 @@ def make_checkpoint(n_epochs=1, best_epoch=1, seed=0):
             {
                 "epoch": k + 1,
                 "stage": "top",
-                "attributes_loss": 0.1 * k,
+                "stage_number": 0,
+                "attributes_loss": 0.5 if k + 1 == best_epoch else 1 + 0.1 * k,
                 "validation_loss": math.nan,
             }
             for k in range(n_epochs)
@@ -76,7 +77,7 @@ def test_nothing_is_there_before_something_is_saved(folder):
 
 def test_what_is_saved_is_loaded(folder):
     checkpoint = make_checkpoint(n_epochs=3, best_epoch=2)
-    folder.save(checkpoint, 2)
+    folder.save(checkpoint)
     assert folder.exists
     assert_same(CheckpointFolder(folder.folder, PLAN).load(), checkpoint)
     # Half-written files are none of them.
@@ -85,27 +86,27 @@ def test_what_is_saved_is_loaded(folder):
 
 def test_only_the_best_epochs_weights_stay(folder):
     first = make_checkpoint(1, 1)
-    folder.save(first, 1)
-    folder.save(make_checkpoint(2, 1), 1)
+    folder.save(first)
+    folder.save(make_checkpoint(2, 1))
     assert best_files(folder) == ["best-1.npz"]
     np.testing.assert_equal(folder.load().best_weights, first.best_weights)
     third = make_checkpoint(3, 3)
-    folder.save(third, 3)
+    folder.save(third)
     assert best_files(folder) == ["best-3.npz"]
     assert_same(folder.load(), third)
 
 
 def test_best_weights_of_an_epoch_before_are_not_written_again(folder):
-    folder.save(make_checkpoint(1, 1), 1)
+    folder.save(make_checkpoint(1, 1))
     written = (folder.folder / "best-1.npz").stat()
-    folder.save(make_checkpoint(2, 1), 1)
+    folder.save(make_checkpoint(2, 1))
     assert (folder.folder / "best-1.npz").stat().st_mtime_ns == written.st_mtime_ns
     assert (folder.folder / "best-1.npz").stat().st_ino == written.st_ino
 
 
 def test_a_kill_after_the_best_weights_leaves_the_checkpoint_before(folder, monkeypatch):
     before = make_checkpoint(1, 1)
-    folder.save(before, 1)
+    folder.save(before)
     after = make_checkpoint(2, 2)
 
     def killed(*_, **__):
@@ -118,13 +119,13 @@ def test_a_kill_after_the_best_weights_leaves_the_checkpoint_before(folder, monk
         lambda self, to: killed() if to.name == "training.npz" else replaced(self, to),
     )
     with pytest.raises(KeyboardInterrupt):
-        folder.save(after, 2)
+        folder.save(after)
     monkeypatch.undo()
     assert best_files(folder) == ["best-1.npz", "best-2.npz"]
     assert_same(folder.load(), before)
     # The epoch comes again, perhaps a little otherwise, and its own weights are kept.
     again = make_checkpoint(2, 2, seed=7)
-    folder.save(again, 2)
+    folder.save(again)
     assert best_files(folder) == ["best-2.npz"]
     assert_same(folder.load(), again)
 
@@ -143,7 +144,7 @@ def test_a_kill_after_the_best_weights_leaves_the_checkpoint_before(folder, monk
     ids=["empty", "text", "half", "no-end", "one-byte", "missing"],
 )
 def test_a_damaged_checkpoint_says_how_to_begin_anew(folder, name, damage):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     path = folder.folder / name
     damaged = damage(path.read_bytes())
     if damaged is None and name == "training.npz":
@@ -155,12 +156,12 @@ def test_a_damaged_checkpoint_says_how_to_begin_anew(folder, name, damage):
         folder.load()
     text = str(caught.value)
     assert text.startswith(f"The checkpoint {state_of(folder)} cannot be read (")
-    assert text.endswith("Begin the training anew: --no-resume")
+    assert text.endswith("Start again with --no-resume.")
     assert "\n" not in text
 
 
 def test_a_changed_bit_of_the_list_of_contents_ends_in_no_other_error(folder):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     data = state_of(folder).read_bytes()
     n_refused = 0
     # What the arrays' own bytes are is known by their checksums.
@@ -171,33 +172,32 @@ def test_a_changed_bit_of_the_list_of_contents_ends_in_no_other_error(folder):
         try:
             folder.load()
         except RunError as error:
-            assert str(error).endswith("--no-resume")
+            assert str(error).endswith("--no-resume.")
             n_refused += 1
     assert n_refused > 50
 
 
 @pytest.mark.parametrize("about", [b"{}", b"[]", b"3", b'{"plan": 3}', b'{"plan": {}, "be'])
 def test_a_description_that_is_none_is_damage(folder, about):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     rewrite(state_of(folder), about=np.array(about.decode()))
     with pytest.raises(RunError, match="--no-resume"):
         folder.load()
 
 
 def test_a_checkpoint_of_another_training_says_what_differs(folder):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     plan = PLAN | {"seed": 3, "outputs": {"breed": ["a", "b", "c"]}}
     with pytest.raises(RunError) as caught:
         CheckpointFolder(folder.folder, plan).load()
     assert str(caught.value) == (
-        f"The checkpoint {folder.folder} is of another training: outputs.breed is ['a', 'b'], not "
-        "['a', 'b', 'c']; seed is 0, not 3. Expected one of the same network and classes; begin "
-        "anew with --no-resume."
+        f"The checkpoint {folder.folder} belongs to another training: outputs.breed is "
+        "['a', 'b'], not ['a', 'b', 'c']; seed is 0, not 3. Start again with --no-resume."
     )
 
 
 def test_tuples_are_lists_in_a_plan(tmp_path):
-    CheckpointFolder(tmp_path, {"size": (3, 4)}).save(make_checkpoint(), 1)
+    CheckpointFolder(tmp_path, {"size": (3, 4)}).save(make_checkpoint())
     assert_same(CheckpointFolder(tmp_path, {"size": [3, 4]}).load(), make_checkpoint())
 
 
@@ -213,7 +213,7 @@ class Trap:
 
 @pytest.mark.parametrize("name", ["training.npz", "best-1.npz"])
 def test_no_pickle_is_loaded(folder, name, tmp_path):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     trace = tmp_path / "trace"
     key = "weights_0" if name == "training.npz" else "best_0"
     rewrite(folder.folder / name, **{key: np.array([Trap(trace)], dtype=object)})
@@ -226,12 +226,12 @@ def test_no_object_is_saved(folder):
     checkpoint = make_checkpoint()
     checkpoint.weights[0] = np.array([{}], dtype=object)
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
-        folder.save(checkpoint, 1)
+        folder.save(checkpoint)
     assert not folder.exists
 
 
 def test_best_weights_are_looked_for_in_the_folder_alone(folder, tmp_path):
-    folder.save(make_checkpoint(), 1)
+    folder.save(make_checkpoint())
     outside = tmp_path / "best-9.npz"
     (folder.folder / "best-1.npz").rename(outside)
     about = about_of(folder) | {"best": "../../best-9.npz"}

@@ -15,27 +15,23 @@ from featurepipe.manifest.labels import labels_of
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.networks.building import build_network, choose_precision
-from featurepipe.models.networks.logistic_start import logistic_top
+from featurepipe.models.networks.building import build_network, training_precision
+from featurepipe.models.networks.logistic_top import fit_logistic_top
+from featurepipe.models.networks.losses import cross_entropies, total_losses
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.outputs import (
-    make_outputs,
-    make_targets,
-    row_losses,
-    total_losses,
-)
-from featurepipe.models.networks.recipes import Augmentation, Stage
+from featurepipe.models.networks.outputs import make_outputs, make_targets
+from featurepipe.models.networks.recipes import NETWORKS, Augmentation, Stage
 from featurepipe.models.networks.saved import SavedNetwork
 from featurepipe.models.networks.verification import same_probability
 
 keras = pytest.importorskip("keras")
 
-from featurepipe.models.networks.augmentation import build_augmentation  # noqa: E402
 from featurepipe.models.networks.compiling import (  # noqa: E402
     SAME_WEIGHT,
     compile_graph,
-    epoch_figures,
+    training_figures,
 )
+from featurepipe.models.networks.layers import build_augmentation  # noqa: E402
 from featurepipe.models.networks.network import Network  # noqa: E402
 from featurepipe.models.networks.trained import TrainedNetwork  # noqa: E402
 
@@ -59,17 +55,17 @@ def images(n, side=PX, seed=0):
 
 def build(name, labels=GARMENTS, size_px=PX, **options):
     """A network with random weights, as training would begin with them."""
-    settings = NetworkSettings(name, size_px=size_px, **options)
+    settings = NetworkSettings.of(name, **options)
     headless = None
     if settings.spec.has_backbone:
         recipe = make_recipe("mobilenet_v2", "random", size_px=size_px, engine="keras")
         headless = recipe.network
-    return build_network(settings, make_outputs(labels, settings), headless)
+    return build_network(settings, make_outputs(labels, settings), size_px, headless)
 
 
 def build_tiny(labels=GARMENTS, settings="finetune", layer=None, **options):
     """A network whose embedding is its pixels, so that all it says can be computed by hand."""
-    settings = NetworkSettings(settings)
+    settings = NetworkSettings.of(settings)
     pixels = keras.Input((TINY_PX, TINY_PX, 3), name="pixels")
     flat = (layer or keras.layers.Flatten())(pixels)
     return Network(keras.Model(pixels, flat), make_outputs(labels, settings), **options)
@@ -98,7 +94,7 @@ def tiny_pair():
 def test_each_attribute_of_fashionnet_has_a_branch_of_its_own(fashionnet):
     assert fashionnet.input_size == (PX, PX)
     assert fashionnet.embedding_widths == [256, 128]
-    assert fashionnet.read(images(2)).shape == (2, 3 + 2 + 256 + 128)
+    assert fashionnet.score_and_embed(images(2)).shape == (2, 3 + 2 + 256 + 128)
     assert fashionnet.backbone is fashionnet.same is None
     # The category's branch is the deeper one.
     filters = [x.filters for x in fashionnet.trunk.layers if isinstance(x, keras.layers.Conv2D)]
@@ -109,8 +105,8 @@ def test_one_branch_sees_no_colours_and_the_other_does(fashionnet):
     coloured = images(3).astype(np.float32)
     luminance = coloured @ np.array([0.2989, 0.587, 0.114], np.float32)
     grey = np.repeat(luminance[..., None], 3, axis=3)
-    article, color = np.split(fashionnet.read(coloured)[:, 5:], [256], axis=1)
-    grey_article, grey_color = np.split(fashionnet.read(grey)[:, 5:], [256], axis=1)
+    article, color = np.split(fashionnet.score_and_embed(coloured)[:, 5:], [256], axis=1)
+    grey_article, grey_color = np.split(fashionnet.score_and_embed(grey)[:, 5:], [256], axis=1)
     np.testing.assert_allclose(article, grey_article, atol=1e-3 * np.abs(article).max())
     assert np.abs(color - grey_color).max() > 0.05 * np.abs(color).max()
 
@@ -134,12 +130,12 @@ def test_smallervggnet_and_resnet50_have_one_trunk_under_all_outputs():
     assert list(resnet.model.output) == ["avg_pool", "flatten"]
 
 
-@pytest.mark.parametrize("name", ["smallervggnet", "finetune"])
-def test_pictures_too_small_for_a_network_are_told(name):
-    with pytest.raises(UsageError, match=f"{name} cannot be built for pictures of 8 px"):
-        settings = NetworkSettings(name, size_px=8)
-        headless = make_recipe("xception", "random", size_px=8, engine="keras").network
-        build_network(settings, make_outputs(GARMENTS, settings), headless)
+@pytest.mark.parametrize("name", ["fashionnet", "smallervggnet", "resnet50"])
+def test_a_network_is_built_down_to_its_minimum_and_not_below(name):
+    minimum = NETWORKS[name].min_size_px
+    assert build(name, size_px=minimum).input_size == (minimum, minimum)
+    with pytest.raises(ValueError, match=r"[Nn]egative dimension|at least 32x32|must be > 0"):
+        build(name, size_px=minimum - 1)
 
 
 def test_weights_are_drawn_by_the_seed_and_can_be_put_back():
@@ -166,28 +162,28 @@ def test_rows_are_scores_and_behind_them_the_embedding(tiny):
     seen = images(5, TINY_PX)
     kernels = [np.linspace(-1, 1, 36).reshape(12, 3), np.linspace(1, -1, 24).reshape(12, 2)]
     biases = [np.array([0.5, -0.5, 0.0]), np.array([1.0, 2.0])]
-    tiny.set_top([(k.astype(np.float32), b) for k, b in zip(kernels, biases, strict=True)])
-    rows = tiny.read(seen)
+    tiny.set_score_layers([(k.astype(np.float32), b) for k, b in zip(kernels, biases, strict=True)])
+    rows = tiny.score_and_embed(seen)
     flat = seen.reshape(5, -1).astype(float)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows[:, :3], flat @ kernels[0] + biases[0], rtol=1e-5, atol=1e-3)
     np.testing.assert_allclose(rows[:, 3:5], flat @ kernels[1] + biases[1], rtol=1e-5, atol=1e-3)
     np.testing.assert_array_equal(rows[:, 5:], flat)
     np.testing.assert_allclose(
-        tiny.scores_of(flat.astype(np.float32)), rows[:, :5], rtol=1e-5, atol=1e-3
+        tiny.score_features(flat.astype(np.float32)), rows[:, :5], rtol=1e-5, atol=1e-3
     )
 
 
 def test_many_images_are_read_in_batches_of_one_size(tiny):
     seen = images(7, TINY_PX)
-    rows = tiny.read_in_batches(seen.__getitem__, 7, 3)
-    np.testing.assert_allclose(rows, tiny.read(seen), rtol=1e-5)
-    assert tiny.read_in_batches(seen.__getitem__, 0, 3).shape == (0, 5 + TINY_WIDTH)
+    rows = tiny.score_and_embed_in_batches(seen.__getitem__, 7, 3)
+    np.testing.assert_allclose(rows, tiny.score_and_embed(seen), rtol=1e-5)
+    assert tiny.score_and_embed_in_batches(seen.__getitem__, 0, 3).shape == (0, 5 + TINY_WIDTH)
 
 
 def test_the_models_probabilities_are_those_of_the_scores(fashionnet):
     seen = images(3)
-    rows = fashionnet.read(seen)
+    rows = fashionnet.score_and_embed(seen)
     probabilities = fashionnet.model(seen.astype(np.float32), training=False)
     assert list(probabilities) == ["article", "color"]
     for output in fashionnet.outputs:
@@ -235,7 +231,7 @@ def test_in_training_a_backbone_computes_as_at_inference(finetune, n_blocks):
     finetune.unfreeze(n_blocks)
     before = finetune.get_weights()
     scores = finetune.training_graph(None)(seen, training=True)
-    rows = finetune.read(seen)
+    rows = finetune.score_and_embed(seen)
     for output in finetune.outputs:
         np.testing.assert_allclose(
             np.asarray(scores[output.layer]), rows[:, output.columns], rtol=1e-3, atol=1e-4
@@ -282,14 +278,14 @@ def test_what_is_trained_on_frozen_features_is_what_is_trained_on_pixels(tiny_pa
     partners = np.array([1, 2, 3, 0], np.int32)
     of_pixels = tiny_pair.training_graph(None)({"seen": seen, "partners": partners})
     features = seen.reshape(4, -1).astype(np.float32)
-    of_features = tiny_pair.top_graph()({"seen": features, "partners": partners})
+    of_features = tiny_pair.features_graph()({"seen": features, "partners": partners})
     assert sorted(of_features) == sorted(of_pixels)
     for name, scores in of_features.items():
         np.testing.assert_allclose(np.asarray(scores), np.asarray(of_pixels[name]), rtol=1e-5)
 
 
 def compiled(network, stage, n_epochs=5):
-    graph = network.top_graph()
+    graph = network.features_graph()
     compile_graph(graph, network, stage, n_epochs)
     return graph
 
@@ -314,7 +310,7 @@ def test_optimisers_and_rates_are_those_of_the_stage(tiny):
 
 
 def test_the_loss_of_a_pair_is_that_of_both_images_and_half_of_same(tiny_pair):
-    targets = make_targets(GARMENTS, NetworkSettings("pair"))
+    targets = make_targets(GARMENTS, NetworkSettings.of("pair"))
     features = np.random.default_rng(0).normal(size=(4, TINY_WIDTH)).astype(np.float32)
     partners = np.array([1, 2, 0, 3], np.int32)
     same = np.array([[0], [1], [0], [1]], np.float32)
@@ -329,17 +325,17 @@ def test_the_loss_of_a_pair_is_that_of_both_images_and_half_of_same(tiny_pair):
         | {"same": same_counts},
         return_dict=True,
     )  # fmt: skip
-    scores = tiny_pair.scores_of(features)
+    scores = tiny_pair.score_features(features)
     distances = np.sqrt(np.mean((features - features[partners]) ** 2, axis=1))
     of_same = np.logaddexp(0, np.where(same[:, 0] > 0, -1, 1) * (1 - distances))
     expected = SAME_WEIGHT * (of_same * same_counts).sum() / 4
     for output in tiny_pair.outputs:
-        losses = row_losses(output, scores[:, output.columns], truth[output.attribute])
+        losses = cross_entropies(output, scores[:, output.columns], truth[output.attribute])
         counted = losses * weights[output.attribute]
         expected += (counted.sum() + counted[partners].sum()) / 4
     assert SAME_WEIGHT == 0.5
     assert logs["loss"] == pytest.approx(expected, rel=1e-4)
-    figures = epoch_figures(logs, tiny_pair)
+    figures = training_figures(logs, tiny_pair)
     assert sorted(figures) == [
         "train_accuracy:article", "train_accuracy:color", "train_accuracy:same",
         "train_loss", "train_loss:article", "train_loss:color", "train_loss:same",
@@ -355,14 +351,14 @@ def test_the_loss_of_a_pair_is_that_of_both_images_and_half_of_same(tiny_pair):
 def test_of_a_single_output_figures_are_told_by_its_name():
     tags = {"tags": labels_of("tags", [("a", "b"), ("a",), (), ("b",)])}
     network = build_tiny(tags, "smallervggnet")
-    targets = make_targets(tags, NetworkSettings("smallervggnet"))
+    targets = make_targets(tags, NetworkSettings.of("smallervggnet"))
     features = np.random.default_rng(1).normal(size=(4, TINY_WIDTH)).astype(np.float32)
     logs = compiled(network, Stage("all")).test_on_batch(
         features, targets.truth, targets.weights, return_dict=True
     )
-    scores = network.scores_of(features)
+    scores = network.score_features(features)
     expected = total_losses(network.outputs, scores, targets)
-    figures = epoch_figures(logs, network)
+    figures = training_figures(logs, network)
     assert figures["train_loss"] == pytest.approx(float(expected), rel=1e-5)
     assert figures["train_loss:tags"] == pytest.approx(float(expected), rel=1e-5)
     right = ((scores > 0) == (targets.truth["tags"] > 0)).mean()
@@ -384,12 +380,12 @@ def test_a_top_begins_as_the_logistic_head(task):
         "two": labels_of("two", halves),
         "set": labels_of("set", sets).take(np.arange(n)),
     }
-    settings = NetworkSettings("finetune", task=task)
+    settings = NetworkSettings.of("finetune", task=task)
     outputs = make_outputs(truth, settings)
     groups = np.arange(n)
     network = build_tiny(truth)
-    network.set_top(logistic_top(features, truth, groups, outputs, seed=0))
-    scores = network.scores_of(features)
+    network.set_score_layers(fit_logistic_top(features, truth, groups, outputs, seed=0))
+    scores = network.score_features(features)
     columns = dict.fromkeys(truth, ((0, TINY_WIDTH),))
     questions, _ = make_questions(truth, "per-attribute", columns, groups)
     for question, output in zip(questions, outputs, strict=True):
@@ -460,14 +456,14 @@ def test_a_saved_network_reads_as_it_did(fashionnet, tmp_path):
     assert engine.n_features == 5 + 256 + 128
     rows = engine.embed(seen)
     assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, fashionnet.read(seen), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rows, fashionnet.score_and_embed(seen), rtol=1e-4, atol=1e-5)
 
 
 def test_an_embedding_that_all_outputs_read_is_read_once(tiny, tmp_path):
     saved = SavedNetwork(save(tiny, tmp_path), "finetune", TINY_PX, outputs_of(tiny))
     engine, seen = saved.open_engine(4), images(3, TINY_PX)
     assert engine.n_features == 5 + TINY_WIDTH
-    np.testing.assert_allclose(engine.embed(seen), tiny.read(seen), rtol=1e-5)
+    np.testing.assert_allclose(engine.embed(seen), tiny.score_and_embed(seen), rtol=1e-5)
 
 
 def test_layers_of_the_trunk_make_way_for_attributes_of_their_name(tmp_path):
@@ -475,7 +471,7 @@ def test_layers_of_the_trunk_make_way_for_attributes_of_their_name(tmp_path):
     network = build_tiny(labels, layer=keras.layers.Flatten(name="flatten"))
     seen = images(3, TINY_PX)
     engine = TrainedNetwork(save(network, tmp_path), outputs_of(network), 3)
-    np.testing.assert_allclose(engine.embed(seen), network.read(seen), rtol=1e-5)
+    np.testing.assert_allclose(engine.embed(seen), network.score_and_embed(seen), rtol=1e-5)
 
 
 def test_half_precision_is_saved_and_loaded(tmp_path):
@@ -492,7 +488,7 @@ def test_half_precision_is_saved_and_loaded(tmp_path):
     engine = TrainedNetwork(save(network, tmp_path), outputs_of(network), 3)
     rows = engine.embed(seen)
     assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, network.read(seen), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(rows, network.score_and_embed(seen), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -500,7 +496,7 @@ def test_half_precision_is_saved_and_loaded(tmp_path):
 )
 def test_other_outputs_than_the_run_says_are_damage(tiny, tmp_path, outputs):
     path = save(tiny, tmp_path)
-    with pytest.raises(RunError, match=r"Run 'run-7' is damaged: .* has outputs of other classes"):
+    with pytest.raises(RunError, match=r"Run 'run-7' is damaged: .* has other outputs"):
         TrainedNetwork(path, outputs, 2)
 
 
@@ -526,7 +522,7 @@ def test_a_damaged_network_is_told(tiny, tmp_path, damage):
         TrainedNetwork(path, outputs_of(tiny), 2)
     text = str(caught.value)
     assert text.startswith(f"Run 'run-7' is damaged: {path} cannot be read (")
-    assert "train it again" in text
+    assert "Train it again" in text
     assert "\n" not in text
 
 
@@ -562,13 +558,13 @@ def test_a_run_says_what_its_network_is(tmp_path):
 )
 def test_a_run_that_says_nothing_sound_of_its_network_is_damaged(tmp_path, about):
     network = INFO["network"] | about if about else about
-    with pytest.raises(RunError, match=r"its run\.json says nothing sound of its network"):
+    with pytest.raises(RunError, match=r"its run\.json does not describe its network"):
         SavedNetwork.of_run(tmp_path, INFO | {"network": network})
 
 
 def test_without_a_gpu_everything_is_computed_in_float32(monkeypatch):
     monkeypatch.setattr("featurepipe.models.networks.building.has_gpu_driver", lambda: False)
-    assert choose_precision("auto") == "float32"
-    assert choose_precision("bfloat16") == "bfloat16"
+    assert training_precision("auto") == "float32"
+    assert training_precision("bfloat16") == "bfloat16"
     with pytest.raises(UnknownNameError, match="Unknown precision 'float16x'"):
-        choose_precision("float16x")
+        training_precision("float16x")

@@ -11,21 +11,19 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from featurepipe.errors import FitError, UsageError
+from featurepipe.errors import FitError
 from featurepipe.manifest.labels import labels_of
-from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.outputs import (
-    balanced_weights,
-    make_outputs,
-    make_targets,
-    row_hits,
-    row_losses,
+from featurepipe.models.networks.losses import (
+    cross_entropies,
+    image_accuracies,
     total_losses,
 )
-from featurepipe.models.networks.validation import draw_validation
+from featurepipe.models.networks.network_settings import NetworkSettings
+from featurepipe.models.networks.outputs import balanced_weights, make_outputs, make_targets
+from featurepipe.models.networks.validation_split import draw_validation
 
-PER_ATTRIBUTE = NetworkSettings("fashionnet")
-MULTI_LABEL = NetworkSettings("smallervggnet")
+PER_ATTRIBUTE = NetworkSettings.of("fashionnet")
+MULTI_LABEL = NetworkSettings.of("smallervggnet")
 
 COLOUR = [("red",), ("blue",), ("red",), None, ("green",), ("blue",)]
 KIND = [("shoe",), ("shirt",), None, ("shirt",), ("shirt",), ("shirt",)]
@@ -62,16 +60,6 @@ def test_in_the_multi_label_task_an_output_weighs_as_many_labels_as_it_has():
     assert [each.weight for each in outputs] == pytest.approx([3 / 7, 2 / 7, 6 / 7])
     assert not any(each.softmax for each in outputs)
     assert [each.exclusive for each in outputs] == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("option", "given"), [("loss_weights", {"color": 2.0}), ("branches", {"color": "rgb"})]
-)
-def test_options_of_an_attribute_that_there_is_not_are_refused(option, given):
-    text = f"--{option.replace('_', '-')} names 'color', which is no attribute. Expected of: it."
-    with pytest.raises(UsageError) as caught:
-        make_outputs(labels(it=COLOUR), replace(PER_ATTRIBUTE, **{option: given}))
-    assert str(caught.value) == text
 
 
 @pytest.mark.parametrize(
@@ -123,12 +111,12 @@ def test_in_the_multi_label_task_only_images_with_all_labels_count():
 
 
 def test_images_of_one_kind_have_the_same_labels_of_all_attributes():
-    kinds = make_targets(ALL, PER_ATTRIBUTE).kinds
-    np.testing.assert_array_equal(kinds < 0, [False, False, True, True, False, False])
-    assert kinds[1] == kinds[5]
-    assert len({kinds[0], kinds[1], kinds[4]}) == 3
+    identities = make_targets(ALL, PER_ATTRIBUTE).identities
+    np.testing.assert_array_equal(identities < 0, [False, False, True, True, False, False])
+    assert identities[1] == identities[5]
+    assert len({identities[0], identities[1], identities[4]}) == 3
     taken = make_targets(ALL, PER_ATTRIBUTE).take(np.array([5, 0]))
-    np.testing.assert_array_equal(taken.kinds, kinds[[5, 0]])
+    np.testing.assert_array_equal(taken.identities, identities[[5, 0]])
     np.testing.assert_array_equal(taken.truth["colour"], [[1, 0, 0], [0, 0, 1]])
     np.testing.assert_array_equal(taken.weights["kind"], [1, 1])
 
@@ -165,10 +153,10 @@ def test_the_loss_of_a_softmax_is_minus_the_log_probability_of_the_class():
     scores = np.log(np.array([[0.2, 0.3, 0.5], [0.7, 0.2, 0.1]])).astype(np.float32)
     truth = np.array([[0, 0, 1], [0, 1, 0]], np.float32)
     expected = [-np.log(0.5), -np.log(0.2)]
-    np.testing.assert_allclose(row_losses(output, scores, truth), expected, rtol=1e-6)
+    np.testing.assert_allclose(cross_entropies(output, scores, truth), expected, rtol=1e-6)
     # Scores may be shifted, and those of several epochs stacked.
     stacked = np.stack([scores, scores + 1000, scores[::-1]])
-    losses = row_losses(output, stacked, truth)
+    losses = cross_entropies(output, stacked, truth)
     assert losses.shape == (3, 2)
     np.testing.assert_allclose(losses[1], expected, atol=1e-3)
     np.testing.assert_allclose(losses[2], [-np.log(0.1), -np.log(0.3)], rtol=1e-6)
@@ -179,17 +167,17 @@ def test_the_loss_of_a_set_is_the_mean_over_its_labels():
     scores = np.array([[0.0, np.log(3)], [np.log(4), -200.0]], np.float32)
     truth = np.array([[1, 0], [1, 1]], np.float32)
     expected = [(np.log(2) + np.log(4)) / 2, (np.log(1.25) + 200) / 2]
-    np.testing.assert_allclose(row_losses(output, scores, truth), expected, rtol=1e-6)
+    np.testing.assert_allclose(cross_entropies(output, scores, truth), expected, rtol=1e-6)
 
 
 def test_hits_are_classes_and_shares_of_labels():
     scores = np.array([[0.1, 3.0], [2.0, 1.0], [-1.0, 1.0]], np.float32)
     truth = np.array([[0, 1], [0, 1], [1, 0]], np.float32)
-    np.testing.assert_array_equal(row_hits(output_of(KIND), scores, truth), [1, 0, 0])
+    np.testing.assert_array_equal(image_accuracies(output_of(KIND), scores, truth), [1, 0, 0])
     sets = np.array([[1, 1], [0, 1], [1, 0]], np.float32)
-    np.testing.assert_array_equal(row_hits(output_of(TAGS), scores, sets), [1, 0.5, 0])
+    np.testing.assert_array_equal(image_accuracies(output_of(TAGS), scores, sets), [1, 0.5, 0])
     # The most probable class is the answer also where each label is a sigmoid of its own.
-    assert row_hits(output_of(KIND, MULTI_LABEL), scores[1:2], sets[:1])[0] == 1
+    assert image_accuracies(output_of(KIND, MULTI_LABEL), scores[1:2], sets[:1])[0] == 1
 
 
 def test_the_whole_loss_is_a_mean_over_the_labels_that_there_are():
@@ -312,9 +300,9 @@ def test_a_class_that_cannot_be_in_both_parts_is_named():
     with pytest.raises(FitError) as caught:
         drawn(exclusive(codes), groups)
     assert str(caught.value) == (
-        "No validation part of the 36 training images has some of every class: breed=02 would be "
-        "missing there or in training. Expected images of 2 groups or more of each class; add "
-        "images, or leave these classes out."
+        "The 36 training images cannot be divided for validation with every class on both sides: "
+        "breed=02 would be missing on one side. Each class needs images from at least 2 groups. "
+        "Add images, or leave these classes out."
     )
 
 

@@ -1,6 +1,8 @@
 """Settings, recipes and schedules: all that is known without Keras."""
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -34,9 +36,9 @@ DOGS = Augmentation(rotation=30, shift=0.2, shear=0.0, zoom=0.2, flip=True)
 def test_without_options_it_is_the_published_recipe(
     name, task, size_px, n_epochs, batch_size, augments, augmentation
 ):
-    settings = NetworkSettings(name)
+    settings = NetworkSettings.of(name)
     assert settings.task == task
-    assert settings.size_px == size_px
+    assert settings.spec.size_px == size_px
     assert settings.n_epochs == n_epochs
     assert settings.batch_size == batch_size
     assert settings.augments is augments
@@ -83,40 +85,42 @@ ADAM = ("adam", 1e-3, 0.0)
     ],
 )
 def test_stages_are_those_of_the_published_recipe(name, stages):
-    assert stages_of(NetworkSettings(name)) == stages
+    assert stages_of(NetworkSettings.of(name)) == stages
 
 
 def test_there_are_five_networks_and_case_does_not_matter():
     assert list(NETWORKS) == ["finetune", "fashionnet", "smallervggnet", "resnet50", "pair"]
     assert find_network("ResNet50") is NETWORKS["resnet50"]
-    assert NetworkSettings("SmallerVGGNet").network == "smallervggnet"
+    assert NetworkSettings.of("SmallerVGGNet").network == "smallervggnet"
     assert all(stage.schedule in SCHEDULES for spec in NETWORKS.values() for stage in spec.stages)
 
 
 @pytest.mark.parametrize("name", ["finetune", "pair"])
 def test_without_augmentation_the_last_stage_is_dropped(name):
-    stages = NetworkSettings(name, augments=False).stages
+    stages = NetworkSettings.of(name, augment=False).stages
     assert [stage.title for stage in stages] == ["top", "last blocks"]
     assert [stage.n_blocks for stage in stages] == [0, 2]
     assert not any(stage.augments for stage in stages)
 
 
 def test_a_network_of_one_stage_keeps_it_whether_augmented_or_not():
-    assert [s.augments for s in NetworkSettings("smallervggnet", augments=False).stages] == [False]
-    assert [s.augments for s in NetworkSettings("fashionnet", augments=True).stages] == [True]
+    assert [s.augments for s in NetworkSettings.of("smallervggnet", augment=False).stages] == [
+        False
+    ]
+    assert [s.augments for s in NetworkSettings.of("fashionnet", augment=True).stages] == [True]
 
 
 def test_what_was_said_reaches_every_stage():
-    settings = NetworkSettings(
-        "finetune", learning_rate=0.02, schedule="cosine", n_blocks=3, n_epochs=4, batch_size=8,
-        task="multi-label", size_px=160,
+    settings = NetworkSettings.of(
+        "finetune", learning_rate=0.02, schedule="cosine", unfreeze=3, epochs=4, batch_size=8,
+        task="multi-label",
     )  # fmt: skip
     assert [s.learning_rate for s in settings.stages] == [0.02] * 3
     assert [s.schedule for s in settings.stages] == ["cosine"] * 3
     # The first stage trains the top alone, however many blocks are to move later.
     assert [s.n_blocks for s in settings.stages] == [0, 3, 3]
     assert [s.momentum for s in settings.stages] == [0.99] * 3
-    assert (settings.n_epochs, settings.batch_size, settings.size_px) == (4, 8, 160)
+    assert (settings.n_epochs, settings.batch_size) == (4, 8)
     assert settings.task == "multi-label"
 
 
@@ -136,7 +140,7 @@ def test_what_was_said_reaches_every_stage():
 )
 def test_names_that_do_not_exist_are_refused(options, text):
     with pytest.raises(UnknownNameError) as caught:
-        NetworkSettings(**{"network": "finetune"} | options)
+        NetworkSettings.of(**{"network": "finetune"} | options)
     assert str(caught.value).startswith(text)
 
 
@@ -145,24 +149,73 @@ def test_names_that_do_not_exist_are_refused(options, text):
     [
         (
             "fashionnet",
-            {"n_blocks": 2},
-            "--unfreeze is of finetune and pair, and fashionnet has nothing of the kind. "
-            "Leave it out.",
+            {"unfreeze": 2},
+            "--unfreeze only applies to finetune and pair. Remove it, or use `train finetune`.",
         ),
-        ("finetune", {"branches": {"color": "rgb"}}, "--branches is of fashionnet, and finetune"),
-        ("finetune", {"positive_pairs": 0.5}, "--positive-pairs is of pair, and finetune has"),
-        ("resnet50", {"positive_pairs": 0.0}, "--positive-pairs is of pair, and resnet50 has"),
+        (
+            "finetune",
+            {"branches": {"color": "rgb"}},
+            "--branches only applies to fashionnet. Remove it, or use `train fashionnet`.",
+        ),
+        (
+            "finetune",
+            {"positive_pairs": 0.5},
+            "--positive-pairs only applies to pair. Remove it, or use `train pair`.",
+        ),
+        (
+            "resnet50",
+            {"positive_pairs": 0.0},
+            "--positive-pairs only applies to pair. Remove it, or use `train pair`.",
+        ),
     ],
 )
 def test_options_of_another_network_are_refused(network, options, text):
     with pytest.raises(UsageError) as caught:
-        NetworkSettings(network, **options)
-    assert str(caught.value).startswith(text)
+        NetworkSettings.of(network, **options)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"epochs": 0}, "--epochs is 0. Use 1 or more."),
+        ({"batch_size": 1}, "--batch-size is 1. Use 2 or more."),
+        ({"unfreeze": 0}, "--unfreeze is 0. Use 1 or more."),
+        ({"learning_rate": 0.0}, "--learning-rate is 0.0. Use a number greater than 0."),
+        ({"learning_rate": NAN}, "--learning-rate is nan. Use a number greater than 0."),
+        ({"positive_pairs": 1.5}, "--positive-pairs is 1.5. Use a share between 0 and 1."),
+        ({"loss_weights": {"color": -1.0}}, "--loss-weights color is -1.0. Use 0 or more."),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options, text):
+    with pytest.raises(UsageError) as caught:
+        NetworkSettings.of("pair", **options)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_settings_hold_final_values_that_json_can_hold(name):
+    settings = NetworkSettings.of(name)
+    unknown = {key for key, value in asdict(settings).items() if value is None}
+    # Thresholds are not fitted unless asked for; only pairs have positive pairs.
+    assert unknown == {"thresholds"} | (set() if name == "pair" else {"positive_pairs"})
+    as_json = json.dumps(asdict(settings), sort_keys=True)
+    recipe = find_network(name)
+    given = NetworkSettings.of(
+        name.upper(), task=recipe.task, epochs=recipe.n_epochs, batch_size=recipe.batch_size,
+        augment=recipe.augments, branches={}, loss_weights={},
+    )  # fmt: skip
+    assert json.dumps(asdict(given), sort_keys=True) == as_json
+
+
+def test_pairs_are_positive_as_often_as_negative_unless_said():
+    assert NetworkSettings.of("pair").positive_pairs == 0.5
+    assert NetworkSettings.of("pair", positive_pairs=0.0).positive_pairs == 0.0
 
 
 def test_thresholds_that_cannot_be_read_are_refused():
     with pytest.raises(UsageError, match="Cannot read the thresholds 'f2'"):
-        NetworkSettings("resnet50", thresholds="f2")
+        NetworkSettings.of("resnet50", thresholds="f2")
 
 
 @pytest.mark.parametrize(
@@ -170,11 +223,11 @@ def test_thresholds_that_cannot_be_read_are_refused():
     [("Colour", "rgb"), ("colors", "rgb"), ("category", "grey"), ("colourful", "grey")],
 )
 def test_attributes_called_colour_are_shown_colours(attribute, branch):
-    assert NetworkSettings("fashionnet").branch_of(attribute) == branch
+    assert NetworkSettings.of("fashionnet").branch_of(attribute) == branch
 
 
 def test_a_branch_that_was_said_is_taken():
-    settings = NetworkSettings("fashionnet", branches={"color": "grey", "breed": "rgb"})
+    settings = NetworkSettings.of("fashionnet", branches={"color": "grey", "breed": "rgb"})
     assert [settings.branch_of(name) for name in ("color", "breed", "article")] == [
         "grey", "rgb", "grey",
     ]  # fmt: skip

@@ -1,11 +1,11 @@
-"""FashionNet: a branch of its own for each attribute, each sees what it needs.
+"""FashionNet: a separate branch for each attribute, on grey or on colour images.
 
-After the two-branch network of that name in the PyImageSearch article on multi-output
-classification: the category's branch sees no colours and is the deeper one.
+After the network of that name in the PyImageSearch article on multi-output classification, whose
+branch for the category is deeper and sees no colours.
 
 ========  ====================================================================
-grey      luminance; 32 filters, twice 64, twice 128; 256 units
-rgb       colours; 16 filters, 32, 32; 128 units
+grey      luminance; convolutions of 32, 2 x 64 and 2 x 128 filters; 256 units
+rgb       colours; convolutions of 16, 32 and 32 filters; 128 units
 ========  ====================================================================
 """
 
@@ -13,26 +13,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featurepipe.features.engines.quiet_keras import keras
+from featurepipe.models.networks.layers import convolve, dense, pool, unit_range
 from featurepipe.models.networks.network import Network
 from featurepipe.models.networks.outputs import Output
-from featurepipe.models.networks.zoo.layers import convolve, dense, pool, unit_range
 
 
 def build(outputs: Sequence[Output], size_px: int, branches: Mapping[str, str]) -> Network:
-    """Build it with random weights.
+    """Build the network with random weights.
 
     Parameters
     ----------
     outputs : sequence of Output
     size_px : int
-        Side of the pictures.
+        Height and width of the images.
     branches : mapping of str to str
-        ``"grey"`` or ``"rgb"`` for each attribute.
+        Branch of each attribute: ``"grey"`` or ``"rgb"``.
     """
     pixels = keras.Input((size_px, size_px, 3), name="pixels")
     shown = unit_range(pixels)
-    kinds = {"grey": _grey_branch, "rgb": _rgb_branch}
-    embeddings = [kinds[branches[output.attribute]](shown) for output in outputs]
+    builders = {"grey": _grey_branch, "rgb": _rgb_branch}
+    embeddings = [builders[branches[output.attribute]](shown) for output in outputs]
     return Network(keras.Model(pixels, embeddings), outputs)
 
 

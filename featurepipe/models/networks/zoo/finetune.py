@@ -1,4 +1,4 @@
-"""Fine-tuning: a backbone of the table under a new top."""
+"""Fine-tuning: a pretrained backbone with new output layers."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,14 @@ def build(
     dropout: float = 0.0,
     pairs: bool = False,
 ) -> Network:
-    """Build it, the backbone with its weights and the top with random ones.
+    """Build the network: a backbone with its weights, and output layers with random weights.
 
     Parameters
     ----------
     outputs : sequence of Output
     headless : HeadlessNetwork
-        The backbone, its weights and the size of its pictures.
-    dropout, pairs
+    dropout : float
+    pairs : bool
         As in `Network`.
     """
     model = build_backbone(headless)

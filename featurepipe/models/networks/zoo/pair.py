@@ -1,8 +1,8 @@
-"""Pairs: fine-tuning that also learns which images show the same.
+"""Pairs: fine-tuning that also learns whether two images show the same.
 
-After the Xception of the dog contest in github ahangchen/keras-dogs: two images, two softmax
-outputs, and one of same or different from the distance of their features, with loss weights of 1,
-1 and 0.5. At prediction one image is enough.
+After the Xception network for the dog contest in github ahangchen/keras-dogs. It sees two images,
+has a softmax output for each, and tells from the distance of their features whether they show the
+same; the loss weights are 1, 1 and 0.5. Prediction needs one image only.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,11 @@ DROPOUT = 0.5
 
 
 def build(outputs: Sequence[Output], headless: HeadlessNetwork) -> Network:
-    """Build it, the backbone with its weights and the top with random ones.
+    """Build the network: a backbone with its weights, and output layers with random weights.
 
     Parameters
     ----------
     outputs : sequence of Output
     headless : HeadlessNetwork
-        The backbone, its weights and the size of its pictures.
     """
     return finetune.build(outputs, headless, dropout=DROPOUT, pairs=True)

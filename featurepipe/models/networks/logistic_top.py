@@ -1,4 +1,4 @@
-"""The top begins from a logistic regression on the frozen backbone's features."""
+"""A logistic regression on the frozen backbone's features, from which the output layers start."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,30 +14,30 @@ from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.outputs import Output
 
-# A score of classes that all images show, and minus that of those that none does.
+# Score of a class that all training images have; negative for a class that none has.
 _ALWAYS = 10.0
 
-Top = tuple[NDArray[np.float32], NDArray[np.float32]]
+KernelAndBias = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @threadpool_limits.wrap(limits=1)
-def logistic_top(
+def fit_logistic_top(
     features: NDArray[np.float32],
     labels: Mapping[str, Labels],
     groups: NDArray[np.intp],
     outputs: Sequence[Output],
     seed: int,
-) -> list[Top]:
-    """Kernel and bias of each output, as the head `logistic` has them.
+) -> list[KernelAndBias]:
+    """Fit the head `logistic` for each output, as kernel and bias of its score layer.
 
-    It is fitted here on the images that the network is trained on: a head that was saved has
-    seen the validation images too, on which the network would look better than it is.
+    A saved head would not do: it was also fitted on the validation images, on which the network
+    would then look better than it is.
 
     Parameters
     ----------
     features : ndarray of shape (n_train, n_features), float32
     labels : mapping of str to Labels
-        Of the same images.
+        Labels of the same images.
     groups : ndarray of shape (n_train,), intp
     outputs : sequence of Output
     seed : int
@@ -45,26 +45,31 @@ def logistic_top(
     Returns
     -------
     list of (ndarray of shape (n_features, n_classes), ndarray of shape (n_classes,)), float32
+
+    Raises
+    ------
+    FitError
+        If an attribute cannot be learnt from these images.
     """
     columns = dict.fromkeys(labels, ((0, features.shape[1]),))
     questions, _ = make_questions(dict(labels), "per-attribute", columns, groups)
     settings = HeadSettings(head="logistic", seed=seed)
-    tops = []
+    weights = []
     for question, output in zip(questions, outputs, strict=True):
-        asked = replace(question, exclusive=output.softmax)
-        head = fit_one_head(features, asked, np.arange(len(asked.rows)), settings)
-        tops.append(_as_layer(head, features.shape[1]))
-    return tops
+        question = replace(question, exclusive=output.softmax)
+        head = fit_one_head(features, question, np.arange(len(question.rows)), settings)
+        weights.append(_as_layer(head, features.shape[1]))
+    return weights
 
 
-def _as_layer(head: Head, n_features: int) -> Top:
-    # The steps before the regression are affine as well: so is the whole.
+def _as_layer(head: Head, n_features: int) -> KernelAndBias:
+    # The steps before the regression are affine, and so is the whole.
     bias = head.decision_scores(np.zeros((1, n_features)))
     kernel = head.decision_scores(np.eye(n_features)) - bias
     if head.exclusive and len(head.learnt) == 2:
-        # Two scores of opposite sign are twice as far apart as one score is from 0.
+        # The two scores differ only in sign, so their difference is twice the score.
         kernel, bias = kernel / 2, bias / 2
-    unknown = np.isnan(bias[0])
-    kernel[:, unknown] = 0
-    bias[0, unknown] = np.where(head.constant[unknown] > 0, _ALWAYS, -_ALWAYS)
+    is_constant = np.isnan(bias[0])
+    kernel[:, is_constant] = 0
+    bias[0, is_constant] = np.where(head.constant[is_constant] > 0, _ALWAYS, -_ALWAYS)
     return kernel.astype(np.float32), bias[0].astype(np.float32)

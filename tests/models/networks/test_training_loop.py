@@ -12,13 +12,15 @@ from featurepipe.errors import FitError, RunError, StoreError
 from featurepipe.features.backbones import BACKBONES
 from featurepipe.features.engines.quiet_keras import computing_in, keras, seeded
 from featurepipe.manifest.labels import labels_of
-from featurepipe.models.networks import training_loop
+from featurepipe.models.networks import stage_training
 from featurepipe.models.networks.checkpoints import CheckpointFolder
+from featurepipe.models.networks.losses import total_losses
+from featurepipe.models.networks.material import Dataset
 from featurepipe.models.networks.network import Backbone, Network
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.outputs import make_outputs, make_targets, total_losses
+from featurepipe.models.networks.outputs import make_outputs, make_targets
 from featurepipe.models.networks.recipes import NETWORKS, Stage
-from featurepipe.models.networks.training_loop import Part, train_network
+from featurepipe.models.networks.training_loop import train_network
 
 pytestmark = [
     pytest.mark.keras,
@@ -70,8 +72,8 @@ class Toy:
 
     settings: NetworkSettings
     network: Network
-    train: Part
-    validation: Part
+    train: Dataset
+    validation: Dataset
 
     @classmethod
     def of(cls, settings, build=small_network, kinds=KINDS, seed=0, **options):
@@ -82,8 +84,10 @@ class Toy:
         return cls(
             settings,
             network,
-            Part(lambda rows: PIXELS[rows], targets.take(np.arange(N_TRAIN))),
-            Part(lambda rows: PIXELS[N_TRAIN + rows], targets.take(np.arange(N_TRAIN, N_IMAGES))),
+            Dataset(lambda rows: PIXELS[rows], targets.take(np.arange(N_TRAIN))),
+            Dataset(
+                lambda rows: PIXELS[N_TRAIN + rows], targets.take(np.arange(N_TRAIN, N_IMAGES))
+            ),
         )
 
     @staticmethod
@@ -99,7 +103,7 @@ class Toy:
     def validation_loss(self):
         """Of the network as it is."""
         outputs = self.network.outputs
-        scores = self.network.read(PIXELS[N_TRAIN:])[:, : outputs[-1].columns.stop]
+        scores = self.network.score_and_embed(PIXELS[N_TRAIN:])[:, : outputs[-1].columns.stop]
         return float(total_losses(outputs, scores, self.validation.targets))
 
 
@@ -109,8 +113,8 @@ def recipe(monkeypatch):
 
     def settle(*stages, network="smallervggnet", **options):
         monkeypatch.setitem(NETWORKS, network, replace(NETWORKS[network], stages=stages))
-        return NetworkSettings(
-            network, **{"task": "per-attribute", "batch_size": 12, "augments": False} | options
+        return NetworkSettings.of(
+            network, **{"task": "per-attribute", "batch_size": 12, "augment": False} | options
         )
 
     return settle
@@ -153,7 +157,7 @@ def moved(network, before):
 
 
 def test_a_network_learns_what_can_be_learnt(tmp_path, recipe):
-    toy = Toy.of(recipe(STAGE, n_epochs=12))
+    toy = Toy.of(recipe(STAGE, epochs=12))
     training = toy.fit(tmp_path)
     history = training.history
     assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
@@ -174,7 +178,7 @@ def test_it_stops_early_keeps_the_best_epoch_and_halves_the_rate(tmp_path, recip
     # What is validated is called by other names, so that learning makes it worse.
     kinds = np.where(np.arange(N_IMAGES) < N_TRAIN, KINDS, (KINDS + 1) % 3)
     stage = replace(STAGE, schedule="plateau", patience=5)
-    toy = Toy.of(recipe(stage, n_epochs=50), kinds=kinds)
+    toy = Toy.of(recipe(stage, epochs=50), kinds=kinds)
     history = toy.fit(tmp_path).history
     losses = history["attributes_loss"].to_numpy()
     best = int(losses.argmin())
@@ -197,7 +201,7 @@ STAGES = (
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path, recipe, on_fit):
-    settings = recipe(*STAGES, n_epochs=2, augments=True)
+    settings = recipe(*STAGES, epochs=2, augment=True)
     whole = Toy.of(settings, dropout=0.3)
     expected = whole.fit(tmp_path / "whole")
     assert expected.history["stage"].tolist() == ["adam", "adam", "sgd", "sgd"]
@@ -228,7 +232,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path, recipe, on_fi
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, recipe):
-    toy = Toy.of(recipe(STAGE, n_epochs=1))
+    toy = Toy.of(recipe(STAGE, epochs=1))
     toy.fit(tmp_path)
     other = CheckpointFolder(tmp_path / "training", {"of": "another"})
     with pytest.raises(
@@ -247,7 +251,7 @@ def test_frozen_layers_stay_and_the_last_blocks_move(tmp_path, recipe, on_fit):
         replace(STAGE, title="last blocks", n_blocks=1),
     )
     # Of the blocks there are as many as is said, in the stages that train any.
-    settings = recipe(*stages, network="finetune", n_epochs=1, augments=True, n_blocks=2)
+    settings = recipe(*stages, network="finetune", epochs=1, augment=True, unfreeze=2)
     toy = Toy.of(settings, block_network)
     before, seen = toy.network.get_weights(), []
     on_fit(lambda *_: seen.append(moved(toy.network, before)))
@@ -260,20 +264,20 @@ def test_frozen_layers_stay_and_the_last_blocks_move(tmp_path, recipe, on_fit):
 
 
 def test_cached_features_train_the_top_alone(tmp_path, recipe, on_fit):
-    settings = recipe(replace(STAGE, n_blocks=0), network="finetune", n_epochs=3)
+    settings = recipe(replace(STAGE, n_blocks=0), network="finetune", epochs=3)
     toy = Toy.of(settings, block_network)
-    features = toy.network.read(PIXELS)[:, 3:]
-    toy.train = replace(toy.train, pixels=pytest.fail, features=features[:N_TRAIN])
-    toy.validation = replace(toy.validation, pixels=pytest.fail, features=features[N_TRAIN:])
+    features = toy.network.score_and_embed(PIXELS)[:, 3:]
+    toy.train = replace(toy.train, load=pytest.fail, features=features[:N_TRAIN])
+    toy.validation = replace(toy.validation, load=pytest.fail, features=features[N_TRAIN:])
     seen = []
     on_fit(lambda _, data: seen.append(data[0][0]))
     before = toy.network.get_weights()
     training = toy.fit(tmp_path)
     assert {each.shape for each in seen} == {(12, features.shape[1])}
     assert moved(toy.network, before) == {"color_scores/kernel", "color_scores/bias"}
-    rows = toy.network.read(PIXELS[N_TRAIN:])
+    rows = toy.network.score_and_embed(PIXELS[N_TRAIN:])
     np.testing.assert_allclose(rows[:, 3:], features[N_TRAIN:], atol=1e-4)
-    expected = toy.network.scores_of(features[N_TRAIN:])
+    expected = toy.network.score_features(features[N_TRAIN:])
     np.testing.assert_allclose(rows[:, :3], expected, atol=1e-4)
     best = int(training.history["attributes_loss"].argmin())
     np.testing.assert_allclose(training.scores[best], expected, atol=1e-4)
@@ -282,8 +286,8 @@ def test_cached_features_train_the_top_alone(tmp_path, recipe, on_fit):
 def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(
     tmp_path, recipe, on_fit, monkeypatch, caplog
 ):
-    toy = Toy.of(recipe(STAGE, n_epochs=5))
-    plans, plan = [], training_loop.plan_batches
+    toy = Toy.of(recipe(STAGE, epochs=5))
+    plans, plan = [], stage_training.plan_batches
 
     def record(*arguments):
         plans.append(plan(*arguments))
@@ -293,29 +297,29 @@ def test_a_loss_that_is_no_number_ends_it_and_the_best_is_kept(
         if number == 3:
             toy.train.targets.weights["color"][7] = np.nan
 
-    monkeypatch.setattr(training_loop, "plan_batches", record)
+    monkeypatch.setattr(stage_training, "plan_batches", record)
     on_fit(spoil)
     training = toy.fit(tmp_path)
-    step = 1 + next(k for k, batch in enumerate(plans[2]) if 7 in batch.rows)
+    step = 1 + next(k for k, batch in enumerate(plans[2]) if 7 in batch.images)
     assert training.ended_by == "loss not finite"
     assert len(training.history) == len(training.scores) == 2
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     best = int(training.history["attributes_loss"].argmin())
     assert f"not finite at step {step} of epoch 3" in warning.message
-    assert f"epoch {best + 1} is kept" in warning.message
+    assert f"keeping epoch {best + 1}, the best so far" in warning.message
     assert toy.validation_loss() == pytest.approx(
         training.history["attributes_loss"].min(), rel=1e-4
     )
 
 
 def test_a_loss_that_is_no_number_in_the_first_epoch_is_an_error(tmp_path, recipe):
-    toy = Toy.of(recipe(STAGE, n_epochs=2, learning_rate=1e38))
+    toy = Toy.of(recipe(STAGE, epochs=2, learning_rate=1e38))
     with pytest.raises(FitError, match=r"not finite at step [23] of epoch 1.*--learning-rate"):
         toy.fit(tmp_path)
 
 
 def test_every_batch_is_trained_on_once_and_in_order(tmp_path, recipe, monkeypatch):
-    toy = Toy.of(recipe(replace(STAGE, learning_rate=1e-9), n_epochs=2, batch_size=2))
+    toy = Toy.of(recipe(replace(STAGE, learning_rate=1e-9), epochs=2, batch_size=2))
     own, means = keras.Model.fit, []
 
     class Means(keras.callbacks.Callback):
@@ -340,7 +344,7 @@ def test_every_batch_is_trained_on_once_and_in_order(tmp_path, recipe, monkeypat
 
 @pytest.mark.parametrize("healthy", [0, 3, 7])
 def test_images_that_cannot_be_read_are_told_as_such(tmp_path, recipe, healthy):
-    toy = Toy.of(recipe(STAGE, n_epochs=2, batch_size=4))
+    toy = Toy.of(recipe(STAGE, epochs=2, batch_size=4))
     reads = []
 
     def read(rows):
@@ -349,13 +353,13 @@ def test_images_that_cannot_be_read_are_told_as_such(tmp_path, recipe, healthy):
             raise StoreError("96.h5: 1 rows are damaged")
         return PIXELS[rows]
 
-    toy.train = replace(toy.train, pixels=read)
+    toy.train = replace(toy.train, load=read)
     with pytest.raises(StoreError, match=r"^96\.h5: 1 rows are damaged$"):
         toy.fit(tmp_path)
 
 
 def test_smaller_batches_where_memory_does_not_suffice(tmp_path, recipe, monkeypatch, caplog):
-    settings = recipe(STAGE, n_epochs=2, batch_size=8)
+    settings = recipe(STAGE, epochs=2, batch_size=8)
     small = Toy.of(settings, dropout=0.3)
     expected = small.fit(tmp_path / "small")
     own = keras.Model.fit
@@ -383,7 +387,7 @@ def test_memory_that_suffices_for_no_batch_is_an_error(tmp_path, recipe, on_fit)
         raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     on_fit(fail)
-    toy = Toy.of(recipe(STAGE, n_epochs=2))
+    toy = Toy.of(recipe(STAGE, epochs=2))
     with pytest.raises(FitError, match=r"smallervggnet does not fit into memory, .*batches of 3"):
         toy.fit(tmp_path)
 
@@ -401,7 +405,7 @@ def test_an_interrupt_keeps_the_best_so_far(tmp_path, recipe, on_fit, caplog, ep
             raise error
 
     on_fit(interrupt)
-    toy = Toy.of(recipe(STAGE, replace(STAGE, title="more"), n_epochs=3))
+    toy = Toy.of(recipe(STAGE, replace(STAGE, title="more"), epochs=3))
     if (epoch, error) != (2, KeyboardInterrupt):
         with pytest.raises(error):
             toy.fit(tmp_path)
@@ -411,7 +415,7 @@ def test_an_interrupt_keeps_the_best_so_far(tmp_path, recipe, on_fit, caplog, ep
     training = toy.fit(tmp_path)
     assert training.ended_by == "interrupt"
     assert len(training.history) == len(training.scores) == 1
-    assert "epoch 1, the best so far, is kept" in caplog.text
+    assert "Keeping epoch 1, the best so far" in caplog.text
     assert toy.validation_loss() == pytest.approx(
         training.history["attributes_loss"].iloc[0], rel=1e-4
     )
@@ -438,10 +442,10 @@ def test_balanced_classes_weigh_the_same(tmp_path, recipe, on_fit, class_weight)
 
 def test_pairs_move_what_compares_them(tmp_path, recipe):
     settings = recipe(
-        replace(STAGE, n_blocks=0), network="pair", n_epochs=3, batch_size=9, positive_pairs=0.5
+        replace(STAGE, n_blocks=0), network="pair", epochs=3, batch_size=9, positive_pairs=0.5
     )
     toy = Toy.of(settings, block_network, pairs=True)
-    features = toy.network.read(PIXELS)[:, 3:]
+    features = toy.network.score_and_embed(PIXELS)[:, 3:]
     toy.train = replace(toy.train, features=features[:N_TRAIN])
     toy.validation = replace(toy.validation, features=features[N_TRAIN:])
     before = toy.network.get_weights()
@@ -464,13 +468,13 @@ def test_pairs_move_what_compares_them(tmp_path, recipe):
     ("kinds", "batch_size", "why"),
     [
         (KINDS, 3, "in batches of 3"),
-        (np.zeros(N_IMAGES, int), 8, "of 1 kinds"),
+        (np.zeros(N_IMAGES, int), 8, "show 1 different label combinations"),
     ],
 )
 def test_pairs_need_images_of_both_sorts(tmp_path, recipe, kinds, batch_size, why):
     settings = recipe(replace(STAGE, n_blocks=0), network="pair", batch_size=batch_size)
     toy = Toy.of(settings, block_network, kinds=kinds, pairs=True)
-    with pytest.raises(FitError, match=f"Too few images for a batch of pairs: .*{why}"):
+    with pytest.raises(FitError, match=f"Pairs cannot be formed: .*{why}"):
         toy.fit(tmp_path)
 
 
@@ -484,7 +488,7 @@ def test_half_precision_scales_the_loss(tmp_path, recipe, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "compile", record)
     with computing_in("float16"):
-        toy = Toy.of(recipe(STAGE, n_epochs=1, precision="float16", schedule="plateau"))
+        toy = Toy.of(recipe(STAGE, epochs=1, precision="float16", schedule="plateau"))
     history = toy.fit(tmp_path).history
     assert isinstance(compiled[0], keras.optimizers.LossScaleOptimizer)
     assert np.isfinite(history["train_loss"]).all()
