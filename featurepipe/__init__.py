@@ -49,6 +49,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # Public names load on first use, so that `import featurepipe` stays light.
+    if name in ("same", "info", "predict", "extract"):
+        return _temporary(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'featurepipe' has no attribute {name!r}")
     import importlib
@@ -58,3 +60,29 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _temporary(name: str) -> Any:
+    # Names and parameters that the workflows do not have yet: this goes with them.
+    import importlib
+    import inspect
+
+    workflow = importlib.import_module(f"featurepipe.workflows.{name}")
+    if name in ("same", "info"):
+        return getattr(workflow, {"same": "verify", "info": "describe"}[name])
+    function = getattr(workflow, name)
+
+    def adapted(
+        *args: Any, unrelated: bool = False, all_images: bool = False, **options: Any
+    ) -> Any:
+        if name == "predict":
+            options["foreign"] = unrelated
+        return function(*args, **options)
+
+    known = inspect.signature(function)
+    new = {"predict": "unrelated", "extract": "all_images"}[name]
+    gone = {"predict": ("foreign", "seed"), "extract": ()}[name]
+    added = inspect.Parameter(new, inspect.Parameter.KEYWORD_ONLY, default=False)
+    kept = [param for param in known.parameters.values() if param.name not in gone]
+    adapted.__signature__ = known.replace(parameters=[*kept, added])  # type: ignore[attr-defined]
+    return adapted
