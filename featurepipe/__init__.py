@@ -1,4 +1,4 @@
-"""featurepipe: frozen ImageNet features, classical heads, an honest leaderboard."""
+"""featurepipe: frozen features, classical heads and networks, compared honestly."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from featurepipe.workflows.export import export
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
+    from featurepipe.workflows.info import info
     from featurepipe.workflows.predict import predict
-    from featurepipe.workflows.repair import repair
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import same
@@ -24,8 +24,8 @@ __all__ = [
     "export",
     "extract",
     "fit",
+    "info",
     "predict",
-    "repair",
     "repeat",
     "report",
     "same",
@@ -38,8 +38,8 @@ _HOMES = {
     "export": "featurepipe.workflows.export",
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",
+    "info": "featurepipe.workflows.info",
     "predict": "featurepipe.workflows.predict",
-    "repair": "featurepipe.workflows.repair",
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
     "same": "featurepipe.workflows.same",
@@ -58,3 +58,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+

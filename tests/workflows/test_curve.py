@@ -34,4 +34,4 @@ def test_a_curve_is_kept_and_told_without_touching_test_images(
     for doubling in facts["doublings"]:
         assert f"{doubling['attribute']}: {doubling['accuracy']:.3f} on" in said
         assert f": {doubling['verdict']}." in said
-    assert run(["fit", "--from", folder.name]) == 0
+    assert run(["repeat", folder.name]) == 0

@@ -152,5 +152,5 @@ def test_moved_weights_need_a_backbone_where_a_run_reads_several(folder, capsys)
     capsys.readouterr()
     assert run(["predict", "dataset", "--weights", "random"]) == 1
     assert "Expected BACKBONE=PATH" in capsys.readouterr().err
-    given = ["--weights", "xception=random", "--weights", "resnet50=random"]
-    assert run(["predict", "dataset/red_plain", *given]) == 0
+    given = "xception=random,resnet50=random"
+    assert run(["predict", "dataset/red_plain", "--weights", given]) == 0

@@ -1,4 +1,4 @@
-"""fit --from: a run fitted again to the same numbers."""
+"""featurepipe repeat: a run fitted again to the same numbers."""
 
 import json
 
@@ -29,7 +29,7 @@ def fit(capsys, *arguments):
 def repeat(capsys, name, *arguments):
     """Exit code and what was said."""
     capsys.readouterr()
-    code = run(["fit", "--from", name, *arguments])
+    code = run(["repeat", name, *arguments])
     return code, capsys.readouterr().err.strip()
 
 
@@ -126,13 +126,6 @@ def test_a_run_keeps_digests_of_its_stores_and_split(folder, capsys):
     stores = {(each["stores"][0]["name"], each["stores"][0]["features_sha256"]) for each in facts}
     assert len(stores) == 2
     assert len({digest for _, digest in stores}) == 2
-
-
-@pytest.mark.parametrize("arguments", [["--head", "knn"], ["--seed", "0"], ["--hold-out-each"]])
-def test_a_run_is_repeated_as_it_was_or_not_at_all(folder, capsys, arguments):
-    code, said = repeat(capsys, "any", *arguments)
-    assert code == 1
-    assert f"--from and {arguments[0]} contradict each other" in said
 
 
 def test_an_unknown_run_is_named(folder, capsys):

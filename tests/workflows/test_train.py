@@ -1,6 +1,5 @@
-"""featurepipe fit --network: from images to runs beside those of heads, and what they answer."""
+"""featurepipe train: from images to runs beside those of heads, and what they answer."""
 
-import inspect
 import json
 import shutil
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ import pandas as pd
 import pytest
 
 import featurepipe
-from featurepipe.cli import cli, run
-from featurepipe.cli.fitting import OF_HEADS, OF_NETWORKS
+from featurepipe.cli import run
 from featurepipe.errors import (
     FeaturepipeError,
     FitError,
@@ -153,18 +151,6 @@ def fail(capsys, *arguments):
     return line
 
 
-def test_options_of_networks_are_those_that_train_has():
-    train, fit = (
-        set(inspect.signature(each).parameters) for each in (featurepipe.train, featurepipe.fit)
-    )
-    options = {param.name for param in cli.commands["fit"].params}
-    of_the_command_line = {"as_json", "repeated_run", "quiet", "network"}
-    assert train - fit == {"network", *OF_NETWORKS}
-    assert fit - train == set(OF_HEADS)
-    assert options - of_the_command_line - set(OF_HEADS) == train - {"network"}
-    assert options - of_the_command_line - set(OF_NETWORKS) == fit
-
-
 def test_a_run_of_a_network_is_a_run(place):
     folder = place.folder(place.network)
     assert {path.name for path in folder.iterdir()} == FILES
@@ -283,7 +269,7 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
     monkeypatch.setattr("featurepipe.reports.plots.plot_training", lambda *_: {})
     monkeypatch.setattr(keras.Model, "fit", fit)
     arguments = [
-        "fit", "--network", "fashionnet", "--size", "16", "--epochs", "2", "--hold-out",
+        "train", "fashionnet", "--size", "16", "--epochs", "2", "--hold-out",
         "red_plain", "--branches", "kind=rgb", "--workspace", str(place.root), "--json",
     ]  # fmt: skip
     assert run(arguments) == 130
@@ -321,7 +307,7 @@ def test_sets_of_labels(tagged):
 
 
 def test_a_network_is_not_repeated(place, capsys):
-    line = fail(capsys, "fit", "--from", place.network, "--workspace", place.root)
+    line = fail(capsys, "repeat", place.network, "--workspace", place.root)
     assert "is a trained network, and networks are not trained again by --from" in line
 
 
@@ -356,34 +342,20 @@ def test_a_network_of_other_classes_is_not_the_runs(copied, tagged):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--network fashionnet --head knn", "--head is for heads, and --network fashionnet reads"),
-        ("--network fashionnet --curve", "--curve is for heads"),
-        ("--epochs 3", "--epochs is for networks: add --network"),
-        ("--no-resume", "--resume is for networks: add --network"),
-        (
-            "--network fashionnet --backbone xception",
-            "--backbone only applies to finetune and pair",
-        ),
-        ("--network fashionnet --weights random", "--weights only applies to finetune and pair"),
-        ("--network fashionet", "network 'fashionet'"),
-        ("--network fashionnet --branches hue=rgb", "--branches names the attribute 'hue'"),
-        ("--network fashionnet --branches kind=red", "branch 'red'"),
-        ("--network smallervggnet --branches kind=rgb", "--branches only applies to fashionnet"),
-        ("--network smallervggnet --unfreeze 1", "--unfreeze only applies to finetune and pair"),
-        ("--network finetune --positive-pairs 0.5", "--positive-pairs only applies to pair"),
-        (
-            "--network smallervggnet --loss-weights hue=2",
-            "--loss-weights names the attribute 'hue'",
-        ),
-        ("--network smallervggnet --task joint", "task 'joint'"),
-        ("--network finetune --backbone hsv_histogram", "cannot be fine-tuned"),
-        ("--network smallervggnet --from a-run", "--from and --network contradict each other"),
+        ("fashionnet --backbone xception", "--backbone only applies to finetune and pair"),
+        ("fashionnet --weights random", "--weights only applies to finetune and pair"),
+        ("fashionet", "network 'fashionet'"),
+        ("fashionnet --branches hue=rgb", "--branches names the attribute 'hue'"),
+        ("fashionnet --branches kind=red", "branch 'red'"),
+        ("smallervggnet --branches kind=rgb", "--branches only applies to fashionnet"),
+        ("smallervggnet --unfreeze 1", "--unfreeze only applies to finetune and pair"),
+        ("finetune --positive-pairs 0.5", "--positive-pairs only applies to pair"),
+        ("smallervggnet --loss-weights hue=2", "--loss-weights names the attribute 'hue'"),
+        ("finetune --backbone hsv_histogram", "cannot be fine-tuned"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(place, capsys, options, said):
-    options = options.split()
-    size = [] if "--network" not in options or "--from" in options else ["--size", "16"]
-    line = fail(capsys, "fit", *options, *size, "--workspace", place.root)
+    line = fail(capsys, "train", *options.split(), "--size", "16", "--workspace", place.root)
     assert said in line
 
 
@@ -471,7 +443,7 @@ def test_pairs_are_verified(place, paired, tagged, capsys):
     assert {"train_loss:same", "validation_accuracy:same"} <= set(history.columns)
     one, other = place.images(["red_plain/00.png", "white_bright/01.png"])
     different = featurepipe.verify(one, other, workspace=place.root)
-    arguments = ["predict", "--same", str(one), str(one), "--workspace", str(place.root)]
+    arguments = ["same", str(one), str(one), "--workspace", str(place.root)]
     capsys.readouterr()
     assert run([*arguments, "--run", name, "--json"]) == 0
     same = json.loads(capsys.readouterr().out)["same"]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from command_line import fail
 from featurepipe.cli import run
 from pictures import ColourMean, draw, draw_data_set
 
@@ -27,14 +28,6 @@ def succeed(capsys, *arguments):
     out, err = capsys.readouterr()
     assert code == 0, err
     return out, err
-
-
-def fail(capsys, *arguments):
-    capsys.readouterr()
-    assert run(list(arguments)) == 1
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("featurepipe: ")
-    return line
 
 
 def write_labels(folder, **columns):

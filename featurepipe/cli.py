@@ -1,0 +1,126 @@
+"""The command line: parse, call one command, turn errors into exit codes.
+
+Nothing heavy is imported here: each command imports its workflow when it runs.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+import cloup
+
+import featurepipe
+from featurepipe.commands.audit import audit
+from featurepipe.commands.export import export
+from featurepipe.commands.extract import extract
+from featurepipe.commands.fit import fit
+from featurepipe.commands.info import info
+from featurepipe.commands.options import examples
+from featurepipe.commands.predict import predict
+from featurepipe.commands.repeat import repeat
+from featurepipe.commands.report import report
+from featurepipe.commands.same import same
+from featurepipe.commands.terminal import LOGGER, visible
+from featurepipe.commands.train import train
+from featurepipe.errors import FeaturepipeError
+
+_STOPPED = "Finished work is saved; run the same command again to continue."
+
+
+@cloup.group(
+    context_settings=cloup.Context.settings(
+        help_option_names=["-h", "--help"], max_content_width=100, show_default=True
+    ),
+    sections=[
+        cloup.Section("Main commands", [extract, fit, train, report, predict, same]),
+        cloup.Section("Tools", [audit, export, repeat, info]),
+    ],
+    epilog=examples(
+        "extract dataset/ --backbone xception", "fit", "report", "predict new/*.jpg --top 5"
+    ),
+)
+@click.version_option(featurepipe.__version__, prog_name="featurepipe")
+def cli() -> None:
+    """Classify images with frozen features of pretrained backbones.
+
+    extract computes and caches features of labelled images, fit trains classifiers on them, report
+    compares all runs on the same test images, and predict classifies new images.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+
+    Returns
+    -------
+    int
+        0 success, 1 a `FeaturepipeError` in one line on stderr, 2 usage, 130 Ctrl-C,
+        143 SIGTERM.
+    """
+    try:
+        cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
+    except click.ClickException as error:
+        _with_owners(error).show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        was_terminated = isinstance(error.__cause__ or error, _Terminated)
+        click.echo(f"{'Terminated' if was_terminated else 'Interrupted'}. {_STOPPED}", err=True)
+        return 143 if was_terminated else 130
+    except FeaturepipeError as error:
+        click.echo(f"featurepipe: {visible(str(error))}", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader has seen enough; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"featurepipe: {visible(f'{error.strerror or error}{where}')}", err=True)
+        return 1
+    finally:
+        LOGGER.handlers.clear()
+    return 0
+
+
+def main() -> NoReturn:
+    """Entry point of the ``featurepipe`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
+    code = run()
+    if code:
+        # Threads that wait for a source without an answer would hold the process for minutes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(0)
+
+
+def _with_owners(error: click.ClickException) -> click.ClickException:
+    """The error; a misplaced option names the commands that have it."""
+    if not isinstance(error, click.NoSuchOption):
+        return error
+    name = error.option_name
+    owners = [
+        command
+        for command, itself in cli.commands.items()
+        if any(name in [*param.opts, *param.secondary_opts] for param in itself.params)
+    ]
+    if not owners:
+        return error
+    message = f"{name} only applies to {' and '.join(owners)}. Remove it."
+    return click.NoSuchOption(name, message, ctx=error.ctx)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The operating system or a scheduler asks the process to end."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated

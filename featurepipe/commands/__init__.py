@@ -1,0 +1,1 @@
+"""The commands, one file each: options, one call of the public API, and what is printed."""

@@ -1,0 +1,41 @@
+"""`featurepipe export`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import cloup
+
+import featurepipe
+from featurepipe.commands.options import examples, option, output
+from featurepipe.commands.terminal import write, write_json
+
+
+@cloup.command(
+    epilog=examples(
+        "export xception-imagenet-299-avg-rgb features.npz",
+        "export features/xception-imagenet-299-avg-rgb.h5 features.parquet --labels",
+    )
+)
+@cloup.argument("store", help="Path of a store, or its name in the workspace.")
+@cloup.argument(
+    "target",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write: .npz, .parquet or .csv.",
+)
+@cloup.option_group(
+    "Data",
+    option("--labels", is_flag=True, help="Also write the labels of the images."),
+)
+@output()
+def export(as_json: bool, **options: Any) -> None:
+    """Export cached features to .npz, .parquet or .csv.
+
+    Parquet and CSV have the columns id, one per attribute with --labels, and f0000, f0001, …;
+    several labels of one image are joined by |. Images without features are left out.
+    """
+    exported = featurepipe.export(**options)
+    if as_json:
+        write_json(exported.as_dict())
+    else:
+        write(exported.in_words())

@@ -1,0 +1,133 @@
+"""`featurepipe extract`."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+import cloup
+
+import featurepipe
+from featurepipe.commands.options import Names, data, examples, group, option, output
+from featurepipe.commands.terminal import write, write_json
+
+
+@cloup.command(
+    epilog=examples(
+        "extract dataset/ --attributes color,category",
+        "extract images/ --labels labels.csv --group patient",
+        "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
+        "extract --backbone mobilenet_v2 --weights mine.weights.h5",
+    )
+)
+@cloup.argument("source", required=False, help="Folder, table, tar file or URL of the images.")
+@data(
+    group,
+    option(
+        "--all-images",
+        is_flag=True,
+        help="Also use images of the folder that the table does not list.",
+    ),
+)
+@cloup.option_group(
+    "Backbone",
+    option("--backbone", type=Names(), default="xception", help="Names of one or more backbones."),
+    option(
+        "--weights",
+        default="imagenet",
+        metavar="WEIGHTS",
+        help="imagenet|random|PATH, or NAME=PATH,… for several backbones.",
+    ),
+    option(
+        "--pooling",
+        default="avg",
+        metavar="avg|max|LAYER",
+        help="Pooling of the last feature map, or another layer.",
+    ),
+    option(
+        "--view",
+        type=Names(),
+        default="rgb",
+        metavar="rgb|grey|shuffle|flip,…",
+        help="Full image, no colour, no shape, or with its mirror image.",
+    ),
+    option(
+        "--size",
+        "size_px",
+        type=click.IntRange(1),
+        metavar="PX",
+        show_default="the backbone's own",
+        help="Side of the backbone's input.",
+    ),
+    option(
+        "--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of random weights."
+    ),
+    option("--list-backbones", is_flag=True, help="List all backbones and exit."),
+)
+@cloup.option_group(
+    "Computation",
+    option(
+        "--engine",
+        type=click.Choice(["auto", "openvino", "keras"]),
+        default="auto",
+        help="Engine; auto uses Keras on a GPU, else OpenVINO.",
+    ),
+    option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        default="auto",
+        help="Precision; auto keeps features close to float32.",
+    ),
+    option(
+        "--batch-size",
+        type=click.IntRange(1),
+        metavar="N",
+        show_default="chosen by memory",
+        help="Images per batch.",
+    ),
+    option(
+        "--fast-decode",
+        is_flag=True,
+        help="Decode large JPEGs at reduced size; the features change slightly.",
+    ),
+)
+@cloup.option_group(
+    "Cached features",
+    option(
+        "--rehash",
+        is_flag=True,
+        help="Detect changed images by content, not by size and date.",
+    ),
+    option("--retry-refused", is_flag=True, help="Try unreadable images again."),
+    option("--strict", is_flag=True, help="Fail if an image is unreadable."),
+)
+@output()
+def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
+    """Compute features of images and cache them.
+
+    SOURCE is a folder whose sub-folders are the labels, a CSV or Parquet table, tar files in
+    WebDataset layout, or a URL of one of these; the default is the current folder. The workspace
+    remembers it: later calls need no SOURCE and compute only what is new, changed or damaged.
+    """
+    if list_backbones:
+        _list_backbones(as_json)
+        return
+    extractions = featurepipe.extract(**options)
+    if as_json:
+        write_json([extraction.as_dict() for extraction in extractions])
+    else:
+        write("\n".join(extraction.in_words() for extraction in extractions))
+
+
+def _list_backbones(as_json: bool) -> None:
+    from featurepipe.features.backbones import BACKBONES
+
+    if as_json:
+        write_json([asdict(spec) for spec in BACKBONES.values()])
+        return
+    lines = [f"{'backbone':<24}{'size px':>8}{'features':>10}  {'preprocessing':<15}licence"]
+    lines += [
+        f"{spec.name:<24}{spec.size_px:>8}{spec.n_features:>10}  "
+        f"{spec.preprocessing:<15}{spec.licence}"
+        for spec in BACKBONES.values()
+    ]
+    write("\n".join(lines))
