@@ -17,11 +17,10 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 def command_reference() -> str:
     """A section for each command: its help, `WIDTH` columns wide."""
-    group = cli.context_class(cli, info_name="featurepipe", terminal_width=WIDTH)
+    settings: dict[str, Any] = {"resilient_parsing": True, "terminal_width": WIDTH}
+    group = cli.make_context("featurepipe", [], **settings)
     sections = []
     for name in cli.list_commands(group):
-        command = cli.commands[name]
-        context = command.context_class(command, parent=group, info_name=name, terminal_width=WIDTH)
-        help_text = click.unstyle(command.get_help(context))
-        sections.append(f"\n## {name}\n\n```text\n{help_text}\n```\n")
+        context = cli.commands[name].make_context(name, [], parent=group, **settings)
+        sections.append(f"\n## {name}\n\n```text\n{click.unstyle(context.get_help())}\n```\n")
     return "".join(sections)
