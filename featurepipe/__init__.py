@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.export import export
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
+    from featurepipe.workflows.info import info
     from featurepipe.workflows.predict import predict
     from featurepipe.workflows.repair import repair
     from featurepipe.workflows.repeat import repeat
@@ -24,6 +25,7 @@ __all__ = [
     "export",
     "extract",
     "fit",
+    "info",
     "predict",
     "repair",
     "repeat",
@@ -38,6 +40,7 @@ _HOMES = {
     "export": "featurepipe.workflows.export",
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",
+    "info": "featurepipe.workflows.info",
     "predict": "featurepipe.workflows.predict",
     "repair": "featurepipe.workflows.repair",
     "repeat": "featurepipe.workflows.repeat",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,13 +158,14 @@ def report(as_json: bool, workspace: Path, seed: int) -> None:
       featurepipe report
       featurepipe report --json
     """
-    from featurepipe.reports.board import format_leaderboard
+    from featurepipe.reports.terminal_board import board_text
 
     board = featurepipe.report(workspace=workspace)
     if as_json:
         print_json(records(board))
     else:
-        click.echo(format_leaderboard(board, shutil.get_terminal_size((120, 24)).columns))
+        width = shutil.get_terminal_size((100, 24)).columns
+        click.echo(board_text(board, width, is_terminal=sys.stdout.isatty()))
 
 
 @cli.command()
@@ -254,14 +256,13 @@ def info(path: Path, verify: bool, as_json: bool, workspace: Path, seed: int) ->
       featurepipe info features/xception-imagenet-299-avg-rgb.h5 --verify
       featurepipe info runs/xception-bagged-sgd-1a2b3c
     """
-    from featurepipe.workflows import info
+    from featurepipe.reports.info_text import info_text
 
-    facts = info.describe(path, verify=verify, workspace=workspace)
+    facts = featurepipe.info(path, verify=verify, workspace=workspace)
     if as_json:
         print_json(facts)
-        return
-    for name, value in facts.items():
-        click.echo(f"{name + ':':<18} {value}")
+    else:
+        click.echo(info_text(facts, shutil.get_terminal_size((100, 24)).columns))
 
 
 @cli.command()
