@@ -49,7 +49,7 @@ from featurepipe.features.extraction.decoding import decode_image
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.views import find_view
 from featurepipe.features.store import FeatureStore
-from featurepipe.workflows.info import describe
+from featurepipe.workflows.info import info
 
 VIEWS = ("rgb", "grey")
 COMMAND = (str(Path(sys.executable).with_name("featurepipe")),)
@@ -1178,7 +1178,7 @@ def _outcome(path: Path, truth: Look) -> str:
     """What verifying and repairing make of a damaged store."""
     try:
         try:
-            describe(path, verify=True)
+            info(path, verify=True)
             said = "harmless" if Look.at(path) == truth else "WRONG, unnoticed"
             with FeatureStore.open(path) as store:
                 store.key["precision"], store.made_by, store.images_per_s, store.stages

@@ -14,6 +14,7 @@ def test_the_public_names_are_these():
         "export",
         "extract",
         "fit",
+        "info",
         "predict",
         "repair",
         "repeat",

@@ -3,13 +3,10 @@
 import io
 import json
 import logging
-import math
 import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
-
-from featurepipe.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,18 +63,12 @@ def write_runs(summary: "pd.DataFrame", as_json: bool) -> None:
         As `featurepipe.fit` returns it.
     as_json : bool
     """
+    from featurepipe.reports.terminal_board import runs_table
+
     if as_json:
         write_json(records(summary))
-        return
-    runs = summary[summary["attribute"] == "all"]
-    columns = {"run": runs["run"].tolist()}
-    if runs["split"].nunique() > 1:
-        columns["split"] = runs["split"].tolist()
-    columns["selection accuracy"] = [
-        "" if math.isnan(share) else f"{100 * share:.1f} %" for share in runs["selection_accuracy"]
-    ]
-    columns["fit time"] = [_duration(seconds) for seconds in runs["fit_s"]]
-    write(_aligned(columns))
+    else:
+        write_styled(runs_table(summary, _width(), is_terminal=sys.stdout.isatty()))
 
 
 def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_json: bool) -> None:
@@ -96,24 +87,35 @@ def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_
     UnknownNameError
         If no run has the attribute.
     """
-    from featurepipe.reports.board import format_leaderboard
+    from featurepipe.reports.terminal_board import board_text
 
-    if attribute is not None and attribute not in set(board["attribute"]):
-        raise UnknownNameError("attribute", attribute, set(board["attribute"]))
     if as_json:
         write_json(records(board))
         return
-    if not full:
-        board = board[board["attribute"] == (attribute or "all")]
-    write(format_leaderboard(board, shutil.get_terminal_size((100, 24)).columns))
+    is_terminal = sys.stdout.isatty()
+    write_styled(
+        board_text(board, _width(), attribute=attribute, full=full, is_terminal=is_terminal)
+    )
 
 
 def write_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Write facts by name, one a line, or as JSON."""
+    """Write facts as a table a person reads, or as JSON."""
+    from featurepipe.reports.info_text import info_text
+
     if as_json:
         write_json(facts)
     else:
-        write("\n".join(f"{name + ':':<18} {value}" for name, value in facts.items()))
+        write_styled(info_text(facts, _width()))
+
+
+def write_styled(text: str) -> None:
+    """Write text whose names are printable already; it may hold the terminal's own styles."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def show_log(level: int) -> None:
@@ -127,20 +129,3 @@ def show_log(level: int) -> None:
 class _VisibleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
-def _aligned(columns: dict[str, list[str]]) -> str:
-    """Lines of a table: names on the left, figures on the right of their column."""
-    padded = []
-    for name, cells in columns.items():
-        width = max(map(len, [name, *cells]))
-        pad = str.ljust if name in ("run", "split") else str.rjust
-        padded.append([pad(cell, width) for cell in (name, *cells)])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))

@@ -1,4 +1,4 @@
-"""Runs -> the board."""
+"""Runs -> the board: `leaderboard.csv`, one row a run and attribute."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,9 +10,9 @@ import pandas as pd
 
 from featurepipe.files import replacing
 from featurepipe.predictions import ALL, Predictions
-from featurepipe.reports.figures import FIGURES, MEASURED, Answers, answers_to, evaluate
+from featurepipe.reports.figures import FIGURES, Answers, answers_to, evaluate
 from featurepipe.reports.paired_tests import tied_in_accuracy, tied_in_log_loss
-from featurepipe.reports.series import SPREADS, summarise_repeats
+from featurepipe.reports.series import SPREADS, summarise_series
 
 _SETTINGS = ("head", "solver", "calibrate", "task")
 _OF_RUN = ("run", "backbone", "view", "weights", *_SETTINGS)
@@ -27,7 +27,6 @@ _COSTS = (
     "peak_memory_bytes",
     "predict_images_per_s",
 )
-_KEY = ("run", "attribute")
 _COUNTS = (
     "n_train",
     "n_test",
@@ -59,22 +58,6 @@ COLUMNS = (
     *_COSTS,
 )
 _WORDS = (*_OF_RUN, "attribute", "split", "interval")
-
-# The terminal shows what most is asked for first, and the intervals of these alone.
-_FIRST = (
-    "accuracy",
-    "tied_with_best",
-    "log_loss",
-    "log_loss_tied_with_best",
-    "n_unseen",
-    "unseen_accuracy",
-    "selection_accuracy",
-    "interval",
-    "n_train",
-    "n_test",
-)
-_WITH_INTERVAL = ("accuracy", "log_loss", "unseen_accuracy")
-_LEFT_OUT = {f"{name}_{end}" for name in MEASURED for end in ("low", "high", "sd")}
 
 
 @dataclass(frozen=True)
@@ -189,7 +172,7 @@ class EvaluatedRun(Protocol):
 
 
 def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
-    """One row for each run and attribute, and one for all attributes together.
+    """One row for each run and attribute, and one for all attributes of a run together.
 
     Parameters
     ----------
@@ -198,18 +181,17 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        With the columns `COLUMNS`, missing where a figure does not apply. Runs
-        of one split stand together, those with the most test images wholly
-        right first. Runs of one family, which differ in the repeat of the split
-        alone, have further rows under the family's name, with ``splits`` in the
-        column ``interval``: see `featurepipe.reports.series`.
+        Its columns are `COLUMNS`; a figure that does not apply is missing. Runs of one
+        split stand together, the most accurate over all attributes first. Runs of one
+        family differ in the split of a series alone. They have further rows with their
+        means: named by the family, with ``splits`` in the column ``interval``; see
+        `featurepipe.reports.series`.
 
-        ``n_parameters``, ``epochs`` and ``peak_memory_bytes`` (of training) are those of a
-        network trained end to end; heads have none. ``predict_images_per_s`` is
-        ``1000 / predict_ms_per_image``.
-
-        ``tied_with_best`` and ``log_loss_tied_with_best`` are for the runs of one
-        split that answered the same images: see `featurepipe.reports.paired_tests`.
+        ``tied_with_best`` and ``log_loss_tied_with_best`` compare the runs of one split
+        that predicted the same images with the same labels; see
+        `featurepipe.reports.paired_tests`. ``n_parameters``, ``epochs`` and
+        ``peak_memory_bytes`` apply to trained networks only. ``predict_images_per_s``
+        is ``1000 / predict_ms_per_image``.
     """
     runs = list(runs)
     by_run = [_rows(run) for run in runs]
@@ -221,8 +203,8 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
         for members in by_family.values()
         if len(members) > 1
     ]
-    _compare(runs, by_run)
-    rows = [row for rows in sorted(by_run + summaries, key=_place) for row in rows]
+    _add_ties(runs, by_run)
+    rows = [row for rows in sorted(by_run + summaries, key=_sort_key) for row in rows]
     board = pd.DataFrame(rows, columns=list(COLUMNS))
     types = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_COUNTS, "Int64")
     types |= dict.fromkeys(_TIES, "boolean") | dict.fromkeys(_WORDS, "object")
@@ -230,9 +212,9 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
 
 
 def write_leaderboard(board: pd.DataFrame, path: Path) -> None:
-    """Write the board as CSV, whole or not at all.
+    """Write the board as CSV, atomically.
 
-    Figures have six significant digits; a cell that does not apply is empty.
+    Figures have six significant digits. A cell is empty where a figure does not apply.
 
     Parameters
     ----------
@@ -242,46 +224,10 @@ def write_leaderboard(board: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     DiskFullError
-        If the disk has no room left.
+        If the disk is full.
     """
     with replacing(path) as beside:
         board.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def format_leaderboard(board: pd.DataFrame, width: int) -> str:
-    """The board for a terminal, split by split.
-
-    Parameters
-    ----------
-    board : pandas.DataFrame
-    width : int
-        Characters a line. Columns that do not fit follow in further blocks,
-        each beginning with run and attribute.
-
-    Returns
-    -------
-    str
-        Without the columns that are empty in all of a split's rows; the intervals
-        of accuracies and log-loss in their figure's cell, others left out.
-    """
-    of_splits = board.groupby("split", sort=False, dropna=False)
-    return "\n\n".join(
-        f"Split {split}\n\n{_format_split(rows, width)}" for split, rows in of_splits
-    )
-
-
-def _format_split(board: pd.DataFrame, width: int) -> str:
-    says_nothing = board.isna().all() | (board.eq(0).all() & (board.columns == "n_unseen"))
-    last = (*_OF_RUN, "split")
-    order = [*_KEY, *_FIRST, *(name for name in COLUMNS if name not in last), *_OF_RUN]
-    shown = [name for name in dict.fromkeys(order) if not says_nothing[name]]
-    cells = {name: [name, *_cells(board, name)] for name in shown if name not in _LEFT_OUT}
-    padded = {name: _padded(column, left=name in _KEY) for name, column in cells.items()}
-    tables = []
-    for block in _blocks(padded, width):
-        lines = zip(*(padded[name] for name in (*_KEY, *block)), strict=True)
-        tables.append("\n".join(" ".join(line).rstrip() for line in lines))
-    return "\n\n".join(tables)
 
 
 def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
@@ -310,72 +256,35 @@ def _summary(
     first = min(runs, key=lambda run: run.info.split.number)
     splits = f"({len(runs)} splits)"
     names = {"run": f"{first.name} {splits}", "split": f"{first.info.split.series} {splits}"}
-    return [summarise_repeats(rows) | names for rows in zip(*of_runs, strict=True)]
+    return [summarise_series(rows) | names for rows in zip(*of_runs, strict=True)]
 
 
-def _compare(runs: Sequence[EvaluatedRun], by_run: Sequence[list[dict[str, Any]]]) -> None:
+def _add_ties(runs: Sequence[EvaluatedRun], rows_by_run: Sequence[list[dict[str, Any]]]) -> None:
     """Add to the rows which of them are tied with the best."""
     comparable: dict[Hashable, list[tuple[dict[str, Any], Answers]]] = {}
-    for run, rows in zip(runs, by_run, strict=True):
+    for run, rows in zip(runs, rows_by_run, strict=True):
         test = run.predictions.select("test")
         for row in rows:
             answers = answers_to(test, row["attribute"])
-            key = row["split"], row["attribute"], _question(answers.predictions)
+            key = row["split"], row["attribute"], _images_and_labels(answers.predictions)
             comparable.setdefault(key, []).append((row, answers))
-    for entries in comparable.values():
-        rows, of_runs = zip(*entries, strict=True)
-        if len(rows) > 1 and len(of_runs[0]):
+    for compared in comparable.values():
+        rows, answers_by_run = zip(*compared, strict=True)
+        if len(rows) > 1 and len(answers_by_run[0]):
             for name, tied in _TIES.items():
-                for row, is_tied in zip(rows, tied(of_runs), strict=True):
+                for row, is_tied in zip(rows, tied(answers_by_run), strict=True):
                     row[name] = is_tied
 
 
-def _question(predictions: Predictions) -> Hashable:
-    """What was asked: the images and their true labels."""
+def _images_and_labels(predictions: Predictions) -> Hashable:
     truth = [
-        (name, each.classes, each.indicator.tobytes()) for name, each in predictions.labels.items()
+        (name, labels.classes, labels.indicator.tobytes())
+        for name, labels in predictions.labels.items()
     ]
     return predictions.ids.tobytes(), tuple(truth)
 
 
-def _place(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float, str]:
+def _sort_key(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float, str]:
     accuracy = next(row["accuracy"] for row in rows if row["attribute"] == ALL)
     worst_last = np.inf if np.isnan(accuracy) else -accuracy
     return str(rows[0]["split"]), worst_last, str(rows[0]["run"])
-
-
-def _cells(board: pd.DataFrame, name: str) -> list[str]:
-    cells = [_cell(value) for value in board[name]]
-    if name not in _WITH_INTERVAL:
-        return cells
-    lows, highs = board[f"{name}_low"], board[f"{name}_high"]
-    return [
-        cell if pd.isna(low) else f"{figure:.3f} [{low:.3f}, {high:.3f}]"
-        for cell, figure, low, high in zip(cells, board[name], lows, highs, strict=True)
-    ]
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _padded(column: list[str], *, left: bool) -> list[str]:
-    width = max(map(len, column))
-    return [cell.ljust(width) if left else cell.rjust(width) for cell in column]
-
-
-def _blocks(padded: Mapping[str, list[str]], width: int) -> list[list[str]]:
-    """Names of the columns that fit beside the key, block after block."""
-    blocks: list[list[str]] = [[]]
-    for name in padded:
-        if name in _KEY:
-            continue
-        line = " ".join(padded[each][0] for each in (*_KEY, *blocks[-1], name))
-        if blocks[-1] and len(line) > width:
-            blocks.append([])
-        blocks[-1].append(name)
-    return blocks

@@ -1,4 +1,4 @@
-"""Runs that differ in the split of a series alone -> one summary."""
+"""Runs of one family, fitted alike on the splits of one series -> one summary."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,21 +14,20 @@ SPREADS = ("accuracy", "unseen_accuracy", "log_loss")
 _HIGHEST = {"log_loss": np.inf, "unseen_log_loss": np.inf, "brier": 2}
 
 
-def summarise_repeats(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the splits of one attribute's rows, and how much they spread.
+def summarise_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the splits of a series, with intervals and standard deviations.
 
     Parameters
     ----------
     rows : sequence of mapping
-        The board's row of each run, at least two.
+        The board's rows of one attribute, one a split; at least two.
 
     Returns
     -------
     dict of str to Any
-        The same columns; numbers are means. ``_low`` and ``_high`` are the ends of
-        `repeats_interval`. They are empty for unseen combinations: repeats hold out
-        the same images, and what one combination is to another no formula knows. What
-        differs between the rows otherwise is missing.
+        The same columns. Numbers are means. ``_low`` and ``_high`` are the ends of
+        `repeats_interval`; they are missing for held-out combinations, since the splits
+        are no sample of combinations. Words that differ between the rows are missing.
     """
     summary = {name: _mean([row[name] for row in rows]) for name in rows[0]}
     for name in MEASURED:

@@ -1,140 +1,289 @@
-"""What a store, split, run, manifest or workspace is, in words."""
+"""info(): what a workspace, or one file or folder of it, is."""
 
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featurepipe.errors import StoreError, WorkspaceError
+from featurepipe.errors import FeaturepipeError, RunError, StoreError, WorkspaceError
 from featurepipe.features.catalogue import changed_rows, how_to_finish, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
-from featurepipe.runs.run_folder import load_run
+from featurepipe.models.networks.saved import NETWORK_FILE
+from featurepipe.predictions import ALL, Predictions
+from featurepipe.reports.figures import answers_to
+from featurepipe.reports.intervals import accuracy_interval
+from featurepipe.reports.resampling import Rows
+from featurepipe.reports.terminal_text import counted
+from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import Split
+from featurepipe.splits.split import PARTS
 from featurepipe.workspace import Workspace
 
+Facts = dict[str, Any]
 
-def describe(
-    path: Path | str, *, verify: bool = False, workspace: Path | str = "."
-) -> dict[str, Any]:
-    """Describe one file or folder of a workspace.
+
+def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".") -> Facts:
+    """Describe a workspace, or one file or folder of it.
 
     Parameters
     ----------
     path : Path or str
-        A store, split, run, manifest or workspace.
+        A workspace, manifest, feature store, pixel cache, split or run.
     verify : bool
-        Whether to check a store's rows: checksums, and images that changed.
+        Check everything: checksums, whether images have changed, and whether runs load.
     workspace : Path or str
-        Whose images a store is checked against that lies in no workspace of its own.
+        Whose images a store is compared with that lies in no workspace of its own.
 
     Returns
     -------
     dict of str to Any
-        Facts by name, in the order in which to read them.
+        Facts by name, as JSON values. ``what`` is the kind. In a workspace, ``damaged``
+        lists what cannot be read. `featurepipe.reports.info_text.info_text` makes a table
+        of it.
 
     Raises
     ------
-    StoreError
-        If `verify` finds rows that are damaged or no longer fit their image.
     WorkspaceError
-        If there is nothing there that featurepipe makes.
+        If nothing at the path was written by featurepipe; or, with `verify`, if something
+        in the workspace is damaged: the error lists all of it.
+    StoreError, SplitError, RunError, ManifestError
+        If the file or folder is damaged.
     """
     path = Path(path)
-    if path.suffix == ".h5":
-        return _describe_store(path, Workspace(workspace), verify)
+    if path.name == "run.json":
+        path = path.parent
     if path.is_dir() and (path / "run.json").is_file():
-        return _describe_run(path)
+        return _run_facts(path, verify)
     if path.is_dir() and Workspace(path).manifest.is_file():
-        return _describe_workspace(Workspace(path))
-    by_suffix: dict[str, Callable[[Path], dict[str, Any]]] = {
-        ".json": _describe_split,
-        ".parquet": _describe_manifest,
+        return _workspace_facts(Workspace(path), verify)
+    describe: dict[str, Callable[[Path], Facts]] = {
+        ".h5": lambda path: _store_facts(path, Workspace(workspace), verify),
+        ".json": _split_facts,
+        ".parquet": _manifest_facts,
     }
-    if path.is_file() and path.suffix in by_suffix:
-        return by_suffix[path.suffix](path)
-    raise WorkspaceError(
-        f"{path} is nothing that featurepipe makes. Expected a store (.h5), a split (.json), a "
-        "manifest (.parquet), a folder of a run, or a workspace."
+    if path.suffix in describe and not path.is_dir():
+        return describe[path.suffix](path)
+    raise _nothing_to_describe(path)
+
+
+def _nothing_to_describe(path: Path) -> WorkspaceError:
+    if not path.exists():
+        return WorkspaceError(f"There is no {path}. Give a file or folder of a workspace.")
+    if path.is_dir():
+        return WorkspaceError(
+            f"The folder {path} is no workspace and no run. Make a workspace: "
+            "featurepipe extract FOLDER"
+        )
+    if path.name == Workspace().leaderboard.name:
+        return WorkspaceError(f"{path} is the leaderboard. Show it: featurepipe report")
+    return WorkspaceError(
+        f"{path} is not a file that `info` describes. Give a workspace, a run's folder, a "
+        "feature store or pixel cache (.h5), a split (.json) or a manifest (.parquet)."
     )
 
 
-def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any]:
-    with FeatureStore.open(path) as store:
-        key, counts = store.key, store.counts()
-        facts = {
-            "what": "pixel cache" if store.holds_pixels else "feature store",
-            "path": str(path),
-            "images": len(store),
-            **counts,
-            "features": store.n_features,
-            **{name: value for name, value in key.items() if name != "weights"},
-            "weights": key["weights"],
-            "made by": store.made_by,
-            "images per s": round(store.images_per_s, 2),
-            "busy s": {name: round(value, 2) for name, value in asdict(store.stages).items()},
-            "bottleneck": store.stages.bottleneck,
-            "size MB": round(path.stat().st_size / 1e6, 1),
-            "refused images": store.refused(),
-        }
-        if verify:
-            facts["verified"] = _verify(store, place)
-        return facts
+def _workspace_facts(place: Workspace, verify: bool) -> Facts:
+    # A manifest that cannot be read is met again at every store.
+    damaged: dict[str, None] = {}
+
+    def each(paths: Iterable[Path], describe: Callable[[Path], Facts]) -> list[Facts]:
+        described = []
+        for path in paths:
+            try:
+                described.append(describe(path))
+            except FeaturepipeError as error:
+                damaged[str(error)] = None
+        return described
+
+    def store(path: Path) -> Facts:
+        return _store_facts(path, place, verify)
+
+    facts = {
+        "what": "workspace",
+        **{
+            name: value
+            for manifest in each([place.manifest], _manifest_facts)
+            for name, value in manifest.items()
+            if name != "what"
+        },
+        "path": str(place.root.absolute()),
+        "stores": each(place.stores(), store),
+        "pixel_caches": each(place.pixel_caches(), store),
+        "splits": each(place.splits(), _split_facts),
+        "runs": each(place.runs(), lambda path: _run_facts(path, verify)),
+        "damaged": list(damaged),
+    }
+    if verify and damaged:
+        n_problems = counted(len(damaged), "problem")
+        raise WorkspaceError("\n".join([f"The workspace {place.root} has {n_problems}:", *damaged]))
+    return facts
 
 
-def _verify(store: FeatureStore, place: Workspace) -> str:
-    ids = store.ids
-    damaged = store.damaged_rows()
-    changed, unseen = changed_rows(store, images_of(manifest_about(store.path, place)))
-    found = [f"{ids[row]} (checksum)" for row in damaged]
-    found += [f"{ids[row]} (image changed)" for row in np.setdiff1d(changed, damaged)]
-    if found:
-        raise StoreError(
-            f"{store.path}: {len(found)} rows are not sound: {', '.join(found[:5])}"
-            f"{', …' if len(found) > 5 else ''}. Mark them pending: featurepipe repair "
-            f"{store.path}; then {how_to_finish(store.holds_pixels)}."
-        )
-    beside = f"; {len(unseen)} images are not at hand" if len(unseen) else ""
-    n_settled = len(store) - store.counts()["pending"]
-    return f"{n_settled} rows: checksums and image digests fit{beside}"
+def _manifest_facts(path: Path) -> Facts:
+    manifest = Manifest.load(path)
+    return {
+        "what": "manifest",
+        "path": str(path),
+        "images": len(manifest),
+        "root": manifest.root,
+        "source": manifest.source,
+        "labels_source": manifest.labels_source,
+        "attributes": {
+            name: dict(zip(labels.classes, labels.indicator.sum(axis=0).tolist(), strict=True))
+            for name, labels in manifest.labels().items()
+        },
+        "labelled": {
+            name: int(labels.labelled.sum()) for name, labels in manifest.labels().items()
+        },
+        "group": manifest.group_column,
+        "findings": list(manifest.findings),
+    }
 
 
-def _describe_run(path: Path) -> dict[str, Any]:
-    return {"what": "run", "path": str(path), **load_run(path).info.model_dump(mode="json")}
-
-
-def _describe_split(path: Path) -> dict[str, Any]:
+def _split_facts(path: Path) -> Facts:
     split = Split.load(path)
     return {
         "what": "split",
         "path": str(path),
         "name": split.name,
         **split.counts(),
-        "settings": split.settings,
+        "groups": {part: len(np.unique(split.groups[split.rows(part)])) for part in PARTS},
+        "left_out": len(split.left_out),
+        "settings": asdict(split.settings) | {"hold_out": list(split.settings.hold_out)},
+        "repeat": split.repeat,
+        "findings": list(split.findings),
     }
 
 
-def _describe_manifest(path: Path) -> dict[str, Any]:
-    manifest = Manifest.load(path)
-    classes = {name: list(labels.classes) for name, labels in manifest.labels().items()}
+def _store_facts(path: Path, place: Workspace, verify: bool) -> Facts:
+    with FeatureStore.open(path) as store:
+        speed = store.images_per_s
+        facts = {
+            "what": "pixel cache" if store.holds_pixels else "feature store",
+            "path": str(path),
+            "name": path.stem,
+            "bytes": path.stat().st_size,
+            "images": len(store),
+            **store.counts(),
+            "n_features": store.n_features,
+            "recipe": store.key,
+            "made_by": store.made_by,
+            "images_per_s": None if np.isnan(speed) else speed,
+            "busy_s": asdict(store.stages),
+            "bottleneck": store.stages.bottleneck,
+            "refused_images": store.refused(),
+        }
+        return facts | ({"verified": _verify_rows(store, place)} if verify else {})
+
+
+def _verify_rows(store: FeatureStore, place: Workspace) -> str:
+    """Compare all rows with their checksums and images; what was checked."""
+    ids = store.ids
+    damaged = store.damaged_rows()
+    changed, absent = changed_rows(store, images_of(manifest_about(store.path, place)))
+    bad = [f"{ids[row]} (checksum)" for row in damaged]
+    bad += [f"{ids[row]} (image changed)" for row in np.setdiff1d(changed, damaged)]
+    if bad:
+        finish = how_to_finish(store.holds_pixels)
+        raise StoreError(
+            f"{store.path} has {counted(len(bad), 'bad row')}: {', '.join(bad[:5])}"
+            f"{', …' if len(bad) > 5 else ''}. {finish[0].upper()}{finish[1:]}."
+        )
+    n_settled = len(store) - store.counts()["pending"]
+    beside = f"; {counted(len(absent), 'image')} could not be read" if len(absent) else ""
+    return f"{counted(n_settled, 'row')}: checksums and images match{beside}"
+
+
+def _run_facts(path: Path, verify: bool) -> Facts:
+    run = load_run(path)
+    if verify:
+        verify_model(run)
+    test, unseen = run.predictions.select("test"), run.predictions.select("unseen")
     return {
-        "what": "manifest",
+        "what": "run",
         "path": str(path),
-        "images": len(manifest),
-        "below": manifest.root,
-        "attributes": classes,
-        "group": manifest.group_column,
+        "name": path.name,
+        **_about(run),
+        "n_test": len(test),
+        "n_unseen": len(unseen),
+        "test_accuracy": _accuracies(test),
+        "unseen_accuracy": _accuracies(unseen),
+        "files": sorted(file.name for file in path.iterdir() if file.is_file()),
     }
 
 
-def _describe_workspace(place: Workspace) -> dict[str, Any]:
+def _about(run: Run) -> Facts:
+    """What `run.json` says, as JSON values."""
+    facts = run.info.model_dump(mode="json")
+    calibration = run.info.reliability
+    features = facts.get("features", {})
     return {
-        **_describe_manifest(place.manifest),
-        "what": "workspace",
-        "path": str(place.root),
-        "stores": [path.stem for path in place.stores()],
-        "splits": [path.stem for path in place.splits()],
-        "runs": [path.name for path in place.runs()],
+        "head": run.info.head,
+        "is_network": run.network is not None,
+        "task": run.info.task,
+        "split": run.info.split.name,
+        "attributes": facts["attributes"],
+        "n_train": run.info.n_train[ALL],
+        "selection_accuracy": facts["selection_accuracy"],
+        "reads": {
+            name: features.get(name) or [run.info.backbone[name] or "pixels"]
+            for name in run.info.attributes
+        },
+        "n_feature_trials": len(facts.get("feature_trials", ())),
+        "settings": facts["settings"],
+        "ece": {
+            name: [calibration.uncalibrated[name].ece, calibration.calibrated[name].ece]
+            for name in run.info.attributes
+        },
+        "costs": facts["costs"],
+        "versions": run.info.versions,
+        "machine": run.info.machine,
+        "run.json": facts,
     }
+
+
+def _accuracies(predictions: Predictions) -> dict[str, dict[str, float | None]]:
+    """Accuracy and its interval by attribute, where there are images."""
+    accuracies = {}
+    for attribute in [*predictions.labels, ALL]:
+        answers = answers_to(predictions, attribute)
+        if len(answers):
+            low, high = accuracy_interval(answers.right, Rows(answers.predictions.groups))
+            accuracy = float(answers.right.mean())
+            ends = {
+                name: None if np.isnan(end) else end for name, end in (("low", low), ("high", high))
+            }
+            accuracies[attribute] = {"accuracy": accuracy, **ends}
+    return accuracies
+
+
+def verify_model(run: Run) -> None:
+    """Load the heads of a run, and read its network's file to the end.
+
+    Parameters
+    ----------
+    run : Run
+
+    Raises
+    ------
+    RunError
+        If one of them is missing or damaged.
+    """
+    _ = run.model
+    if run.network is None:
+        return
+    path = run.folder / NETWORK_FILE
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    # What a damaged archive raises depends on what is wrong with it.
+    except Exception as error:
+        damaged = str(error)
+    if damaged:
+        raise RunError(
+            f"Run {run.name!r} is damaged: {path} cannot be read ({damaged}). Train it again."
+        )

@@ -6,12 +6,7 @@ import pytest
 
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
-from featurepipe.reports.board import (
-    COLUMNS,
-    format_leaderboard,
-    leaderboard,
-    write_leaderboard,
-)
+from featurepipe.reports.board import COLUMNS, leaderboard, write_leaderboard
 
 PLANNED = (
     "run, backbone, view, weights, head, task, attribute, split, n_train, n_test, "
@@ -145,8 +140,6 @@ def test_runs_that_the_data_cannot_tell_from_the_best_are_tied_with_it():
     for column in ["tied_with_best", "log_loss_tied_with_best"]:
         assert board.loc[(["a", "b"], "color"), column].tolist() == [True, True]
         assert board.loc[("c", "color"), column] is np.False_
-    text = format_leaderboard(board.reset_index(), 10_000)
-    assert [line.split()[5] for line in text.splitlines()[3:]] == ["yes"] * 4 + ["no"] * 2
 
 
 def test_runs_of_different_questions_are_not_compared():
@@ -291,47 +284,6 @@ def test_csv_is_read_back_as_it_was(tmp_path):
     empty = ["solver", "calibrate", "n_parameters", "epochs", "peak_memory_bytes"]
     board = board.astype(dict.fromkeys(["n_train", *empty], "float64"))
     pd.testing.assert_frame_equal(read, board, check_dtype=False, rtol=1e-5, atol=1e-9)
-
-
-def test_the_terminals_board_leaves_out_what_says_nothing():
-    text = format_leaderboard(leaderboard([make_run("a")]), width=10_000)
-    title, _, header = text.splitlines()[:3]
-    assert title == "Split test20-seed0"
-    assert "accuracy" in header.split()
-    for column in ["top5_accuracy", "n_unseen", "unseen_accuracy", "subset_accuracy", "map"]:
-        assert column not in header.split()
-    for column in OF_NETWORK:
-        assert column not in header.split()
-    assert "123.5" in text
-    assert "nan" not in text.lower()
-    assert "<NA>" not in text
-
-
-def test_the_terminals_board_shows_costs_of_networks():
-    board = leaderboard([make_run("head"), make_run("network", 7, **OF_NETWORK)])
-    _, _, header, first, _, head, _ = format_leaderboard(board, width=10_000).splitlines()
-    assert [*OF_NETWORK, "predict_images_per_s"] == header.split()[-9:-5]
-    assert first.split()[-9:-5] == ["23587712", "41", "5368709120", "4000"]
-    assert "23587712" not in head
-
-
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_the_terminals_board_is_wrapped_in_blocks(width):
-    board = leaderboard([make_run("first"), make_run("second", 3)])
-    text = format_leaderboard(board, width)
-    assert max(map(len, text.splitlines())) <= width
-    title, *blocks = text.split("\n\n")
-    assert title == "Split test20-seed0"
-    assert len(blocks) > 1
-    for block in blocks:
-        header, *lines = block.splitlines()
-        assert header.startswith("run    attribute")
-        assert [line.split()[:2] for line in lines] == [
-            ["first", "color"],
-            ["first", "all"],
-            ["second", "color"],
-            ["second", "all"],
-        ]
 
 
 def test_no_runs_make_an_empty_board(tmp_path):

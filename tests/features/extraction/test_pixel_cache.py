@@ -275,14 +275,14 @@ def test_a_damaged_cache_is_found_and_repaired(place, capsys):
     decode(place)
     cache, whole = place.pixels(SIZE), pixels_by_id(place)
     assert run(["info", str(cache), "--verify"]) == 0
-    assert "pixel cache" in (out := capsys.readouterr().out)
-    assert "24 rows: checksums and image digests fit" in out
+    assert "Pixel cache 8" in (out := capsys.readouterr().out)
+    assert "24 rows: checksums and images match" in out
     assert run(["info", "pixels/8.h5", "--verify", "--workspace", "absent"]) == 0
-    assert "not at hand" not in capsys.readouterr().out
+    assert "could not be read" not in capsys.readouterr().out
     flip(cache, "features", row_of(cache, CHANGED))
     assert run(["info", str(cache), "--verify"]) == 1
     assert f"{CHANGED} (checksum)" in (err := capsys.readouterr().err)
-    assert "featurepipe repair" in err and "the next training decodes their images again" in err
+    assert "The next training decodes their images again." in err
     assert run(["repair", "pixels/8.h5"]) == 0
     assert "kept 22 done and 1 refused rows; 1 are pending" in (out := capsys.readouterr().out)
     assert "the next training decodes their images again. As it was" in out
