@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
     from featurepipe.workflows.predict import predict
-    from featurepipe.workflows.repair import repair
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import verify
@@ -25,7 +24,6 @@ __all__ = [
     "extract",
     "fit",
     "predict",
-    "repair",
     "repeat",
     "report",
     "train",
@@ -39,7 +37,6 @@ _HOMES = {
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",
     "predict": "featurepipe.workflows.predict",
-    "repair": "featurepipe.workflows.repair",
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
     "train": "featurepipe.workflows.train",

@@ -15,7 +15,6 @@ def test_the_public_names_are_these():
         "extract",
         "fit",
         "predict",
-        "repair",
         "repeat",
         "report",
         "train",

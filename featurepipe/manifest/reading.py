@@ -47,6 +47,7 @@ def read_manifest(
     labels: Path | str | None = None,
     group: str | None = None,
     label_separator: str = "|",
+    all_images: bool = False,
 ) -> Manifest:
     """Images and labels of a folder, an archive or a table. No image is opened.
 
@@ -75,6 +76,10 @@ def read_manifest(
     label_separator : str, optional
         What parts several labels in one cell; empty if nothing does.
 
+    all_images : bool
+        Whether images of a folder or archive that the table of `labels` does not name are
+        included too, without labels.
+
     Raises
     ------
     ManifestError
@@ -91,7 +96,7 @@ def read_manifest(
     if not is_url(place):
         _require_there(Path(place), source)
     if _is_folder(place) or is_archive(place):
-        return _read_images(place, labels, labelling)
+        return _read_images(place, labels, labelling, all_images)
     if labels is not None:
         raise UsageError(
             f"Labels {labels} contradict the table {source}, which holds the labels already; "
@@ -131,7 +136,9 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
     return replace(manifest, opened=opened)
 
 
-def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -> Manifest:
+def _read_images(
+    source: str, labels: Path | str | None, labelling: Labelling, all_images: bool
+) -> Manifest:
     found = _find(source)
     if not found.ids:
         raise ManifestError(
@@ -140,15 +147,15 @@ def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -
             "the path."
         )
     labels_source: str | None = None
-    columns, findings = found.columns, found.findings
+    ids, columns, findings = found.ids, found.columns, found.findings
     if labels is not None:
         labels_source = absolute_place(labels)
-        columns, said = read_columns(labels_source, found.ids, found.root, labelling)
+        ids, columns, said = read_columns(
+            labels_source, ids, found.root, labelling, all_images=all_images
+        )
         findings = findings + said
-    manifest = new_manifest(
-        found.ids, found.root, source, labels_source, labelling, columns, findings
-    )
-    return replace(manifest, opened=found.images)
+    manifest = new_manifest(ids, found.root, source, labels_source, labelling, columns, findings)
+    return replace(manifest, all_images=all_images, opened=found.images)
 
 
 def _find(source: str) -> _Found:

@@ -59,8 +59,8 @@ def read_listed(
 
 
 def read_columns(
-    table: str, ids: list[str], root: str, labelling: Labelling
-) -> tuple[Columns, list[str]]:
+    table: str, ids: list[str], root: str, labelling: Labelling, *, all_images: bool = True
+) -> tuple[list[str], Columns, list[str]]:
     """Columns of a table about images that are known already.
 
     Parameters
@@ -74,11 +74,15 @@ def read_columns(
         What the ids are relative to, as in `Manifest`.
     labelling : Labelling
         What the columns are wanted for.
+    all_images : bool
+        Whether to keep images without a row; else they are left out, with a finding.
 
     Returns
     -------
+    ids : list of str, sorted
+        The images that are kept.
     columns : dict of str to list of (tuple of str or None)
-        In the order of `ids`.
+        In the order of the images kept.
     findings : list of str
 
     Raises
@@ -105,13 +109,19 @@ def read_columns(
             f"{examples(lost)}: expected paths relative to that folder, or file names that occur "
             "once."
         )
-    columns, findings = _one_row_each(ids, rows, columns, table, labelling)
+    kept = ids if all_images else [image_id for image_id in ids if image_id in rows]
+    columns, findings = _one_row_each(kept, rows, columns, table, labelling)
     if lost:
         findings.append(
             f"{counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
             f"{examples(lost)}"
         )
-    return columns, findings
+    if left_out := [image_id for image_id in ids if image_id not in rows and not all_images]:
+        findings.append(
+            f"{counted(left_out, 'image')} below {root} left out, since {name_of(table)} does not "
+            f"name them: {examples(left_out)}. Use --all-images to include them."
+        )
+    return kept, columns, findings
 
 
 def _rows_by_image(

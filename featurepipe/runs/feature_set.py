@@ -44,7 +44,7 @@ class FeatureSet:
     @property
     def reads(self) -> list[Any]:
         """What decides the features of a run, as JSON values."""
-        return [[[cache.name, cache.key] for cache in self.caches], self.blocks]
+        return [[[cache.name, cache.key.as_dict()] for cache in self.caches], self.blocks]
 
     @property
     def asked_for(self) -> list[Any]:
@@ -94,8 +94,8 @@ class FeatureSet:
         of_rows = {**self.blocks, ALL: tuple(cache.name for cache in self.caches)}
         by_name = {cache.name: cache for cache in self.caches}
         told = {
-            "backbone": lambda cache: cache.key["backbone"],
-            "view": lambda cache: cache.key["view"],
+            "backbone": lambda cache: cache.key.backbone,
+            "view": lambda cache: cache.key.view,
             "weights": lambda cache: cache.weights_label,
         }
         return {
@@ -110,7 +110,7 @@ class FeatureSet:
             "blocks": [
                 {
                     "name": cache.name,
-                    "recipe": cache.key,
+                    "recipe": cache.key.as_dict(),
                     "weights": cache.weights_label,
                     "weights_source": cache.weights_source,
                 }

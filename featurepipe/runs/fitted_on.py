@@ -42,7 +42,7 @@ def input_facts(feature_set: FeatureSet, split: Split) -> dict[str, Any]:
         "stores": [
             {
                 "name": cache.name,
-                "recipe": cache.key,
+                "recipe": cache.key.as_dict(),
                 "features_sha256": checksum_digest(cache.checksums(split.ids)),
             }
             for cache in _consulted(feature_set)
@@ -116,7 +116,7 @@ def kept_caches(run: Run, caches: Sequence[CachedFeatures]) -> list[CachedFeatur
         replace(cache, name=kept["name"])
         for kept in run.info["stores"]
         for cache in caches
-        if cache.key == kept["recipe"]
+        if cache.key.as_dict() == kept["recipe"]
     ]
 
 

@@ -178,7 +178,7 @@ def fit(
         _require_one_feature_set(features, objective, task)
         caches = _read_caches(stores, features, manifest)
         digests = digests_in_all(caches, len(manifest), allow_partial=allow_partial)
-        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in caches])
+        warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in caches])
         asked = wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         )
@@ -209,7 +209,7 @@ def _choose_stores(place: Workspace, backbones: Sequence[str]) -> list[Path]:
     of_backbone: dict[str, list[Path]] = {}
     for path in stores:
         with FeatureStore.open(path) as store:
-            of_backbone.setdefault(store.key["backbone"], []).append(path)
+            of_backbone.setdefault(store.key.backbone, []).append(path)
     for name in sorted(wanted - set(of_backbone)):
         raise UnknownNameError(
             "features of backbone",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featurepipe.errors import StoreError, WorkspaceError
-from featurepipe.features.catalogue import changed_rows, how_to_finish, images_of, manifest_about
+from featurepipe.features.catalogue import changed_rows, how_to_heal, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.runs.run_folder import load_run
@@ -63,7 +63,7 @@ def describe(
 
 def _describe_store(path: Path, place: Workspace, verify: bool) -> dict[str, Any]:
     with FeatureStore.open(path) as store:
-        key, counts = store.key, store.counts()
+        key, counts = store.key.as_dict(), store.counts()
         facts = {
             "what": "pixel cache" if store.holds_pixels else "feature store",
             "path": str(path),
@@ -93,8 +93,8 @@ def _verify(store: FeatureStore, place: Workspace) -> str:
     if found:
         raise StoreError(
             f"{store.path}: {len(found)} rows are not sound: {', '.join(found[:5])}"
-            f"{', …' if len(found) > 5 else ''}. Mark them pending: featurepipe repair "
-            f"{store.path}; then {how_to_finish(store.holds_pixels)}."
+            f"{', …' if len(found) > 5 else ''}. "
+            f"{how_to_heal(store.holds_pixels, images_changed=len(found) > len(damaged))}"
         )
     beside = f"; {len(unseen)} images are not at hand" if len(unseen) else ""
     n_settled = len(store) - store.counts()["pending"]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
-from featurepipe.features.extraction.updating import Embedder, embed_images
+from featurepipe.features.store import StoreKey
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.models.answers.head_model import HeadModel
@@ -162,7 +163,8 @@ def _recipes(run: Run, weights: Sequence[str]) -> list[Recipe]:
         moved[find_backbone(backbone).name if parts else backbones[0]] = path
     return [
         repeat_recipe(
-            block["recipe"], moved.get(block["recipe"]["backbone"], block["weights_source"])
+            StoreKey.from_dict(block["recipe"], f"Run {run.info['run']!r}"),
+            moved.get(block["recipe"]["backbone"], block["weights_source"]),
         )
         for block in blocks
     ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from featurepipe.features.backbones import BACKBONES, BackboneSpec, find_backbon
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.extraction.recipe import make_recipe, repeat_recipe
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import FeatureStore, StoreKey
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.workspace import Workspace
 
@@ -62,22 +61,22 @@ def starting_networks(
     return [_headless(spec, stores, settings, weights) for spec in specs]
 
 
-def _plain_stores(place: Workspace) -> dict[Path, tuple[dict[str, Any], str]]:
+def _plain_stores(place: Workspace) -> dict[Path, tuple[StoreKey, str]]:
     """Key and place of the weights of each store that a network can begin by."""
     found = {}
     for path in place.stores():
         with FeatureStore.open(path) as store:
             key, source = store.key, store.made_by["weights_source"]
-        is_plain = all(key[name] == value for name, value in _PLAIN.items())
-        if is_plain and BACKBONES[key["backbone"]].kind == "network":
+        is_plain = all(getattr(key, name) == value for name, value in _PLAIN.items())
+        if is_plain and BACKBONES[key.backbone].kind == "network":
             found[path] = key, source
     return found
 
 
 def _only_backbone(
-    stores: dict[Path, tuple[dict[str, Any], str]], settings: NetworkSettings
+    stores: dict[Path, tuple[StoreKey, str]], settings: NetworkSettings
 ) -> BackboneSpec:
-    names = sorted({key["backbone"] for key, _ in stores.values()})
+    names = sorted({key.backbone for key, _ in stores.values()})
     if len(names) == 1:
         return find_backbone(names[0])
     has = f"it has features of {', '.join(names)}" if names else "it has features of none"
@@ -89,7 +88,7 @@ def _only_backbone(
 
 def _headless(
     spec: BackboneSpec,
-    stores: dict[Path, tuple[dict[str, Any], str]],
+    stores: dict[Path, tuple[StoreKey, str]],
     settings: NetworkSettings,
     weights: str | None,
 ) -> HeadlessNetwork:
@@ -98,9 +97,9 @@ def _headless(
             f"{spec.name} is no network and cannot be fine-tuned. Expected a backbone of "
             "featurepipe extract --list-backbones."
         )
-    own = {path: each for path, each in stores.items() if each[0]["backbone"] == spec.name}
+    own = {path: each for path, each in stores.items() if each[0].backbone == spec.name}
     if settings.size_px:
-        own = {path: each for path, each in own.items() if each[0]["size_px"] == settings.size_px}
+        own = {path: each for path, each in own.items() if each[0].size_px == settings.size_px}
     if weights is None and len(own) > 1:
         raise UsageError(
             f"Several stores have features of {spec.name}: "
@@ -112,7 +111,7 @@ def _headless(
             return repeat_recipe(key, source).network
         except StoreMismatchError as error:
             raise StoreMismatchError(f"{next(iter(own))}: {error}") from error
-    sizes = {key["size_px"] for key, _ in own.values()}
+    sizes = {key.size_px for key, _ in own.values()}
     size_px = settings.size_px or (sizes.pop() if len(sizes) == 1 else None)
     return make_recipe(
         spec.name, weights or "imagenet", size_px=size_px, engine="keras", seed=settings.seed
@@ -136,7 +135,8 @@ def cached_features(
     """
     identity = headless.identity() | _PLAIN
     for cache in open_caches(place.stores(), []):
-        same = all(cache.key[name] == value for name, value in identity.items())
+        key = cache.key.as_dict()
+        same = all(key[name] == value for name, value in identity.items())
         if same and _has_all(cache, ids):
             return cache.read(ids)
     return None

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from featurepipe.features.cached import open_caches
+from featurepipe.features.engines import training_precision
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.manifest import Manifest
-from featurepipe.models.networks.building import choose_precision
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.splits import Split, SplitSettings, divisible_ids
 from featurepipe.workflows.dividing import find_splits, look_for_duplicates, wanted_split
@@ -112,7 +112,7 @@ labels, label_separator
         loss_weights=dict(loss_weights or {}),
         class_weight=class_weight,
         positive_pairs=positive_pairs,
-        precision=choose_precision(precision),
+        precision=training_precision(precision),
         calibrate=calibrate,
         thresholds=thresholds,
         seed=seed or 0,

@@ -247,12 +247,13 @@ def _curves(history: pd.DataFrame, title: str) -> dict[str, bytes]:
 def _names(material: Material) -> dict[str, str]:
     settings, headless = material.settings, material.headless
     begins = None if headless is None else headless.identity()
-    reads = [begins, material.pixels.key, material.pixels_sha256]
+    pixel_key = material.pixels.key.as_dict()
+    reads = [begins, pixel_key, material.pixels_sha256]
     title = settings.network if headless is None else f"{headless.backbone.name}-{settings.network}"
     task = "" if settings.task == settings.spec.task else settings.task
     decides = [json.dumps(asdict(settings), sort_keys=True)]
     return run_names(
-        title, task, {"run": reads, "family": [begins, material.pixels.key]}, decides,
+        title, task, {"run": reads, "family": [begins, pixel_key]}, decides,
         material.split, material.manifest,
     )  # fmt: skip
 
@@ -292,7 +293,7 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
         "series": material.split.series,
         **split_facts(material.split),
         "pixels": {
-            "recipe": material.pixels.key,
+            "recipe": material.pixels.key.as_dict(),
             "sha256": material.pixels_sha256,
         },
         "attributes": list(labels),

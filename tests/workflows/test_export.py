@@ -118,7 +118,7 @@ def test_a_damaged_store_is_not_exported(folder):
         file["features"][20, 1] += 1
     (folder / "out.csv").write_text("what was there")
     for target in ("out.csv", "out.parquet"):
-        with pytest.raises(StoreError, match=r"1 rows are damaged .* featurepipe repair"):
+        with pytest.raises(StoreError, match=r"1 rows are damaged .* featurepipe extract again"):
             featurepipe.export(STORE, target)
     assert (folder / "out.csv").read_text() == "what was there"
     assert not list(folder.glob("*out.parquet*"))

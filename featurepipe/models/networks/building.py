@@ -6,42 +6,13 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from featurepipe.errors import UnknownNameError, UsageError
-from featurepipe.features.engines import PRECISIONS
-from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
+from featurepipe.errors import UsageError
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import Output
 
 if TYPE_CHECKING:
     from featurepipe.models.networks.network import Network
-
-
-def choose_precision(name: str) -> str:
-    """The precision that a name asks for.
-
-    Parameters
-    ----------
-    name : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"``: bfloat16 on a GPU that runs it, float16 on another, float32 on a CPU.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such precision.
-    """
-    if name not in (*PRECISIONS, "auto"):
-        raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
-    if name != "auto":
-        return name
-    # The driver is asked first, since Keras takes seconds to import.
-    if not has_gpu_driver():
-        return "float32"
-    from featurepipe.features.engines.quiet_keras import computes_on_gpu
-
-    if not computes_on_gpu():
-        return "float32"
-    return "bfloat16" if gpu_has_bfloat16() else "float16"
 
 
 def build_network(

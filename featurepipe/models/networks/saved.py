@@ -18,7 +18,7 @@ _BATCH_SIZE = 32
 class SavedNetwork:
     """A trained network of a run, to be loaded when images are to be read.
 
-    An `featurepipe.features.extraction.updating.Embedder`.
+    An `featurepipe.features.extraction.embedding.Embedder`.
 
     Attributes
     ----------

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from featurepipe.errors import DiskFullError, ExtractionError
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.store.stages import BusyClock, StageTimes
 from featurepipe.sources import LocalFolder

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from featurepipe.errors import UnknownNameError
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.extraction.views import VIEWS, find_view
 from featurepipe.features.store import FeatureStore
 from featurepipe.sources import LocalFolder

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from featurepipe.errors import RunError, UnknownNameError, UsageError
+from featurepipe.errors import RunError, UsageError
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.networks.building import build_network, choose_precision
+from featurepipe.models.networks.building import build_network
 from featurepipe.models.networks.logistic_start import logistic_top
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import (
@@ -138,7 +138,7 @@ def test_smallervggnet_and_resnet50_have_one_trunk_under_all_outputs():
 def test_pictures_too_small_for_a_network_are_told(name):
     with pytest.raises(UsageError, match=f"{name} cannot be built for pictures of 8 px"):
         settings = NetworkSettings(name, size_px=8)
-        headless = make_recipe("xception", "random", size_px=8, engine="keras").network
+        headless = replace(make_recipe("xception", "random").network, size_px=8)
         build_network(settings, make_outputs(GARMENTS, settings), headless)
 
 
@@ -564,11 +564,3 @@ def test_a_run_that_says_nothing_sound_of_its_network_is_damaged(tmp_path, about
     network = INFO["network"] | about if about else about
     with pytest.raises(RunError, match=r"its run\.json says nothing sound of its network"):
         SavedNetwork.of_run(tmp_path, INFO | {"network": network})
-
-
-def test_without_a_gpu_everything_is_computed_in_float32(monkeypatch):
-    monkeypatch.setattr("featurepipe.models.networks.building.has_gpu_driver", lambda: False)
-    assert choose_precision("auto") == "float32"
-    assert choose_precision("bfloat16") == "bfloat16"
-    with pytest.raises(UnknownNameError, match="Unknown precision 'float16x'"):
-        choose_precision("float16x")
