@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.labelling import Labelling, used_columns
+from featurepipe.manifest.parts import SPLIT_COLUMN
 from featurepipe.manifest.tables import Columns, read_table
 from featurepipe.manifest.words import counted, examples
 from featurepipe.sources import is_url, name_of, parent_place
@@ -75,7 +76,8 @@ def read_columns(
     labelling : Labelling
         What the columns are wanted for.
     all_images : bool
-        Whether to keep images without a row; else they are left out, with a finding.
+        Whether to keep images without a row. Else they are left out, with a finding, if the
+        table has labels; a table of groups or of a split alone never leaves any out.
 
     Returns
     -------
@@ -109,14 +111,17 @@ def read_columns(
             f"{examples(lost)}: expected paths relative to that folder, or file names that occur "
             "once."
         )
-    kept = ids if all_images else [image_id for image_id in ids if image_id in rows]
+    has_labels = bool(used_columns(columns, labelling) - {SPLIT_COLUMN, labelling.group})
+    keeps_all = all_images or not has_labels
+    kept = ids if keeps_all else [image_id for image_id in ids if image_id in rows]
     columns, findings = _one_row_each(kept, rows, columns, table, labelling)
     if lost:
         findings.append(
             f"{counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
             f"{examples(lost)}"
         )
-    if left_out := [image_id for image_id in ids if image_id not in rows and not all_images]:
+    if len(kept) < len(ids):
+        left_out = [image_id for image_id in ids if image_id not in rows]
         findings.append(
             f"{counted(left_out, 'image')} below {root} left out, since {name_of(table)} does not "
             f"name them: {examples(left_out)}. Use --all-images to include them."

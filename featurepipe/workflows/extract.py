@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from featurepipe.errors import ExtractionError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
@@ -15,6 +16,7 @@ from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.extraction.views import find_view
 from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
+from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.workspace import Workspace
 
@@ -165,6 +167,7 @@ def _read_source(
     all_images: bool,
 ) -> Manifest:
     """The images of the source as it is now; options not given are as the workspace remembers."""
+    is_relabelled = False
     if remembered is not None:
         source = source or remembered.source
         if labels is None:
@@ -173,18 +176,22 @@ def _read_source(
             group = group or remembered.labelling.group
             label_separator = label_separator or remembered.labelling.label_separator
             all_images = all_images or remembered.all_images
+            is_relabelled = labels is not None and is_table(str(source))
     if all_images and labels is None:
         raise UsageError(
             "--all-images requires --labels: without a label table, all images are embedded."
         )
-    manifest = read_manifest(
-        source or Path(),
-        attributes=attributes,
-        labels=labels,
-        group=group,
-        label_separator=label_separator or "|",
-        all_images=all_images,
-    )
+    columns: dict[str, Any] = {
+        "labels": labels,
+        "attributes": attributes,
+        "group": group,
+        "label_separator": label_separator or "|",
+    }
+    if is_relabelled:
+        # A table of images whose labels were replaced by `fit --labels`.
+        manifest = read_manifest(source or Path()).relabelled(**columns)
+    else:
+        manifest = read_manifest(source or Path(), **columns, all_images=all_images)
     if remembered is not None and not set(remembered.ids) & set(manifest.ids):
         raise WorkspaceError(
             f"The workspace {place.root} holds other images: none of the {len(manifest)} of "
