@@ -219,7 +219,7 @@ def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features
             with FeatureStore.open(path) as store:
                 row_of = {image_id: row for row, image_id in enumerate(store.ids)}
                 X = store.features(np.array([row_of[image_id] for image_id in ids]))
-                yield f"{workspace.root.name}, {store.key['backbone']}", X, codes
+                yield f"{workspace.root.name}, {store.key.backbone}", X, codes
 
 
 @click.command()

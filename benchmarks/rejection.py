@@ -80,7 +80,7 @@ def read_features(workspace: Path, names: list[str], ids=None) -> list[np.ndarra
     blocks = {}
     for path in Workspace(workspace).stores():
         with FeatureStore.open(path) as store:
-            name = f"{store.key['backbone']}:{store.key['view']}"
+            name = f"{store.key.backbone}:{store.key.view}"
             if name in names:
                 row_of = {image_id: row for row, image_id in enumerate(store.ids)}
                 rows = store.rows("done") if ids is None else np.array([row_of[i] for i in ids])

@@ -17,7 +17,7 @@ from extract import describe_machine
 from fit import draw_features
 
 from featurepipe.features.cached import open_caches
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.manifest import Labels
 from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
@@ -31,7 +31,10 @@ _BATCH = 1000
 def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.ndarray:
     """Write a store class by class; the codes of its rows."""
     ids = [f"{row:08}.jpg" for row in range(n_rows)]
-    key = {"backbone": "resnet50", "view": "rgb", "weights": {"kind": "random"}}
+    key = StoreKey(
+        "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
+        "float32",
+    )  # fmt: skip
     made_by = {"weights_label": "drawn", "weights_source": "drawn"}
     probe = np.zeros((1, n_features), np.float32)
     FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)

@@ -12,6 +12,7 @@
     ├── WeightsError           missing, unreachable or mismatched weights
     ├── ExtractionError        an extraction that cannot go on
     ├── StoreError             an unusable feature store
+    │   ├── StoreDamagedError  a store whose file or rows are damaged
     │   └── StoreMismatchError a store made with other options
     ├── FitError               a head or network that cannot be fitted
     ├── RunError               an unusable run
@@ -27,6 +28,7 @@ prints it on one line and exits with code 1.
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class FeaturepipeError(Exception):
@@ -95,6 +97,25 @@ class ExtractionError(FeaturepipeError):
 
 class StoreError(FeaturepipeError):
     """A feature store that cannot be used: truncated, foreign, incomplete."""
+
+
+class StoreDamagedError(StoreError):
+    """A feature store whose file is truncated, overwritten or damaged.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    damage : str
+        What is wrong with it, a clause.
+    """
+
+    def __init__(self, path: Path, damage: str) -> None:
+        self.damage = damage
+        super().__init__(
+            f"The feature store {path} is damaged: {damage}. Run featurepipe extract again (for a "
+            "pixel cache, featurepipe train): it keeps the sound rows and computes the others."
+        )
 
 
 class StoreMismatchError(StoreError):

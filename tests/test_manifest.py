@@ -504,9 +504,30 @@ class TestLabelsOfAFolder:
         assert manifest.findings == (
             f"Ignoring 2 rows of labels.csv without an image below {tmp_path / 'images'}: "
             "a.jpg, z.jpg",
+            f"Ignoring 2 images below {tmp_path / 'images'} that labels.csv does not name: "
+            "x/a.jpg, y/a.jpg. Use --all-images to include them",
+            "1 image without a label for 'label': y/c.jpg",
+        )
+        assert manifest.ids.tolist() == ["x/b.jpg", "y/c.jpg"]
+
+    def test_all_images_includes_those_that_the_table_does_not_name(self, tmp_path):
+        manifest = self.read(tmp_path, "path,label\nx/b.jpg,cat\n", all_images=True)
+        assert manifest.findings == (
             "3 images without a label for 'label': x/a.jpg, y/a.jpg, y/c.jpg",
         )
         assert len(manifest) == 4
+        manifest.save(tmp_path / "m.parquet")
+        assert Manifest.load(tmp_path / "m.parquet").all_images
+
+    def test_labels_given_later_keep_the_images(self, tmp_path):
+        few = self.read(tmp_path, "path,label\nx/b.jpg,cat\nx/a.jpg,dog\n")
+        every = read_manifest(tmp_path / "images")
+        table = write(tmp_path / "later.csv", "path,mood\nx/b.jpg,glad\n")
+        for manifest, all_images in ((few, False), (every, True)):
+            later = manifest.relabelled(labels=table)
+            assert later.ids.tolist() == manifest.ids.tolist()
+            assert later.all_images == all_images
+            assert later.attribute_names == ("mood",)
 
     def test_labels_of_no_image_are_an_error(self, tmp_path):
         with pytest.raises(ManifestError, match=r"None of the 1 rows of .* names an image below"):

@@ -16,7 +16,6 @@ def test_the_public_names_are_these():
         "fit",
         "info",
         "predict",
-        "repair",
         "repeat",
         "report",
         "same",

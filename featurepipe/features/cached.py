@@ -1,17 +1,16 @@
-"""CachedFeatures: what fitting needs of a finished store."""
+"""CachedFeatures: what fitting needs to know about a finished store."""
 
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
-from featurepipe.features.store import PENDING, FeatureStore
+from featurepipe.features.store import PENDING, FeatureStore, StoreKey
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +24,8 @@ class CachedFeatures:
     name : str
         ``backbone:view``; where stores share that, the name of the file.
     path : Path
-    key : dict of str to Any
-        What made them: `featurepipe.features.extraction.recipe.Recipe.key`.
+    key : StoreKey
+        What decides the features.
     weights_label, weights_source : str
         Name of the weights, and where they were.
     n_features : int
@@ -37,12 +36,12 @@ class CachedFeatures:
     digests : dict of str to bytes
         SHA-256 of each image's bytes.
     n_pending : int
-        Images that the store has not settled yet.
+        Images that are pending in the store.
     """
 
     name: str
     path: Path
-    key: dict[str, Any]
+    key: StoreKey
     weights_label: str
     weights_source: str
     n_features: int
@@ -66,7 +65,7 @@ class CachedFeatures:
             return store.features(self._rows(ids))
 
     def checksums(self, ids: NDArray[np.object_]) -> NDArray[np.uint32]:
-        """What tells whether an image, or its features, are still the same.
+        """Checksums by which a change of images or their features shows.
 
         Parameters
         ----------
@@ -85,12 +84,12 @@ class CachedFeatures:
 
     @property
     def title(self) -> str:
-        """A short name that suits a file: the backbone, and the view if it is not rgb."""
+        """A short name for files: the backbone, and the view if it is not rgb."""
         return self.name.removesuffix(":rgb").replace(":", "-")
 
 
 def open_caches(paths: Sequence[Path], image_ids: Sequence[str]) -> list[CachedFeatures]:
-    """Look into stores.
+    """Read what fitting needs to know about some stores.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
         settled = set(ids[store.status != PENDING])
         digests = store.digests
         return CachedFeatures(
-            name=f"{key['backbone']}:{key['view']}",
+            name=f"{key.backbone}:{key.view}",
             path=path,
             key=key,
             weights_label=store.made_by["weights_label"],
@@ -134,16 +133,16 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
 def digests_in_all(
     caches: Sequence[CachedFeatures], n_images: int, *, allow_partial: bool
 ) -> dict[str, bytes]:
-    """Digests of the images to divide: those of the first store, or of what all have.
+    """Digests of the images to divide: those of the first store, or those in every store.
 
     Parameters
     ----------
     caches : sequence of CachedFeatures
         At least one.
     n_images : int
-        Images that there are.
+        Images of the manifest.
     allow_partial : bool
-        Whether images without features in every store are left out, and said.
+        Whether images that lack features in a store are left out, with a warning.
 
     Returns
     -------
@@ -153,14 +152,14 @@ def digests_in_all(
     Raises
     ------
     FitError
-        If images are pending in a store and may not be left out, or none would be left.
+        If images are pending in a store and may not be left out, or none would remain.
     """
     for cache in (cache for cache in caches if cache.n_pending):
         lack = f"{cache.path} has no features yet of {cache.n_pending} of {n_images} images"
         if not allow_partial:
             raise FitError(
-                f"{lack}. Finish it: featurepipe extract --backbone {cache.key['backbone']} (with "
-                "the options it was begun with), or fit without them: --allow-partial"
+                f"{lack}. Finish it with featurepipe extract --backbone {cache.key.backbone} and "
+                "the options it was begun with, or fit without these images: --allow-partial"
             )
         logger.warning("%s. They are left out.", lack)
     if not allow_partial:
@@ -169,6 +168,6 @@ def digests_in_all(
     if not everywhere:
         raise FitError(
             f"No image has features in all of: {', '.join(str(cache.path) for cache in caches)}. "
-            "Extract more of them, or name fewer with --backbone or --features."
+            "Extract more images, or name fewer stores with --backbone or --features."
         )
     return {name: digest for name, digest in caches[0].digests.items() if name in everywhere}

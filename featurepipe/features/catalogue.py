@@ -1,4 +1,4 @@
-"""Which store a name means, which images it is about, and which of these changed."""
+"""Finding a store, the manifest of its images, and the images that changed."""
 
 import hashlib
 import logging
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def find_store(store: Path | str, place: Workspace) -> Path:
-    """The file of a store that is given by its path, or by its name in a workspace.
+    """The file of a store, given its path or its name in a workspace.
 
     Parameters
     ----------
     store : Path or str
         A path, or a name without ``.h5``, such as ``"xception-imagenet-299-avg-rgb"``.
     place : Workspace
-        Whose stores have names.
+        Where names are looked up.
 
     Raises
     ------
@@ -40,32 +40,40 @@ def find_store(store: Path | str, place: Workspace) -> Path:
         raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
     by_name = {known.stem: known for known in place.stores()}
     if str(store) not in by_name:
-        raise UnknownNameError("store", str(store), by_name, "Give its path or its name.")
+        raise UnknownNameError("store", str(store), by_name, "Give the path or name of a store.")
     return by_name[str(store)]
 
 
-def how_to_finish(holds_pixels: bool) -> str:
-    """What brings back rows that are pending: an advice that goes on a sentence.
+def how_to_heal(holds_pixels: bool, *, images_changed: bool = False) -> str:
+    """The command that computes rows anew which are damaged, or whose images changed.
 
     Parameters
     ----------
     holds_pixels : bool
         `featurepipe.features.store.FeatureStore.holds_pixels`.
+    images_changed : bool
+        Whether images have other bytes although their size and modification time are the same.
+
+    Returns
+    -------
+    str
+        A sentence.
     """
     if holds_pixels:
-        return "the next training decodes their images again"
-    return "run the same featurepipe extract again"
+        return "Delete the file and train again." if images_changed else "Train again."
+    option = " --rehash" if images_changed else ""
+    return f"Run featurepipe extract{option} again, with the same options."
 
 
 def manifest_about(path: Path, place: Workspace) -> Manifest | None:
-    """The images that a store is about.
+    """The manifest of the images in a store.
 
     Parameters
     ----------
     path : Path
         The store.
     place : Workspace
-        Whose manifest serves if the store does not lie in a workspace of its own.
+        Its manifest is taken if the store does not lie in a workspace.
 
     Returns
     -------
@@ -73,18 +81,18 @@ def manifest_about(path: Path, place: Workspace) -> Manifest | None:
         None if there is no manifest.
     """
     path = path.absolute()
-    own = Workspace(path.parent.parent)
-    if own.manifest.is_file() and path in (*own.stores(), *own.pixel_caches()):
-        place = own
+    around = Workspace(path.parent.parent)
+    if around.manifest.is_file() and path in (*around.stores(), *around.pixel_caches()):
+        place = around
     return Manifest.load(place.manifest) if place.manifest.is_file() else None
 
 
 def images_of(manifest: Manifest | None) -> ImageSource | None:
-    """What reads a manifest's images; None without one, or where they are not at hand."""
+    """The source of a manifest's images; None without a manifest, or if it cannot be opened."""
     try:
         return None if manifest is None else manifest.images()
     except (ManifestError, SourceError) as error:
-        logger.warning("The images are not compared with their features: %s", error)
+        logger.warning("Images and features are not compared: %s", error)
         return None
 
 
@@ -95,14 +103,14 @@ def changed_rows(store: FeatureStore, source: ImageSource | None) -> tuple[Rows,
     ----------
     store : FeatureStore
     source : ImageSource or None
-        What reads the images; None if they are not at hand.
+        Where the images are; None if they cannot be read.
 
     Returns
     -------
     changed : ndarray of int
         Positions of the rows whose image has other bytes now.
     unseen : ndarray of int
-        Positions of the rows whose image is not at hand.
+        Positions of the rows whose image cannot be read.
 
     Raises
     ------
@@ -115,10 +123,10 @@ def changed_rows(store: FeatureStore, source: ImageSource | None) -> tuple[Rows,
     ids, digests = store.ids[rows], store.digests[rows]
     changed, unseen = np.zeros((2, len(rows)), dtype=bool)
     with Progress(len(rows), "Comparing images", "image") as progress:
-        for place, image_id in enumerate(ids):
-            found = _digest(source, image_id)
-            unseen[place] = found is None
-            changed[place] = found not in (None, digests[place].tobytes())
+        for position, image_id in enumerate(ids):
+            digest = _digest(source, image_id)
+            unseen[position] = digest is None
+            changed[position] = digest not in (None, digests[position].tobytes())
             progress.advance()
     return rows[changed], rows[unseen]
 

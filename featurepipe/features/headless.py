@@ -1,25 +1,31 @@
 """HeadlessNetwork: what an engine computes."""
 
+import hashlib
+import json
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from featurepipe.errors import UsageError
 from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.weights import Weights
+from featurepipe.files import user_cache
 
 
 @dataclass(frozen=True)
 class HeadlessNetwork:
-    """A backbone with its weights, as it is shown pictures and read out.
+    """A backbone with its weights, input size and pooling.
 
     Attributes
     ----------
     backbone : BackboneSpec
     weights : Weights
     size_px : int
-        Side of the square picture that it is shown.
+        Side of the square input.
     pooling : str
-        ``avg``, ``max`` or the name of a layer: a map is averaged over its
-        places, a vector is taken as it is.
+        ``avg``, ``max`` or the name of a layer: a feature map is averaged over its
+        positions, a vector is taken as it is.
     """
 
     backbone: BackboneSpec
@@ -29,14 +35,54 @@ class HeadlessNetwork:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the picture."""
+        """Height and width of the input."""
         return self.size_px, self.size_px
 
     def identity(self) -> dict[str, Any]:
-        """What tells it from every other, as plain values."""
+        """What distinguishes it from every other network, as JSON values."""
         return {
             "backbone": self.backbone.name,
             "weights": self.weights.identity(),
             "size_px": self.size_px,
             "pooling": self.pooling,
         }
+
+    def require_possible(self) -> None:
+        """Stop if its size or pooling is impossible, as far as that shows without loading it.
+
+        Raises
+        ------
+        UsageError
+            If the size is below the backbone's minimum, or a descriptor is to be pooled.
+        """
+        backbone = self.backbone
+        if self.size_px < backbone.min_size_px:
+            raise UsageError(
+                f"Images of {self.size_px} px are too small for {backbone.name} (minimum "
+                f"{backbone.min_size_px}). Use a larger --size; its default is {backbone.size_px}."
+            )
+        if backbone.kind == "descriptor" and self.pooling != "avg":
+            raise UsageError(
+                f"{backbone.name} cannot be pooled by {self.pooling!r}: it is no network and has "
+                "no layers. Omit --pooling."
+            )
+
+    def cache_file(self, folder: str, suffix: str, **others: Any) -> Path:
+        """The file in the user's cache for something that is worked out once about the network.
+
+        Parameters
+        ----------
+        folder : str
+            Folder in the user's cache.
+        suffix : str
+        **others
+            What else decides the content, as JSON values.
+
+        Returns
+        -------
+        Path
+            Named by the backbone and a digest of all that decides the content.
+        """
+        decides = self.identity() | {"keras": version("keras")} | others
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        return user_cache() / folder / f"{self.backbone.name}-{digest}{suffix}"

@@ -1,4 +1,4 @@
-"""Weights: `imagenet`, `random`, a path or none; what is loaded and how it is named."""
+"""Weights: `imagenet`, `random`, a path or none; which file is loaded, and its name."""
 
 import hashlib
 import logging
@@ -6,18 +6,22 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from featurepipe.errors import WeightsError
-from featurepipe.features.backbones import BackboneSpec
+from featurepipe.errors import UsageError, WeightsError
+from featurepipe.features.backbones import BackboneSpec, bare_name
 from featurepipe.files import disk_full_named
 
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".weights.h5", ".h5", ".keras")
+_WITHOUT_FILE = frozenset({"imagenet", "random"})
+# What begins one of several NAME=WEIGHTS.
+_PAIR = re.compile(r"[A-Za-z0-9_-]+=")
 _CONNECT_TIMEOUT_S = 5
 _READ_TIMEOUT_S = 30
 
@@ -29,7 +33,7 @@ class Weights:
     Attributes
     ----------
     kind : str
-        ``"imagenet"``, ``"random"``, ``"file"``, or ``"none"`` of a descriptor.
+        ``"imagenet"``, ``"random"``, ``"file"``, or ``"none"`` for a descriptor.
     label : str
         What boards show: ``imagenet``, ``random``, ``none`` or the file's name.
     backbone : str
@@ -37,7 +41,7 @@ class Weights:
     sha256 : str
         SHA-256 of the file in hexadecimal; empty where there is none.
     seed : int or None
-        Of random weights; None otherwise.
+        Seed of random weights; None otherwise.
     path : Path or None
         The file; None where there is none.
     """
@@ -50,10 +54,10 @@ class Weights:
     path: Path | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What makes these weights these and no others; part of a store's key.
+        """What distinguishes these weights from all others; part of a store's key.
 
-        A file is what it holds, wherever it lies. Random weights are drawn by
-        Keras, and another version may draw others.
+        A file is identified by its content, wherever it lies. Random weights are
+        drawn by Keras, and another version may draw others.
         """
         if self.kind == "random":
             return {
@@ -68,7 +72,7 @@ class Weights:
 
     @property
     def source(self) -> str:
-        """What to resolve to find them again: an absolute path, or the `kind`."""
+        """What `resolve_weights` finds them by again: an absolute path, or the `kind`."""
         return str(self.path.absolute()) if self.kind == "file" and self.path else self.kind
 
     @property
@@ -80,7 +84,7 @@ class Weights:
 
 
 def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> Weights:
-    """Find the weights that a text names; ImageNet weights are downloaded once.
+    """Find the weights that a text names; ImageNet weights are downloaded if needed.
 
     ImageNet weights are kept in Keras' own cache, under the name and with the
     hash that Keras has for them.
@@ -89,43 +93,116 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
     ----------
     spec_text : str
         ``"imagenet"``, ``"random"``, or the path of a `.h5`, `.weights.h5` or
-        `.keras` file. Of a descriptor: ``"none"``, which the default
-        ``"imagenet"`` stands for too.
+        `.keras` file. Ignored for a descriptor, which has no weights.
     backbone : BackboneSpec
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Raises
     ------
     WeightsError
-        If the file is missing or of another kind, the ImageNet weights cannot
-        be downloaded, or weights are named for a descriptor.
+        If the file is missing or of another kind, or the ImageNet weights cannot
+        be downloaded.
     """
     if backbone.kind == "descriptor":
-        _require_none(spec_text, backbone)
         return Weights("none", "none", backbone.name)
     if spec_text == "random":
         return Weights("random", "random", backbone.name, seed=seed)
     if spec_text == "imagenet":
         path = _fetch_imagenet(backbone)
         return Weights("imagenet", "imagenet", backbone.name, _sha256(path), path=path)
-    path = _require_weights_file(Path(spec_text))
+    path = require_weights_file(spec_text)
     return Weights("file", path.name, backbone.name, _sha256(path), path=path)
 
 
-def _require_none(spec_text: str, backbone: BackboneSpec) -> None:
-    if spec_text not in ("none", "imagenet"):
-        raise WeightsError(
-            f"{backbone.name} has no weights, and cannot be given {spec_text!r}. Leave --weights "
-            "away, and name backbones that have weights in a command of their own."
-        )
+def weights_by_backbone(
+    weights: str | Mapping[str, str], backbones: Iterable[BackboneSpec]
+) -> dict[str, str]:
+    """Which weights each of several backbones gets; nothing is read or downloaded.
+
+    Parameters
+    ----------
+    weights : str or mapping of str to str
+        ``"imagenet"`` or ``"random"``, for all backbones that have weights; a path, if only one
+        has; or for each backbone its own, as a mapping or as ``"NAME=WEIGHTS,NAME=WEIGHTS"``.
+        Backbones that a mapping does not name get ``"imagenet"``.
+    backbones : iterable of BackboneSpec
+
+    Returns
+    -------
+    dict of str to str
+        By the backbones' names, what `resolve_weights` takes.
+
+    Raises
+    ------
+    UsageError
+        If one file is given for several backbones, or a backbone is named that is not among them
+        or has no weights.
+    WeightsError
+        If a file is missing or of another kind.
+
+    Examples
+    --------
+    >>> from featurepipe.features.backbones import find_backbone
+    >>> specs = [find_backbone("mobilenet_v2"), find_backbone("hsv_histogram")]
+    >>> weights_by_backbone("random", specs)
+    {'mobilenet_v2': 'random', 'hsv_histogram': 'none'}
+    """
+    by_name = {spec.name: spec for spec in backbones}
+    networks = [name for name, spec in by_name.items() if spec.kind == "network"]
+    if isinstance(weights, str) and not _names_backbones(weights):
+        if weights not in _WITHOUT_FILE and len(networks) > 1:
+            require_weights_file(weights)
+            example = ",".join(f"{name}=PATH" for name in networks)
+            raise UsageError(
+                f"--weights {weights} is one file for {len(networks)} backbones. Name the "
+                f"backbone of each file: --weights {example}"
+            )
+        chosen = dict.fromkeys(networks, weights)
+    else:
+        pairs = weights.items() if isinstance(weights, Mapping) else _split_pairs(weights)
+        chosen = dict.fromkeys(networks, "imagenet")
+        for name, text in pairs:
+            chosen[_named_network(name, networks)] = text
+    for text in set(chosen.values()) - _WITHOUT_FILE:
+        require_weights_file(text)
+    return {name: chosen.get(name, "none") for name in by_name}
 
 
-def _require_weights_file(path: Path) -> Path:
+def _names_backbones(text: str) -> bool:
+    # A path may hold the same characters.
+    return _PAIR.match(text) is not None and not Path(text).exists()
+
+
+def _split_pairs(text: str) -> list[tuple[str, str]]:
+    pairs = [pair.partition("=") for pair in re.split(rf",(?={_PAIR.pattern})", text)]
+    return [(name, value) for name, _, value in pairs]
+
+
+def _named_network(name: str, networks: Sequence[str]) -> str:
+    for network in networks:
+        if bare_name(network) == bare_name(name):
+            return network
+    expected = f"expected one of {', '.join(networks)}" if networks else "none of them has weights"
+    raise UsageError(
+        f"--weights names {name!r}, which is no backbone of this command that has weights: "
+        f"{expected}."
+    )
+
+
+def require_weights_file(text: str) -> Path:
+    """The path of a weights file, if it exists and has the name of one.
+
+    Raises
+    ------
+    WeightsError
+        If it does not.
+    """
+    path = Path(text)
     if not path.is_file():
         raise WeightsError(
-            f"There are no weights at {str(path)!r}. Expected 'imagenet', 'random', or the path "
-            f"of a {', '.join(_SUFFIXES)} file."
+            f"There are no weights at {text!r}. Expected 'imagenet', 'random', or the path of a "
+            f"{', '.join(_SUFFIXES)} file."
         )
     if not path.name.endswith(_SUFFIXES):
         raise WeightsError(
@@ -166,7 +243,7 @@ def _fetch_imagenet(backbone: BackboneSpec) -> Path:
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be written ({error.strerror or error}). Set KERAS_HOME to a folder of "
-            "yours, or give --weights PATH."
+            "yours, or use --weights PATH."
         ) from error
     return path
 
@@ -188,7 +265,7 @@ def _pooch_hash(digest: str | None) -> str | None:
 def _advise(backbone: BackboneSpec, path: Path, failure: str, error: Exception) -> str:
     return (
         f"No ImageNet weights of {backbone.name}: {backbone.weights_url} {failure} "
-        f"({type(error).__name__}). Put the file at {path} by hand, or give --weights PATH or "
+        f"({type(error).__name__}). Put the file at {path} by hand, or use --weights PATH or "
         "--weights random."
     )
 

@@ -58,6 +58,8 @@ class Manifest:
         from folder names.
     findings : tuple of str
         Messages for the user about images and labels.
+    all_images : bool
+        Whether images that the label table does not name are included.
     opened : ImageSource or None
         The source that listed the images, if they were just listed; see `images`.
     """
@@ -71,6 +73,7 @@ class Manifest:
     labelling: Labelling
     columns: Columns
     findings: tuple[str, ...]
+    all_images: bool = False
     opened: ImageSource | None = None
 
     @cached_property
@@ -178,16 +181,19 @@ class Manifest:
         asked: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
         ids: list[str] = self.ids.tolist()
         findings: list[str] = []
+        all_images = self.all_images
         if labels is None:
             labelling = replace(self.labelling, **asked)
             labels_source, columns = self.labels_source, self.columns
         else:
             labelling, labels_source = Labelling(**asked), absolute_place(labels)
-            columns, findings = read_columns(labels_source, ids, self.root, labelling)
+            _, columns, findings = read_columns(labels_source, ids, self.root, labelling)
+            # Without a table before, all images were meant, and are when they are read again.
+            all_images = self.all_images or self.labels_source is None
         manifest = new_manifest(
             ids, self.root, self.source, labels_source, labelling, columns, findings
         )
-        return replace(manifest, opened=self.opened)
+        return replace(manifest, all_images=all_images, opened=self.opened)
 
     def save(self, path: Path | str) -> None:
         """Write the manifest as one Parquet file, whole or not at all.
@@ -216,6 +222,7 @@ class Manifest:
             "labels_source": self.labels_source,
             "labelling": asdict(self.labelling),
             "findings": self.findings,
+            "all_images": self.all_images,
         }
 
     @classmethod
@@ -318,4 +325,5 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
         columns,
         [],
     )
-    return replace(manifest, findings=tuple(about["findings"]))
+    findings, all_images = tuple(about["findings"]), bool(about.get("all_images"))
+    return replace(manifest, findings=findings, all_images=all_images)

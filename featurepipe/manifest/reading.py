@@ -47,6 +47,7 @@ def read_manifest(
     labels: Path | str | None = None,
     group: str | None = None,
     label_separator: str = "|",
+    all_images: bool = False,
 ) -> Manifest:
     """List the images and labels of a folder, archive or table, without opening an image.
 
@@ -74,6 +75,10 @@ def read_manifest(
     label_separator : str, optional
         Separator between several labels in one cell; empty for one label a cell.
 
+    all_images : bool
+        Whether images of a folder or archive that the table of `labels` does not name are
+        included too, without labels.
+
     Raises
     ------
     ManifestError
@@ -90,7 +95,7 @@ def read_manifest(
     if not is_url(place):
         _require_there(Path(place), source)
     if _is_folder(place) or is_archive(place):
-        return _read_images(place, labels, labelling)
+        return _read_images(place, labels, labelling, all_images)
     if labels is not None:
         raise UsageError(
             f"--labels {labels} cannot be combined with the table {source}, which has labels of "
@@ -130,7 +135,9 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
     return replace(manifest, opened=opened)
 
 
-def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -> Manifest:
+def _read_images(
+    source: str, labels: Path | str | None, labelling: Labelling, all_images: bool
+) -> Manifest:
     found = _find(source)
     if not found.ids:
         raise ManifestError(
@@ -138,15 +145,15 @@ def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -
             f"Expected files ending in {' '.join(IMAGE_SUFFIXES)}, also in folders below it."
         )
     labels_source: str | None = None
-    columns, findings = found.columns, found.findings
+    ids, columns, findings = found.ids, found.columns, found.findings
     if labels is not None:
         labels_source = absolute_place(labels)
-        columns, said = read_columns(labels_source, found.ids, found.root, labelling)
+        ids, columns, said = read_columns(
+            labels_source, ids, found.root, labelling, all_images=all_images
+        )
         findings = findings + said
-    manifest = new_manifest(
-        found.ids, found.root, source, labels_source, labelling, columns, findings
-    )
-    return replace(manifest, opened=found.images)
+    manifest = new_manifest(ids, found.root, source, labels_source, labelling, columns, findings)
+    return replace(manifest, all_images=all_images, opened=found.images)
 
 
 def _find(source: str) -> _Found:

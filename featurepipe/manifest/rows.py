@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.labelling import Labelling, used_columns
+from featurepipe.manifest.parts import SPLIT_COLUMN
 from featurepipe.manifest.tables import Columns, read_table
 from featurepipe.manifest.words import counted, examples
 from featurepipe.sources import is_url, name_of, parent_place
@@ -59,8 +60,8 @@ def read_listed(
 
 
 def read_columns(
-    table: str, ids: list[str], root: str, labelling: Labelling
-) -> tuple[Columns, list[str]]:
+    table: str, ids: list[str], root: str, labelling: Labelling, *, all_images: bool = True
+) -> tuple[list[str], Columns, list[str]]:
     """Columns of a table, for images that are already listed.
 
     Parameters
@@ -74,11 +75,16 @@ def read_columns(
         What the ids are relative to, as in `Manifest`.
     labelling : Labelling
         What the columns are wanted for.
+    all_images : bool
+        Whether to keep images without a row. Else they are left out, with a finding, if the
+        table has labels; a table of groups or of a split alone never leaves any out.
 
     Returns
     -------
+    ids : list of str, sorted
+        The images that are kept.
     columns : dict of str to list of (tuple of str or None)
-        In the order of `ids`.
+        In the order of the images kept.
     findings : list of str
 
     Raises
@@ -104,13 +110,22 @@ def read_columns(
             f"None of the {len(paths)} rows of {table} names an image below {root}, for example "
             f"{examples(lost)}. Expected paths relative to that folder, or unique file names."
         )
-    columns, findings = _one_row_each(ids, rows, columns, table, labelling)
+    has_labels = bool(used_columns(columns, labelling) - {SPLIT_COLUMN, labelling.group})
+    keeps_all = all_images or not has_labels
+    kept = ids if keeps_all else [image_id for image_id in ids if image_id in rows]
+    columns, findings = _one_row_each(kept, rows, columns, table, labelling)
     if lost:
         findings.append(
             f"Ignoring {counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
             f"{examples(lost)}"
         )
-    return columns, findings
+    if len(kept) < len(ids):
+        left_out = [image_id for image_id in ids if image_id not in rows]
+        findings.append(
+            f"Ignoring {counted(left_out, 'image')} below {root} that {name_of(table)} does not "
+            f"name: {examples(left_out)}. Use --all-images to include them"
+        )
+    return kept, columns, findings
 
 
 def _rows_by_image(

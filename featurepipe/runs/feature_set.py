@@ -45,7 +45,7 @@ class FeatureSet:
     @property
     def inputs(self) -> list[Any]:
         """What decides the features of a run, as JSON values: store keys by attribute."""
-        key_of = {cache.name: cache.key for cache in self.caches}
+        key_of = {cache.name: cache.key.as_dict() for cache in self.caches}
         return [
             {name: [key_of[block] for block in blocks] for name, blocks in self.blocks.items()},
             self.candidates,
@@ -59,7 +59,9 @@ class FeatureSet:
     @property
     def candidates(self) -> list[Any]:
         """The objective and the store keys of a choice by trial; empty without one."""
-        return [self.objective, [cache.key for cache in self.tried]] if self.trials else []
+        return (
+            [self.objective, [cache.key.as_dict() for cache in self.tried]] if self.trials else []
+        )
 
     @property
     def consulted(self) -> tuple[CachedFeatures, ...]:
@@ -101,11 +103,11 @@ class FeatureSet:
 
     def backbones(self) -> dict[str, str]:
         """Names of the backbones by attribute and for ``"all"``, several joined by ``+``."""
-        return self._joined(lambda cache: cache.key["backbone"])
+        return self._joined(lambda cache: cache.key.backbone)
 
     def views(self) -> dict[str, str]:
         """Names of the views, likewise."""
-        return self._joined(lambda cache: cache.key["view"])
+        return self._joined(lambda cache: cache.key.view)
 
     def weights(self) -> dict[str, str]:
         """Names of the weights, likewise."""

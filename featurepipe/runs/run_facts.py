@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from featurepipe.features.store import StoreKey
 from featurepipe.splits import SplitSettings
 
 
@@ -80,14 +81,14 @@ class Block(Facts):
     ----------
     name : str
         Name of the store's features when the run was fitted.
-    recipe : dict of str to Any
+    recipe : StoreKey
         The store's key.
     weights, weights_source : str
         Name of the weights, and where they were.
     """
 
     name: str
-    recipe: dict[str, Any]
+    recipe: StoreKey
     weights: str
     weights_source: str
 
@@ -96,7 +97,7 @@ class StoreInput(Facts):
     """A store that a run read or tried, and the digest of the features of its images."""
 
     name: str
-    recipe: dict[str, Any]
+    recipe: StoreKey
     features_sha256: str
 
 
@@ -149,5 +150,5 @@ class NetworkShape(Facts):
 class PixelInput(Facts):
     """The pixel cache that a network was trained on, and the digest of its images."""
 
-    recipe: dict[str, Any]
+    recipe: StoreKey
     sha256: str

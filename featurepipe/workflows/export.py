@@ -31,7 +31,7 @@ _Columns = dict[str, _Cells]
 
 @dataclass(frozen=True)
 class Export:
-    """What one export wrote, and what it left out.
+    """What one export wrote and left out.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Export:
     labels : tuple of str
         Attributes written.
     n_pending, n_refused : int
-        Images of the store left out: without features yet, and refused.
+        Images of the store that are left out: pending and refused.
     """
 
     store: Path
@@ -81,20 +81,20 @@ def export(
     store : Path or str
         A store's path, or its name in the workspace.
     target : Path or str
-        What to write, whole or not at all; its suffix says how:
+        The file to write, whole or not at all; its suffix decides the format:
 
         * ``.npz``: arrays ``ids`` (str), ``features`` (float32, (n_images,
           n_features)) and ``label_<attribute>`` (str); no pickle. Holds all
           features in memory, as its readers do.
-        * ``.parquet``, ``.csv``: columns ``id``, one an attribute, and ``f0000``,
-          ``f0001``, … (float32): a table that scikit-learn takes as it is. In CSV
+        * ``.parquet``, ``.csv``: columns ``id``, one per attribute, and ``f0000``,
+          ``f0001``, … (float32): a table that scikit-learn takes as it is. CSV has
           the shortest digits that give the same float32 again.
     labels : bool
-        Whether to write the attributes of the manifest too: several classes of
-        one image joined by ``|``, a missing label empty (null in Parquet).
+        Whether to write the attributes of the manifest, too: several classes of
+        one image are joined by ``|``, a missing label is empty (null in Parquet).
     workspace : Path or str
-        Where a name is looked up; and whose labels a store gets that lies in no
-        workspace of its own.
+        Where a name is looked up; its labels are taken for a store that does not lie in a
+        workspace.
 
     Returns
     -------
@@ -104,7 +104,8 @@ def export(
     Raises
     ------
     UsageError
-        If the suffix is another, or a label's column would have the name of another.
+        If the suffix is another, `target` is a folder, or an attribute has the name of
+        another column.
     StoreError
         If the store is damaged, holds no features, or is a pixel cache.
     WorkspaceError
@@ -112,6 +113,8 @@ def export(
     """
     target = Path(target)
     write = _writer_for(target)
+    if target.is_dir():
+        raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
     place = Workspace(workspace)
     path = find_store(store, place)
     with FeatureStore.open(path) as opened:
@@ -121,6 +124,8 @@ def export(
             raise StoreError(f"{path} holds no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
         cells = _labels(manifest_about(path, place), ids, path) if labels else {}
+        if target.suffix.lower() != ".npz":
+            _schema(opened.n_features, cells)
         with replacing(target) as beside:
             write(beside, opened, rows, ids, cells)
         counts = opened.counts()
@@ -140,16 +145,16 @@ def export(
 def _require_features(store: FeatureStore) -> None:
     if store.holds_pixels:
         raise StoreError(
-            f"{store.path} is a pixel cache: it holds images of {store.key['size_px']} px, and no "
-            "features to export. Expected a feature store. Make one: featurepipe extract"
+            f"{store.path} is a pixel cache: it holds images of {store.key.size_px} px and no "
+            "features. Name a feature store, or make one: featurepipe extract"
         )
 
 
 def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
     if n_pending:
         logger.warning(
-            "%d of %d images of %s have no features yet and are missing from the export. Finish "
-            "the store first: featurepipe extract",
+            "%d of %d images of %s have no features yet and are missing from the export. To "
+            "include them, run featurepipe extract first.",
             n_pending,
             n_pending + n_rows,
             path,
@@ -167,8 +172,8 @@ def _writer_for(target: Path) -> _Writer:
     }
     if target.suffix.lower() not in writers:
         raise UsageError(
-            f"Cannot export to {target}: its suffix is {target.suffix!r}. Expected .npz, .parquet "
-            "or .csv"
+            f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet or "
+            ".csv."
         )
     return writers[target.suffix.lower()]
 
@@ -176,13 +181,13 @@ def _writer_for(target: Path) -> _Writer:
 def _labels(manifest: Manifest | None, ids: NDArray[np.object_], path: Path) -> _Columns:
     if manifest is None or not manifest.attribute_names:
         raise WorkspaceError(
-            f"There are no labels for {path}. Give them to featurepipe extract or fit "
-            "(--attributes or --labels), or export without --labels."
+            f"There are no labels for {path}. Give them to featurepipe extract or fit with "
+            "--attributes or --labels, or export without --labels."
         )
     if not set(ids) & set(manifest.ids):
         raise WorkspaceError(
-            f"The labels of {manifest.source} are of other images than {path}. Give the "
-            "--workspace of the store."
+            f"The labels of {manifest.source} belong to other images than those of {path}. Give "
+            "the --workspace of the store."
         )
     table = manifest.table.reindex(ids)
     return {
@@ -227,8 +232,8 @@ def _schema(n_features: int, labels: Mapping[str, Any]) -> pa.Schema:
     taken = sorted({"id", *features} & set(labels))
     if taken:
         raise UsageError(
-            f"The attribute {taken[0]!r} would have the name of another column. Export to .npz, "
-            "or without --labels."
+            f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
+            "without --labels."
         )
     return pa.schema(
         [(name, pa.string()) for name in ("id", *labels)]

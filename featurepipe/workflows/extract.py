@@ -1,17 +1,22 @@
 """extract(): images -> cached features."""
 
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from featurepipe.errors import ExtractionError, WorkspaceError
+from featurepipe.errors import ExtractionError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.engines import choose_engine, require_precision
+from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import Recipe, make_recipe
-from featurepipe.features.extraction.updating import Extraction, extract_features
+from featurepipe.features.extraction.store_update import Extraction
+from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.extraction.views import find_view
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
+from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.workspace import Workspace
 
@@ -22,7 +27,7 @@ def extract(
     source: Path | str | None = None,
     *,
     backbone: str | Sequence[str] = "xception",
-    weights: str = "imagenet",
+    weights: str | Mapping[str, str] = "imagenet",
     pooling: str = "avg",
     view: str | Sequence[str] = "rgb",
     size_px: int | None = None,
@@ -31,6 +36,7 @@ def extract(
     labels: Path | str | None = None,
     group: str | None = None,
     label_separator: str | None = None,
+    all_images: bool = False,
     workspace: Path | str = ".",
     engine: str = "auto",
     precision: str = "auto",
@@ -42,47 +48,53 @@ def extract(
 ) -> list[Extraction]:
     """Run backbones over images and cache their features in the workspace.
 
-    Each image is read and decoded once, whatever the number of backbones and
-    views. Only images that are new, changed, or left from a killed run are embedded.
+    Each image is read and decoded once, whatever the number of backbones and views. Only
+    images that are new, changed, or left pending by a killed run are embedded. Damaged stores
+    are healed: their sound rows are kept and the others computed again.
 
     Parameters
     ----------
     source : Path or str, optional
-        Folder, tar file or table of images, or a URL of one. Default: the one
-        that the workspace remembers, else the current folder.
+        Folder, tar file or table of images, or a URL of one. Default: the one that the
+        workspace remembers, else the current folder.
     backbone : str or sequence of str
         Names of backbones.
-    weights : str
-        ``imagenet``, ``random`` (seeded by `seed`) or a path.
+    weights : str or mapping of str to str
+        ``"imagenet"``, ``"random"`` (seeded by `seed`), or the path of a weights file. Applies
+        to all backbones that have weights. Where several need files: a mapping of backbones to
+        weights, or ``"NAME=WEIGHTS,NAME=WEIGHTS"``.
     pooling : str
-        ``avg``, ``max`` or the name of a layer.
+        ``"avg"``, ``"max"`` or the name of a layer.
     view : str or sequence of str
-        What of the image each backbone is shown; one store for each.
+        What each backbone is shown of the image; each view gives a store.
     size_px : int, optional
-        Side of the picture it is shown; default: the backbone's own.
+        Side of the square input; default: that of the backbone.
     fast_decode : bool
-        Whether large JPEGs are decoded at a reduced size, which moves features:
-        such stores are others.
+        Whether to decode large JPEGs at a reduced size. This changes features slightly, so they
+        get a store of their own.
     attributes, labels, group, label_separator
-        What the labels are; see `featurepipe.manifest.read_manifest`.
+        What the labels are; see `featurepipe.manifest.read_manifest`. Default: what the
+        workspace remembers.
+    all_images : bool
+        Whether to embed images that the table of `labels` does not name, too. Remembered with
+        the table.
     workspace : Path or str
     engine : {"auto", "openvino", "keras"}
         What runs the backbone; ``"auto"``: Keras on a GPU, else OpenVINO.
     precision : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"``: that of the store there is; else what the hardware runs
-        natively, where it keeps the features.
+        ``"auto"``: that of the existing store; else what the hardware computes natively, where
+        it keeps the features.
     batch_size : int, optional
-        Images embedded, and committed, at once; default: what suits the engine
-        and the memory.
+        Images embedded, and committed, at once; default: what suits the engine and the memory.
     retry_refused : bool
         Whether to try again images that were refused and have not changed.
     rehash : bool
-        Whether to read every image again and compare its digest, and not to go by
-        size and modification time.
+        Whether to read every image again and compare its digest, and not trust its size and
+        modification time.
     strict : bool
-        Whether any refused image is an error, raised once the rest is done.
+        Whether a refused image is an error, raised after the others are done.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Returns
     -------
@@ -92,13 +104,14 @@ def extract(
     Raises
     ------
     FeaturepipeError
-        If anything given cannot be used; see `featurepipe.errors`.
+        If anything given cannot be used; see `featurepipe.errors`. Nothing is written then.
     """
     place = Workspace(workspace)
-    pairs = list(itertools.product(dict.fromkeys(_listed(backbone)), dict.fromkeys(_listed(view))))
-    for name, shown in pairs:
-        find_backbone(name)
-        find_view(shown)
+    specs = [find_backbone(name) for name in dict.fromkeys(_listed(backbone))]
+    views = [find_view(name) for name in dict.fromkeys(_listed(view))]
+    require_precision(precision)
+    chosen_engine = choose_engine(engine)
+    weights_of = weights_by_backbone(weights, specs)
     remembered = Manifest.load(place.manifest) if place.manifest.exists() else None
     manifest = _read_source(
         place,
@@ -108,33 +121,31 @@ def extract(
         labels=labels,
         group=group,
         label_separator=label_separator,
+        all_images=all_images,
     )
-    recipes = [
-        make_recipe(
-            name,
-            weights,
+    ids = manifest.ids.tolist()
+    stores: dict[Path, Recipe] = {}
+    for spec in specs:
+        recipe = make_recipe(
+            spec.name,
+            weights_of[spec.name],
             size_px=size_px,
             pooling=pooling,
-            view=shown,
-            engine=engine,
+            engine=chosen_engine,
             fast_decode=fast_decode,
             seed=seed,
         )
-        for name, shown in pairs
-    ]
-    stores = {
-        place.store(recipe.store_name): _settled(place, recipe, precision) for recipe in recipes
-    }
-    with place.writing():
+        require_precision(precision, recipe.network)
+        shown = [replace(recipe, view=view.name) for view in views]
+        stores |= {place.store(recipe.store_name): recipe for recipe in shown}
+    with (
+        place.writing(),
+        open_stores(stores, ids, precision=precision, batch_size=batch_size) as ready,
+    ):
         if remembered is None or remembered.checksum != manifest.checksum:
             manifest.save(place.manifest)
-        done = extract_features(
-            stores,
-            manifest.images(),
-            manifest.ids.tolist(),
-            batch_size=batch_size,
-            retry_refused=retry_refused,
-            rehash=rehash,
+        done = update_stores(
+            ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
         )
     _tell_refused(done[-1], strict)
     return done
@@ -142,14 +153,6 @@ def extract(
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:
     return [names] if isinstance(names, str) else names
-
-
-def _settled(place: Workspace, recipe: Recipe, precision: str) -> Recipe:
-    path, kept = place.store(recipe.store_name), None
-    if path.exists():
-        with FeatureStore.open(path) as store:
-            kept = store.key["precision"]
-    return recipe.settled(precision, kept)
 
 
 def _read_source(
@@ -161,8 +164,10 @@ def _read_source(
     labels: Path | str | None,
     group: str | None,
     label_separator: str | None,
+    all_images: bool,
 ) -> Manifest:
-    """The images of the source as it is now; what the workspace remembers fills in."""
+    """The images of the source as it is now; options not given are as the workspace remembers."""
+    is_relabelled = False
     if remembered is not None:
         source = source or remembered.source
         if labels is None:
@@ -170,16 +175,26 @@ def _read_source(
             attributes = attributes or remembered.labelling.attributes
             group = group or remembered.labelling.group
             label_separator = label_separator or remembered.labelling.label_separator
-    manifest = read_manifest(
-        source or Path(),
-        attributes=attributes,
-        labels=labels,
-        group=group,
-        label_separator=label_separator or "|",
-    )
+            all_images = all_images or remembered.all_images
+            is_relabelled = labels is not None and is_table(str(source))
+    if all_images and labels is None:
+        raise UsageError(
+            "--all-images requires --labels: without a label table, all images are embedded."
+        )
+    columns: dict[str, Any] = {
+        "labels": labels,
+        "attributes": attributes,
+        "group": group,
+        "label_separator": label_separator or "|",
+    }
+    if is_relabelled:
+        # A table of images whose labels were replaced by `fit --labels`.
+        manifest = read_manifest(source or Path()).relabelled(**columns)
+    else:
+        manifest = read_manifest(source or Path(), **columns, all_images=all_images)
     if remembered is not None and not set(remembered.ids) & set(manifest.ids):
         raise WorkspaceError(
-            f"The workspace {place.root} is about other images: none of the {len(manifest)} of "
+            f"The workspace {place.root} holds other images: none of the {len(manifest)} of "
             f"{manifest.source} is among the {len(remembered)} of {remembered.source}. Give "
             "another --workspace."
         )
@@ -192,12 +207,12 @@ def _tell_refused(extraction: Extraction, strict: bool) -> None:
     if refused:
         _warn("were refused", refused, extraction.store)
     if unread:
-        _warn("could not be read now; the features of before are kept", unread, extraction.store)
+        _warn("could not be read now and keep their features", unread, extraction.store)
     if strict and (refused or unread):
         raise ExtractionError(
             f"{len(refused) + len(unread)} of {extraction.n_images} images were refused or could "
-            "not be read (see above), and --strict allows none. Mend or remove them, and run the "
-            "same command again."
+            "not be read (see above), and --strict allows none. Replace or remove them, and run "
+            "the same command again."
         )
 
 

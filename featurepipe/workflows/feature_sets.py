@@ -210,8 +210,8 @@ def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
     matching = [
         cache
         for cache in caches
-        if bare_name(cache.key["backbone"]) == bare_name(backbone)
-        and cache.key["view"] == (view or "rgb")
+        if bare_name(cache.key.backbone) == bare_name(backbone)
+        and cache.key.view == (view or "rgb")
     ]
     if not matching:
         raise UnknownNameError(

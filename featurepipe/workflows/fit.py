@@ -190,7 +190,7 @@ def fit(
         if manifest is not saved:
             manifest.save(home.manifest)
         save_splits(home, plan.splits)
-        warn_of_imagenet_classes(manifest, [cache.key["weights"]["kind"] for cache in plan.caches])
+        warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
         warn_of_near_duplicates(home, plan.images, plan.splits)
         runs = [
             _fit_run(home, task, curve=request.curve)
@@ -274,7 +274,7 @@ def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
     stores_of: dict[str, list[Path]] = {}
     for path in stores:
         with FeatureStore.open(path) as store:
-            stores_of.setdefault(store.key["backbone"], []).append(path)
+            stores_of.setdefault(store.key.backbone, []).append(path)
     for name in sorted(set(backbones) - set(stores_of)):
         raise UnknownNameError(
             "features of backbone",

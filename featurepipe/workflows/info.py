@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featurepipe.errors import FeaturepipeError, RunError, StoreError, WorkspaceError
-from featurepipe.features.catalogue import changed_rows, how_to_finish, images_of, manifest_about
+from featurepipe.features.catalogue import changed_rows, how_to_heal, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.networks.saved import NETWORK_FILE
@@ -170,7 +170,7 @@ def _store_facts(path: Path, place: Workspace, verify: bool) -> Facts:
             "images": len(store),
             **store.counts(),
             "n_features": store.n_features,
-            "recipe": store.key,
+            "recipe": store.key.as_dict(),
             "made_by": store.made_by,
             "images_per_s": None if np.isnan(speed) else speed,
             "busy_s": asdict(store.stages),
@@ -188,10 +188,10 @@ def _verify_rows(store: FeatureStore, place: Workspace) -> str:
     bad = [f"{ids[row]} (checksum)" for row in damaged]
     bad += [f"{ids[row]} (image changed)" for row in np.setdiff1d(changed, damaged)]
     if bad:
-        finish = how_to_finish(store.holds_pixels)
         raise StoreError(
             f"{store.path} has {counted(len(bad), 'bad row')}: {', '.join(bad[:5])}"
-            f"{', …' if len(bad) > 5 else ''}. {finish[0].upper()}{finish[1:]}."
+            f"{', …' if len(bad) > 5 else ''}. "
+            f"{how_to_heal(store.holds_pixels, images_changed=len(bad) > len(damaged))}"
         )
     n_settled = len(store) - store.counts()["pending"]
     beside = f"; {counted(len(absent), 'image')} could not be read" if len(absent) else ""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, NotWritableError, UsageError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
-from featurepipe.features.extraction.updating import Embedder, embed_images
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.models.answers.head_model import HeadModel
@@ -175,9 +175,9 @@ def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
 
 def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:
     """The recipes of the features that a run reads, with the weights where they are now."""
-    moved = _moved_weights([block.recipe["backbone"] for block in blocks], weights)
+    moved = _moved_weights([block.recipe.backbone for block in blocks], weights)
     return [
-        repeat_recipe(block.recipe, moved.get(block.recipe["backbone"], block.weights_source))
+        repeat_recipe(block.recipe, moved.get(block.recipe.backbone, block.weights_source))
         for block in blocks
     ]
 

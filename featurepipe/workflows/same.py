@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError
-from featurepipe.features.extraction.updating import embed_images
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.models.networks.verification import same_probability
 from featurepipe.runs.choosing import find_pair_run
 from featurepipe.sources import LocalFolder

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from featurepipe.features.cached import CachedFeatures, open_caches
+from featurepipe.features.engines import training_precision
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.questions import check_questions
-from featurepipe.models.networks.building import training_precision
 from featurepipe.models.networks.checks import check_settings
 from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_settings import NetworkSettings

@@ -10,15 +10,16 @@ import pooch
 import pytest
 import requests
 
-from featurepipe.errors import WeightsError
+from featurepipe.errors import UsageError, WeightsError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.weights import Weights, resolve_weights
+from featurepipe.features.weights import Weights, resolve_weights, weights_by_backbone
 
 CONTENT = b"what a network has learned" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 XCEPTION = find_backbone("xception")
+MOBILENET = find_backbone("mobilenet_v2")
 HSV_HISTOGRAM = find_backbone("hsv_histogram")
 
 
@@ -85,26 +86,75 @@ def test_file(tmp_path, name, file_label):
     assert weights.identity() == {"kind": "file", "sha256": SHA256}
 
 
-@pytest.mark.parametrize("default_or_what_a_run_remembers", ["imagenet", "none"])
-def test_a_descriptor_has_none(keras_home, default_or_what_a_run_remembers):
-    weights = resolve_weights(default_or_what_a_run_remembers, HSV_HISTOGRAM)
+@pytest.mark.parametrize("text", ["imagenet", "none", "random", "absent.h5"])
+def test_a_descriptor_has_none(keras_home, text):
+    weights = resolve_weights(text, HSV_HISTOGRAM)
     assert weights == Weights("none", "none", "hsv_histogram")
     assert weights.file_label == weights.source == "none"
     assert weights.identity() == {"kind": "none"}
     assert not keras_home.exists()
 
 
-def test_a_descriptor_cannot_be_given_any(tmp_path):
-    path = tmp_path / "best.h5"
-    path.write_bytes(CONTENT)
-    with pytest.raises(WeightsError, match=r"hsv_histogram has no weights, .*best\.h5"):
-        resolve_weights(str(path), HSV_HISTOGRAM)
-    with pytest.raises(WeightsError) as error:
-        resolve_weights("random", HSV_HISTOGRAM)
-    assert str(error.value) == (
-        "hsv_histogram has no weights, and cannot be given 'random'. Leave --weights away, and "
-        "name backbones that have weights in a command of their own."
-    )
+def test_weights_of_several_backbones(tmp_path):
+    one, other = tmp_path / "one.h5", tmp_path / "a=1,b.h5"
+    for path in (one, other):
+        path.write_bytes(CONTENT)
+    single, several = [XCEPTION, HSV_HISTOGRAM], [XCEPTION, MOBILENET, HSV_HISTOGRAM]
+    for path in (one, other):
+        assert weights_by_backbone(str(path), single) == {
+            "xception": str(path),
+            "hsv_histogram": "none",
+        }
+    assert weights_by_backbone("random", several) == {
+        "xception": "random",
+        "mobilenet_v2": "random",
+        "hsv_histogram": "none",
+    }
+    assert weights_by_backbone("random", [HSV_HISTOGRAM]) == {"hsv_histogram": "none"}
+    expected = {"xception": str(other), "mobilenet_v2": str(one), "hsv_histogram": "none"}
+    text = f"Xception={other},mobilenet-v2={one}"
+    assert weights_by_backbone(text, several) == expected
+    mapping = {"xception": str(other), "MobileNetV2": str(one)}
+    assert weights_by_backbone(mapping, several) == expected
+    assert weights_by_backbone({"xception": "random"}, several) == {
+        "xception": "random",
+        "mobilenet_v2": "imagenet",
+        "hsv_histogram": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            "one.h5",
+            "--weights one.h5 is one file for 2 backbones. Name the backbone of each file: "
+            "--weights xception=PATH,mobilenet_v2=PATH",
+        ),
+        (
+            "resnet50=one.h5",
+            "--weights names 'resnet50', which is no backbone of this command that has weights: "
+            "expected one of xception, mobilenet_v2.",
+        ),
+        (
+            {"hsv_histogram": "one.h5"},
+            "--weights names 'hsv_histogram', which is no backbone of this command that has "
+            "weights: expected one of xception, mobilenet_v2.",
+        ),
+    ],
+)
+def test_weights_that_do_not_say_whose_they_are(tmp_path, monkeypatch, weights, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.h5").write_bytes(CONTENT)
+    with pytest.raises(UsageError) as error:
+        weights_by_backbone(weights, [XCEPTION, MOBILENET, HSV_HISTOGRAM])
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("weights", ["absent.h5", "xception=absent.h5", "mobilenet_v2=absent.h5"])
+def test_missing_files_are_told_before_any_is_read(weights):
+    with pytest.raises(WeightsError, match=r"There are no weights at 'absent\.h5'"):
+        weights_by_backbone(weights, [XCEPTION, MOBILENET])
 
 
 def test_a_network_needs_some():
@@ -161,7 +211,7 @@ def test_a_wrong_download_is_thrown_away(server, keras_home):
     path = keras_home / "models" / XCEPTION.weights_file
     assert str(error.value) == (
         f"No ImageNet weights of xception: {backbone.weights_url} gave another file "
-        f"(ValueError). Put the file at {path} by hand, or give --weights PATH or "
+        f"(ValueError). Put the file at {path} by hand, or use --weights PATH or "
         "--weights random."
     )
     assert not list(path.parent.iterdir())
@@ -181,7 +231,7 @@ def test_offline_is_one_clear_line_and_soon(keras_home):
     assert str(error.value) == (
         "No ImageNet weights of xception: http://127.0.0.1:9/weights.h5 could not be reached "
         f"(ConnectionError). Put the file at {keras_home / 'models' / XCEPTION.weights_file} "
-        "by hand, or give --weights PATH or --weights random."
+        "by hand, or use --weights PATH or --weights random."
     )
 
 

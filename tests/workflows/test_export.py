@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch, colour_mean):
     rows = ["red_plain/00.png,red,a|b", "red_plain/01.png,red,b", "red_plain/02.png,,c"]
     lines = ["path,color,tags", *rows, 'white_plain/00.png,"wh,ite ü",']
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    featurepipe.extract("dataset", labels="labels.csv", **OPTIONS)
+    featurepipe.extract("dataset", labels="labels.csv", all_images=True, **OPTIONS)
     with FeatureStore.open(STORE, writable=True) as store:
         rest = store.digests[:1], store.sizes[:1], store.mtimes[:1]
         store.write_done(np.array([0]), VALUES[None], *rest)
@@ -118,7 +118,7 @@ def test_a_damaged_store_is_not_exported(folder):
         file["features"][20, 1] += 1
     (folder / "out.csv").write_text("what was there")
     for target in ("out.csv", "out.parquet"):
-        with pytest.raises(StoreError, match=r"1 rows are damaged .* featurepipe repair"):
+        with pytest.raises(StoreError, match=r"1 rows are damaged .* featurepipe extract again"):
             featurepipe.export(STORE, target)
     assert (folder / "out.csv").read_text() == "what was there"
     assert not list(folder.glob("*out.parquet*"))
@@ -127,7 +127,7 @@ def test_a_damaged_store_is_not_exported(folder):
 @pytest.mark.parametrize(
     ("store", "target", "error", "message"),
     [
-        (STORE, "out.txt", UsageError, r"suffix is '.txt'. Expected .npz, .parquet or .csv"),
+        (STORE, "out.txt", UsageError, r"suffix is '.txt'. Use .npz, .parquet or .csv"),
         (NAME[:-1], "out.csv", UnknownNameError, f"Did you mean '{NAME}'"),
         ("absent.h5", "out.csv", StoreError, r"There is no feature store absent.h5"),
     ],
@@ -147,15 +147,18 @@ def test_labels_of_other_images_are_an_error(folder, tmp_path_factory):
     for name in ("cat", "dog"):
         draw(folder / "others" / name / "a.png", "red", bright_top=False, seed=0)
     featurepipe.extract("others", workspace=lone.parent, **OPTIONS)
-    with pytest.raises(WorkspaceError, match=r"labels of .*others are of other images"):
+    with pytest.raises(WorkspaceError, match=r"labels of .*others belong to other images"):
         featurepipe.export(lone, "out.npz", labels=True, workspace=lone.parent)
 
 
-def test_an_attribute_of_the_name_of_a_column_is_an_error(folder):
+def test_an_attribute_of_the_name_of_a_column_is_an_error(folder, monkeypatch):
     (folder / "labels.csv").write_text("path,f0002\nred_plain/00.png,a\nred_plain/01.png,b\n")
     featurepipe.extract("dataset", labels="labels.csv", attributes=["f0002"], **OPTIONS)
-    with pytest.raises(UsageError, match="'f0002' would have the name of another column"):
+    monkeypatch.setattr(export_workflow, "replacing", pytest.fail)
+    with pytest.raises(UsageError, match="'f0002' has the name of another column"):
         featurepipe.export(NAME, "out.csv", labels=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
     assert featurepipe.export(NAME, "out.npz", labels=True).labels == ("f0002",)
 
 

@@ -5,7 +5,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import UsageError
 from featurepipe.features.engines.protocol import Engine
 from featurepipe.features.headless import HeadlessNetwork
 
@@ -40,7 +39,7 @@ class HsvHistogram(Engine):
     Parameters
     ----------
     network : HeadlessNetwork
-        Pooled by ``avg``: it has no feature map that could be pooled otherwise.
+        Its pooling is ``avg``.
 
     Attributes
     ----------
@@ -56,11 +55,6 @@ class HsvHistogram(Engine):
         16.
     n_parallel : int
         1.
-
-    Raises
-    ------
-    UsageError
-        If the pooling is another.
     """
 
     name = "descriptors"
@@ -69,7 +63,6 @@ class HsvHistogram(Engine):
     n_parallel = 1
 
     def __init__(self, network: HeadlessNetwork) -> None:
-        _require_average(network)
         self._pixel_weights = _weigh_pixels(network.size_px)
         self.versions = {"numpy": np.__version__}
         self.input_size = network.input_size
@@ -90,17 +83,9 @@ class HsvHistogram(Engine):
         return np.sqrt(shares).astype(np.float32)
 
 
-def _require_average(network: HeadlessNetwork) -> None:
-    if network.pooling != "avg":
-        raise UsageError(
-            f"{network.backbone.name} cannot be pooled by {network.pooling!r}: it is no network "
-            "and has no layers. Expected avg; leave --pooling away."
-        )
-
-
 def _weigh_pixels(size: int) -> NDArray[np.float64]:
-    place = (2 * np.arange(size) + 1) / size - 1
-    along = np.exp(-(place**2) / (2 * _CENTRE_DEVIATION**2))
+    position = (2 * np.arange(size) + 1) / size - 1
+    along = np.exp(-(position**2) / (2 * _CENTRE_DEVIATION**2))
     weights = np.outer(along, along).ravel()
     return weights / weights.sum()
 

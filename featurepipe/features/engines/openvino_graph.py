@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError, FeaturepipeError, UsageError, WeightsError
-from featurepipe.features.engines.graph_cache import cached_file
+from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.files import replacing
 
@@ -50,17 +50,18 @@ def graph_file(network: HeadlessNetwork) -> Path:
         If it cannot be converted.
     """
     made_by = {"format": _FORMAT, "openvino": version("openvino")}
-    graph = cached_file("graphs", ".xml", network, made_by=made_by)
+    graph = network.cache_file("graphs", ".xml", made_by=made_by)
     if not graph.exists():
-        logger.info("Converting %s for OpenVINO, this once …", network.backbone.name)
+        logger.info(
+            "Converting %s for OpenVINO; the graph is kept in the cache …", network.backbone.name
+        )
         _convert(network, graph)
     return graph
 
 
 def _convert(network: HeadlessNetwork, graph: Path) -> None:
     # The only place where the OpenVINO engine needs Keras.
-    from featurepipe.features.engines import keras_engine
-
+    keras_engine = import_keras_engine()
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, "graph.xml")
         if keras_engine.backend() == "tensorflow":
@@ -108,5 +109,5 @@ def _error_of(done: "subprocess.CompletedProcess[str]", backbone: str) -> Featur
     if name in kinds:
         return kinds[name](text)
     return ExtractionError(
-        f"{backbone} could not be converted for OpenVINO ({last_line[:200]}). Give --engine keras."
+        f"{backbone} could not be converted for OpenVINO ({last_line[:200]}). Use --engine keras."
     )

@@ -1,4 +1,4 @@
-"""Pixels as the engine: images as they are, kept instead of features."""
+"""Pixels as the engine: the images themselves in place of features."""
 
 from concurrent.futures import Future
 
@@ -6,19 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.engines.protocol import Engine
-from featurepipe.features.headless import HeadlessNetwork
 
-# A batch is committed at once: often enough that little is lost, seldom enough to cost little.
+# A batch is committed at once: small enough that little is lost, large enough to be fast.
 _BATCH_BYTES, _MAX_BATCH_SIZE = 2**23, 64
 
 
 class Pixels(Engine):
-    """An image's own bytes, row by row from the top left, as its features.
+    """The pixels of an image, row by row from the top left, as its features.
 
     Parameters
     ----------
-    network : HeadlessNetwork
-        Of the size of the images.
+    size_px : int
+        Side of the square images.
 
     Attributes
     ----------
@@ -29,7 +28,7 @@ class Pixels(Engine):
     input_size : (int, int)
         Height and width of the images.
     n_features : int
-        ``height * width * 3``.
+        ``size_px * size_px * 3``.
     batch_size : int
         At most 64, and about 8 MB.
     n_parallel : int
@@ -39,11 +38,10 @@ class Pixels(Engine):
     name = "pixels"
     n_parallel = 1
 
-    def __init__(self, network: HeadlessNetwork) -> None:
-        height, width = network.input_size
+    def __init__(self, size_px: int) -> None:
         self.versions: dict[str, str] = {}
-        self.input_size = network.input_size
-        self.n_features = height * width * 3
+        self.input_size = size_px, size_px
+        self.n_features = size_px * size_px * 3
         self.batch_size = max(1, min(_MAX_BATCH_SIZE, _BATCH_BYTES // self.n_features))
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.uint8]]:

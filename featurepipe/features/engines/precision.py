@@ -1,22 +1,98 @@
-"""The fastest precision that the hardware has and that keeps the features."""
+"""In which precision features are computed, and networks trained."""
 
 import json
 import logging
 from importlib.metadata import version
 from pathlib import Path
 
+from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.engines import probes
-from featurepipe.features.engines.graph_cache import cached_file
-from featurepipe.features.engines.hardware import gpu_has_bfloat16
+from featurepipe.features.engines.engine_choice import gpu_has_bfloat16, has_gpu_driver
 from featurepipe.features.engines.open_engine import open_engine
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.files import replacing
 
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+def require_precision(name: str, network: HeadlessNetwork | None = None) -> None:
+    """Stop unless a precision exists, and is possible for a network.
+
+    Parameters
+    ----------
+    name : {"auto", "float32", "bfloat16", "float16"}
+    network : HeadlessNetwork, optional
+        Whose features are to be computed.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+    UsageError
+        If features of random weights are to be computed in float16.
+    """
+    if name not in (*PRECISIONS, "auto"):
+        raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
+    if name == "float16" and network is not None and network.weights.kind == "random":
+        raise UsageError(
+            "Features of random weights can be smaller than the smallest float16. Use --precision "
+            "bfloat16 or float32."
+        )
+
+
+def feature_precision(name: str, engine: str, network: HeadlessNetwork) -> str:
+    """The precision in which features are computed.
+
+    Parameters
+    ----------
+    name : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: what the hardware computes natively, if the features of generated pictures
+        stay within their tolerance in it; else float32.
+    engine : {"openvino", "keras"}
+    network : HeadlessNetwork
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        As `require_precision`.
+    """
+    require_precision(name, network)
+    if network.backbone.kind == "descriptor":
+        return "float32"
+    return native_precision(engine, network) if name == "auto" else name
+
+
+def training_precision(name: str) -> str:
+    """The precision in which networks are trained.
+
+    Parameters
+    ----------
+    name : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: on a GPU bfloat16 where it is computed natively, else float16; on a CPU
+        float32.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+    """
+    require_precision(name)
+    if name != "auto":
+        return name
+    # The driver is asked first, since Keras takes seconds to import.
+    if not has_gpu_driver():
+        return "float32"
+    from featurepipe.features.engines.quiet_keras import computes_on_gpu
+
+    if not computes_on_gpu():
+        return "float32"
+    return "bfloat16" if gpu_has_bfloat16() else "float16"
+
 
 def native_precision(engine: str, network: HeadlessNetwork) -> str:
-    """The fastest precision that this machine has and that keeps the features.
+    """The fastest precision that this machine computes natively and that keeps the features.
 
     Parameters
     ----------
@@ -27,19 +103,19 @@ def native_precision(engine: str, network: HeadlessNetwork) -> str:
     Returns
     -------
     str
-        ``"bfloat16"`` if the engine computes it natively here and the probes'
-        features stay within their tolerance; else ``"float32"``.
+        ``"bfloat16"`` if the engine computes it natively here and the features of the
+        probes stay within their tolerance; else ``"float32"``.
     """
     if not _has_bfloat16(engine):
         return "float32"
-    found = _bfloat16_distance(engine, network)
-    if found <= probes.tolerance("bfloat16"):
+    distance = _bfloat16_distance(engine, network)
+    if distance <= probes.tolerance("bfloat16"):
         return "bfloat16"
     logger.info(
         "Computing %s in float32: bfloat16 would move its features by %.0f %% of the distance "
-        "between images, at most %.0f %% is allowed.",
+        "between images; at most %.0f %% is allowed.",
         network.backbone.name,
-        100 * found,
+        100 * distance,
         100 * probes.tolerance("bfloat16"),
     )
     return "float32"
@@ -69,14 +145,14 @@ def _bfloat16_distance(engine: str, network: HeadlessNetwork) -> float:
         ).embed(pictures)
         for precision in ("float32", "bfloat16")
     }
-    found = probes.distance(features["bfloat16"], features["float32"], "bfloat16")
+    distance = probes.distance(features["bfloat16"], features["float32"], "bfloat16")
     with replacing(verdict) as beside:
-        beside.write_text(json.dumps({"bfloat16_distance": found}))
-    return found
+        beside.write_text(json.dumps({"bfloat16_distance": distance}))
+    return distance
 
 
 def _verdict_file(engine: str, network: HeadlessNetwork) -> Path:
-    return cached_file("precision", ".json", network, versions=_engine_versions(engine))
+    return network.cache_file("precision", ".json", versions=_engine_versions(engine))
 
 
 def _engine_versions(engine: str) -> dict[str, str]:

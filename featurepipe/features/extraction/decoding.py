@@ -19,45 +19,23 @@ one copy fewer. What it refuses or warns of, Pillow decides: an outcome, pixels
 or reason, is always Pillow's own.
 """
 
-import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 
 import numpy as np
 import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import (
-    BmpImagePlugin,
-    ExifTags,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from featurepipe.errors import ImageError
-
-MAX_PIXELS = 128_000_000
-"""Larger images are refused before they are decoded: they would fill the memory."""
-
-MAX_SIDE = 1_000_000
-"""Images wider or higher are refused: decoders hold rows, and something for each row."""
-
-MAX_BYTES = 8 * MAX_PIXELS
-"""What the pixels of one image take at most while it is decoded: 1.024 GB.
-
-A picture and its conversion take 4 bytes a pixel each. Kinds whose decoders
-need more have a lower limit of pixels.
-"""
-
-MAX_SCANS = 100
-"""Progressive JPEGs of more scans are refused: each costs the time of a whole picture."""
+from featurepipe.features.extraction.image_headers import (
+    LYING,
+    open_image,
+    orientation_of,
+    require_decodable,
+)
 
 # Once for the process: `warnings.catch_warnings` is not safe among threads, and
 # Pillow's remarks on odd metadata concern nobody who gets features in the end.
@@ -66,17 +44,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # Blocks this large are mapped for themselves, so that what a large image took goes
 # back to the system; smaller ones would stay with the heap.
 Image.core.set_block_size(64 << 20)
-
-# Not `Image.open`: its check for decompression bombs comes with a warning, and
-# depends on a limit that any other code of the process may change.
-_OPENERS: tuple[tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.jpeg_factory),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
-)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,9 +54,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-# Orientations whose height and width change places.
-_LYING = (5, 6, 7, 8)
 
 _MAX_REASON_LENGTH = 80
 
@@ -200,9 +164,8 @@ def _open_reduced(data: bytes, reduction: int) -> Image.Image:
 
 
 def _open_checked(data: bytes, reduction: int) -> ImageFile.ImageFile:
-    image = _open(data)
-    _require_sane_size(image)
-    _require_few_scans(image, data)
+    image = open_image(data)
+    require_decodable(image, data)
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
     return image
@@ -210,10 +173,10 @@ def _open_checked(data: bytes, reduction: int) -> ImageFile.ImageFile:
 
 def _reduction(data: bytes, size: tuple[int, int]) -> int:
     with _refusing():
-        image = _open(data)
+        image = open_image(data)
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
             return 1
-        height, width = reversed(size) if _orientation(image) in _LYING else size
+        height, width = reversed(size) if orientation_of(image) in LYING else size
         factor = min(image.height // (2 * height), image.width // (2 * width))
         return max(reduction for reduction in (1, 2, 4, 8) if reduction <= max(factor, 1))
 
@@ -227,59 +190,6 @@ def _refusing() -> Iterator[None]:
     except Exception as error:
         # Hostile bytes make Pillow's decoders raise nearly anything.
         raise ImageError(_reason(error)) from error
-
-
-def _open(data: bytes) -> ImageFile.ImageFile:
-    if not data:
-        raise ImageError("empty file")
-    for signature, opener in _OPENERS:
-        if signature.match(data):
-            return opener(BytesIO(data))
-    raise ImageError("not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)")
-
-
-def _require_sane_size(image: ImageFile.ImageFile) -> None:
-    limit = min(MAX_PIXELS, int(MAX_BYTES / _bytes_a_pixel(image)))
-    for width, height in (image.size, _tile_size(image)):
-        if max(width, height) > MAX_SIDE:
-            raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_SIDE} a side")
-        if width * height > limit:
-            kind = "" if limit == MAX_PIXELS else f" for this kind of {image.format}"
-            raise ImageError(f"too large: {width} x {height} pixels, at most {limit} in all{kind}")
-
-
-def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
-    """Memory that decoding takes; measured, and asserted, by `test_hostile_images`."""
-    if isinstance(image, WebPImagePlugin.WebPImageFile):
-        # Two canvases of the decoder, the frame handed over, and Pillow's picture.
-        return 16
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        # Files of several scans: 16-bit coefficients of all blocks at once.
-        across, down = zip(*(factors for _, *factors, _ in image.layer), strict=True)
-        area = sum(x * y for x, y in zip(across, down, strict=True))
-        return 4 + 2 * area / max(1, max(across) * max(down))
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # All may be one strip, which is decoded at its own depth first.
-        bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
-        return 4 + bits * image.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) / 8
-    return 8
-
-
-def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Pixels of a TIFF's tile, which may be larger than the picture."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return (0, 0)
-    tags = image.tag_v2
-    return (tags.get(TiffImagePlugin.TILEWIDTH, 0), tags.get(TiffImagePlugin.TILELENGTH, 0))
-
-
-def _require_few_scans(image: ImageFile.ImageFile, data: bytes) -> None:
-    if not image.info.get("progressive"):
-        return
-    # An upper bound: thumbnails have a marker or two as well.
-    n_scans = data.count(b"\xff\xda")
-    if n_scans > MAX_SCANS:
-        raise ImageError(f"too slow to decode: {n_scans} scans, at most {MAX_SCANS}")
 
 
 def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
@@ -309,17 +219,9 @@ def _load_ordinary_jpeg(image: ImageFile.ImageFile, data: bytes) -> Image.Image 
     return fast
 
 
-def _orientation(image: Image.Image) -> object:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        # Damaged metadata do not make the pixels worse.
-        return None
-
-
 def _turn_upright(image: Image.Image) -> Image.Image:
     # Asked after loading: Pillow has turned a TIFF by then, and says so.
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,61 +10,99 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import StoreError
-from featurepipe.features.backbones import BackboneSpec
-from featurepipe.features.extraction.recipe import Recipe
-from featurepipe.features.extraction.updating import Extraction, extract_features
+from featurepipe.errors import StoreError, UsageError
+from featurepipe.features.engines import Engine
+from featurepipe.features.engines.pixel_engine import Pixels
+from featurepipe.features.extraction.recipe import RESIZING
+from featurepipe.features.extraction.store_update import Extraction
+from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.extraction.views import PLAIN_VIEW
-from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.features.store import FeatureStore
-from featurepipe.features.weights import Weights
+from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.sources import ImageSource
 
-PIXELS = BackboneSpec(
-    name="pixels",
-    constructor="",
-    module="",
-    size_px=1,
-    min_size_px=1,
-    n_features=3,
-    preprocessing="none",
-    licence="MIT",
-    weights_url="",
-    weights_file="",
-    weights_hash=None,
-    blocks="",
-    kind="descriptor",
-)
-"""What stands for the backbone in the key of a pixel cache; none that features are made of."""
 
+@dataclass(frozen=True)
+class PixelRecipe:
+    """What makes the rows of a pixel cache: images at one size.
 
-class _PixelRecipe(Recipe):
-    @property
-    def title(self) -> str:
-        return f"pixels {self.network.size_px} px"
+    A `featurepipe.features.extraction.ready_stores.RowMaker`.
 
-    @property
-    def beginning(self) -> str:
-        return f"Decoding images to {self.network.size_px} px …"
-
-
-def pixel_recipe(size_px: int) -> Recipe:
-    """What makes the pixel cache of a size, and keys it.
-
-    Parameters
+    Attributes
     ----------
     size_px : int
         Side of the square that images are resized to.
+
+    Raises
+    ------
+    UsageError
+        If the size is below 1.
     """
-    network = HeadlessNetwork(PIXELS, Weights("none", "none", PIXELS.name), size_px)
-    return _PixelRecipe(network, PLAIN_VIEW, precision="uint8")
+
+    size_px: int
+
+    view = PLAIN_VIEW
+    fast_decode = False
+
+    def __post_init__(self) -> None:
+        if self.size_px < 1:
+            raise UsageError(
+                f"Images cannot be resized to {self.size_px} px. Use a --size of at least 1."
+            )
+
+    @property
+    def key(self) -> StoreKey:
+        """The key of the pixel cache."""
+        return StoreKey(
+            backbone="pixels",
+            weights=WeightsKey("none"),
+            size_px=self.size_px,
+            pooling="avg",
+            view=PLAIN_VIEW,
+            decoding="full",
+            resize=RESIZING,
+            preprocessing="none",
+            precision="uint8",
+        )
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the pixel cache records beside the key: nothing."""
+        return {}
+
+    @property
+    def n_features(self) -> int:
+        """Numbers of an image."""
+        return self.size_px * self.size_px * 3
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.size_px, self.size_px
+
+    @property
+    def title(self) -> str:
+        """Title of a progress bar."""
+        return f"pixels {self.size_px} px"
+
+    @property
+    def beginning(self) -> str:
+        """Log line before decoding begins."""
+        return f"Decoding images to {self.size_px} px …"
+
+    def open_engine(self, batch_size: int | None = None) -> Engine:
+        """The engine that returns pixels; its batches have a size of their own."""
+        return Pixels(self.size_px)
+
+    def settled(self, precision: str, kept: str | None = None) -> Self:
+        """The same: pixels have no other precision."""
+        return self
 
 
 def decode_pixels(path: Path, source: ImageSource, ids: Sequence[str], size_px: int) -> Extraction:
-    """Bring a pixel cache up to date with some images; it is made if it is missing.
+    """Bring a pixel cache up to date with some images, and make it if it is missing.
 
-    Only images that are new, changed, or left pending are decoded. The work may
-    be killed at any moment and goes on where it was the next time.
+    Only images that are new, changed, damaged in the cache, or left pending are decoded.
+    After a kill at any moment the next call continues from there.
 
     Parameters
     ----------
@@ -78,27 +117,27 @@ def decode_pixels(path: Path, source: ImageSource, ids: Sequence[str], size_px: 
     Returns
     -------
     Extraction
-        What was done; embedded are those images that were decoded.
+        What was done; decoded images count as embedded.
 
     Raises
     ------
     StoreMismatchError
-        If the file is of another size, or no pixel cache.
+        If the file has another size, or is no pixel cache.
     ExtractionError
-        If no image at all can be read.
+        If not a single image can be read.
     DiskFullError
-        If the disk has not the room that all pixels need.
+        If the disk has no room for all pixels.
     """
-    (done,) = extract_features({path: pixel_recipe(size_px)}, source, ids)
+    (done,) = extract_features({path: PixelRecipe(size_px)}, source, ids)
     return done
 
 
 class PixelCache:
     """Decoded images, open for the whole of a training.
 
-    Open one with `PixelCache.open`; it closes as a context manager. Which images
-    there are is that of the moment it was opened. `read` may be called by a thread
-    of its own.
+    Open one with `PixelCache.open`; it closes as a context manager. It knows the
+    images that had pixels when it was opened. `read` may be called by several
+    threads.
 
     Parameters
     ----------
@@ -108,8 +147,8 @@ class PixelCache:
     Attributes
     ----------
     path : Path
-    key : dict of str to Any
-        What made the pixels: `featurepipe.features.extraction.recipe.Recipe.key`.
+    key : StoreKey
+        What made the pixels: `PixelRecipe.key`.
     size_px : int
         Height and width of the images.
     images_per_s : float
@@ -123,7 +162,7 @@ class PixelCache:
     def __init__(self, store: FeatureStore) -> None:
         ids, done, digests = store.ids, store.rows("done"), store.digests
         self.path, self.key = store.path, store.key
-        self.size_px = int(self.key["size_px"])
+        self.size_px = self.key.size_px
         self.images_per_s = store.images_per_s
         self.row_of = {ids[row]: int(row) for row in done}
         self.digests = {ids[row]: digests[row].tobytes() for row in done}
@@ -162,11 +201,11 @@ class PixelCache:
         self.close()
 
     def refused(self) -> dict[str, str]:
-        """Ids of the images that cannot be decoded, and why."""
+        """Ids of the images that cannot be decoded, each with the reason."""
         return self._store.refused()
 
     def read(self, ids: NDArray[np.object_] | Sequence[str]) -> NDArray[np.uint8]:
-        """Pixels of some images, in the order asked; each is checked the first time it is read.
+        """Pixels of some images in the order given; each is checked the first time it is read.
 
         Parameters
         ----------
@@ -181,7 +220,7 @@ class PixelCache:
         Raises
         ------
         StoreError
-            If an image has no pixels, or they do not fit their checksum.
+            If an image has no pixels, or they do not match their checksum.
         """
         rows = self._rows(ids)
         if self._checked[rows].all():
@@ -192,7 +231,7 @@ class PixelCache:
         return pixels.reshape(len(rows), self.size_px, self.size_px, 3)
 
     def checksums(self, ids: NDArray[np.object_] | Sequence[str]) -> NDArray[np.uint32]:
-        """What tells whether images, or their pixels, are still the same.
+        """Checksums by which a change of images or their pixels shows.
 
         Parameters
         ----------
@@ -216,13 +255,13 @@ class PixelCache:
         except KeyError as error:
             raise StoreError(
                 f"{self.path} has no pixels of {error.args[0]!r}: expected one of the "
-                f"{len(self.row_of)} images that were decoded. Decode it first."
+                f"{len(self.row_of)} images that were decoded. Train again, which decodes it."
             ) from None
 
 
 def _require_pixels(store: FeatureStore) -> None:
     if not store.holds_pixels:
         raise StoreError(
-            f"{store.path} holds features of {store.key['backbone']}. Expected a pixel cache, such "
+            f"{store.path} holds features of {store.key.backbone}. Expected a pixel cache, such "
             "as pixels/96.h5 in a workspace."
         )

@@ -1,28 +1,34 @@
 """Recipe: everything that decides the features of an image."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Self
 
 from featurepipe.errors import StoreMismatchError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.engines import Engine, choose_engine, choose_precision, open_engine
+from featurepipe.features.engines import Engine, choose_engine, feature_precision, open_engine
 from featurepipe.features.extraction.views import find_view
 from featurepipe.features.headless import HeadlessNetwork
+from featurepipe.features.store import StoreKey, WeightsKey
 from featurepipe.features.weights import resolve_weights
 from featurepipe.provenance import differences
+
+RESIZING = "pillow-bilinear"
+"""How `featurepipe.features.extraction.decoding` resizes images."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the features of an image; it keys a store.
+    """Everything that decides the features of an image; its key is that of a store.
+
+    A `featurepipe.features.extraction.ready_stores.RowMaker`.
 
     Attributes
     ----------
     network : HeadlessNetwork
     view : str
-        What of the image the network is shown.
+        What the network is shown of the image.
     precision : str
-        ``float32``, ``bfloat16`` or ``float16``; of pixels ``uint8``.
+        ``float32``, ``bfloat16`` or ``float16``.
     engine : str
         What runs the network; decides no feature and is no part of the key.
     fast_decode : bool
@@ -36,15 +42,32 @@ class Recipe:
     fast_decode: bool = False
 
     @property
-    def key(self) -> dict[str, Any]:
-        """The recipe as plain values, as stores and runs keep it."""
-        return self.network.identity() | {
-            "decoding": "reduced" if self.fast_decode else "full",
-            "resize": "pillow-bilinear",
-            "preprocessing": self.network.backbone.preprocessing,
-            "view": self.view,
-            "precision": self.precision,
-        }
+    def key(self) -> StoreKey:
+        """The key of its store."""
+        network = self.network
+        return StoreKey(
+            backbone=network.backbone.name,
+            weights=WeightsKey(**network.weights.identity()),
+            size_px=network.size_px,
+            pooling=network.pooling,
+            view=self.view,
+            decoding="reduced" if self.fast_decode else "full",
+            resize=RESIZING,
+            preprocessing=network.backbone.preprocessing,
+            precision=self.precision,
+        )
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What its store records beside the key: name of the weights, and where they were."""
+        weights = self.network.weights
+        return {"weights_label": weights.label, "weights_source": weights.source}
+
+    @property
+    def n_features(self) -> int | None:
+        """Number of features of an image; None if that shows only when the network is loaded."""
+        network = self.network
+        return network.backbone.n_features if network.pooling in ("avg", "max") else None
 
     @property
     def store_name(self) -> str:
@@ -57,38 +80,38 @@ class Recipe:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the pictures that it embeds."""
+        """Height and width of the network's input."""
         return self.network.input_size
 
     @property
     def title(self) -> str:
-        """What a bar shows: ``xception rgb``."""
+        """Title of a progress bar, such as ``xception rgb``."""
         return f"{self.network.backbone.name} {self.view}"
 
     @property
     def beginning(self) -> str:
-        """What a person is told before the engine is opened."""
+        """Log line before the engine is opened."""
         network = self.network
         return f"Loading {network.backbone.name} ({network.weights.label} weights) …"
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
-        """Load the network, for batches of at most that many pictures."""
+        """Load the network, for batches of at most so many pictures."""
         return open_engine(
             self.network, batch_size=batch_size, precision=self.precision, engine=self.engine
         )
 
-    def settled(self, precision: str, kept: str | None = None) -> "Recipe":
+    def settled(self, precision: str, kept: str | None = None) -> Self:
         """The same recipe in the precision that is asked for.
 
         Parameters
         ----------
         precision : {"auto", "float32", "bfloat16", "float16"}
         kept : str, optional
-            Precision of the store that there is; ``"auto"`` goes on in it.
+            Precision of the existing store; ``"auto"`` keeps it.
         """
         if precision == "auto" and kept is not None:
             return replace(self, precision=kept)
-        return replace(self, precision=choose_precision(precision, self.engine, self.network))
+        return replace(self, precision=feature_precision(precision, self.engine, self.network))
 
 
 def make_recipe(
@@ -102,45 +125,49 @@ def make_recipe(
     fast_decode: bool = False,
     seed: int = 0,
 ) -> Recipe:
-    """Find what the names of a recipe stand for; ImageNet weights are downloaded.
+    """Look up the names of a recipe; ImageNet weights are downloaded if needed.
 
     Parameters
     ----------
     backbone, weights, pooling, view : str
         As on the command line.
     size_px : int, optional
-        Default: the backbone's own.
+        Default: that of the backbone.
     engine : {"auto", "openvino", "keras"}
     fast_decode : bool
-        Whether large JPEGs may be decoded at a reduced size, which moves features.
+        Whether large JPEGs may be decoded at a reduced size, which changes features slightly.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Raises
     ------
     UnknownNameError
         If there is no such backbone, view or engine.
+    UsageError
+        If the backbone cannot have this size or pooling.
     WeightsError
         If the weights are missing or cannot be downloaded.
     """
     spec = find_backbone(backbone)
     find_view(view)
-    found = resolve_weights(weights, spec, seed)
-    return Recipe(
-        HeadlessNetwork(spec, found, spec.size_px if size_px is None else size_px, pooling),
-        view,
-        engine=choose_engine(engine),
-        fast_decode=fast_decode,
+    chosen_engine = choose_engine(engine)
+    network = HeadlessNetwork(
+        spec,
+        resolve_weights(weights, spec, seed),
+        spec.size_px if size_px is None else size_px,
+        pooling,
     )
+    network.require_possible()
+    return Recipe(network, view, engine=chosen_engine, fast_decode=fast_decode)
 
 
-def repeat_recipe(key: dict[str, Any], weights: str) -> Recipe:
-    """The recipe that a store or run was made with, or the difference.
+def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
+    """The recipe that a store or run was made with.
 
     Parameters
     ----------
-    key : dict
-        `Recipe.key` of then.
+    key : StoreKey
+        `Recipe.key` at that time.
     weights : str
         Where its weights are now.
 
@@ -150,18 +177,18 @@ def repeat_recipe(key: dict[str, Any], weights: str) -> Recipe:
         If the weights, or what this version makes of the key, differ.
     """
     recipe = make_recipe(
-        key["backbone"],
+        key.backbone,
         weights,
-        size_px=key["size_px"],
-        pooling=key["pooling"],
-        view=key["view"],
-        fast_decode=key["decoding"] == "reduced",
-        seed=key["weights"].get("seed", 0),
-    ).settled(key["precision"])
-    found = differences(key, recipe.key)
-    if found:
+        size_px=key.size_px,
+        pooling=key.pooling,
+        view=key.view,
+        fast_decode=key.decoding == "reduced",
+        seed=key.weights.seed or 0,
+    ).settled(key.precision)
+    differing = differences(key.as_dict(), recipe.key.as_dict())
+    if differing:
         raise StoreMismatchError(
-            f"These would not be the features that the run was trained on: {'; '.join(found)}. "
-            "Name the run's own weights with --weights PATH."
+            "These would not be the features that the run was trained on: "
+            f"{'; '.join(differing)}. Give the run's own weights with --weights PATH."
         )
     return recipe

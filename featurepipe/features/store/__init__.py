@@ -1,8 +1,16 @@
 """The feature store: one HDF5 file of features; no other room knows its layout."""
 
-from featurepipe.features.store.damage import open_damaged
-from featurepipe.features.store.layout import DONE, PENDING, REFUSED, Rows
-from featurepipe.features.store.rewriting import grow, rewrite
+from featurepipe.features.store.healing import FoundStore
+from featurepipe.features.store.key import StoreKey, WeightsKey
+from featurepipe.features.store.layout import (
+    DONE,
+    PENDING,
+    REFUSED,
+    Rows,
+    features_dtype,
+    require_room,
+    room_needed,
+)
 from featurepipe.features.store.store import FeatureStore
 
 __all__ = [
@@ -10,8 +18,11 @@ __all__ = [
     "PENDING",
     "REFUSED",
     "FeatureStore",
+    "FoundStore",
     "Rows",
-    "grow",
-    "open_damaged",
-    "rewrite",
+    "StoreKey",
+    "WeightsKey",
+    "features_dtype",
+    "require_room",
+    "room_needed",
 ]

@@ -1,31 +1,30 @@
 """How a feature store lies in its HDF5 file.
 
-Datasets, all of one row an image, contiguous, and of a size that never changes:
+Datasets, each with one row per image, contiguous, and of a size that never changes:
 
 ========  =================  ====================================================
 ids       utf-8 bytes        image ids, sorted
 status    uint8              0 ``pending``, 1 ``done``, 2 ``refused``
 digests   uint8 (n, 32)      SHA-256 of the image's bytes
-crc32     uint32             CRC-32 of id, digest, and features or else reason
-size      int64              of the image's file, bytes
+crc32     uint32             CRC-32 of id, digest, and features or reason
+size      int64              size of the image's file, bytes
 mtime     int64              modification time of the image's file, ns since 1970
 reasons   utf-8 bytes        why an image was refused
 features  float32 (n, d)     pooled features; zero unless the status is ``done``
 ========  =================  ====================================================
 
-besides ``probe`` (of the features' type, (k, d): features of generated pictures)
-and ``timing`` (float64 (6,): images embedded, seconds that took, and how long each
-stage was busy: read, decode, infer, write). Where the precision in ``key`` is
-``uint8``, so are the features: images' own pixels. What made the store lies in
-the attributes ``key`` and ``made_by`` (JSON), and their CRC-32 in ``crc32``.
+Two more datasets are ``probe`` (k, d), the features of generated pictures, and
+``timing`` (float64 (6,)): images embedded, the seconds that took, and how long
+each stage was busy: read, decode, infer, write. Where the precision in ``key`` is
+``uint8``, features and probe are uint8: images' own pixels. The attributes ``key``
+and ``made_by`` (JSON) say what made the store; ``crc32`` is their CRC-32.
 
 Under SIGKILL this layout keeps every row whose status was flushed: after
-creation nothing is written but raw data in place, features first, then status.
-The features lie behind everything else in the file: one that lost its end still
-has all that tells which of its rows are whole.
+creation only raw data is written in place, features first, then status.
+The features are the last part of the file: a file that lost its end can still
+tell which of its rows are complete.
 """
 
-import json
 import math
 import shutil
 import zlib
@@ -44,50 +43,61 @@ PENDING, DONE, REFUSED = 0, 1, 2
 STATUS_NAMES = ("pending", "done", "refused")
 FORMAT = "featurepipe-store-3"
 ROW_DATASETS = ("status", "digests", "crc32", "size", "mtime", "reasons", "features")
-# What h5py raises of a file whose inner structure is damaged.
+# What h5py raises when the inner structure of a file is damaged.
 H5PY_ERRORS = (
     OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError,
 )  # fmt: skip
 
 _REASON_BYTES = 160
-# Rows held at once, by their number and by what their features take.
+# Rows copied at once: at most this many, and at most this many bytes of features.
 _CHUNK, _CHUNK_BYTES = 4096, 2**25
-# Rows further apart are read by themselves; of rows nearer to each other, what lies between is
-# read too, so much at once.
+# Rows closer together than the gap are read in one piece of at most the span, together with
+# the rows between them; rows further apart are read separately.
 _GAP_BYTES, _SPAN_BYTES = 2**16, 2**21
 
 Rows = NDArray[np.intp]
 
 
 def lay_out(
-    file: h5py.File, ids: Sequence[str], probe_shape: tuple[int, int], about: Mapping[str, str]
+    file: h5py.File, ids: Sequence[str], probe: NDArray[Any], about: Mapping[str, str]
 ) -> None:
-    """Write all of a new store but its rows, each pending."""
-    # First the attributes, last the features: what comes late is lost when a file is cut.
+    """Write a new store in which every row is pending.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Empty.
+    ids : sequence of str
+        Image ids, sorted, each once.
+    probe : ndarray of shape (n_probes, n_features), of the features' type
+    about : mapping of str to str
+        As `read_about` returns it.
+    """
+    # Attributes first, features last: what is written last is lost when a file is cut.
     for name, text in about.items():
-        # Not of any length: damaged references to such texts make libhdf5 crash.
+        # Fixed length: damaged references to texts of variable length make libhdf5 crash.
         file.attrs[name] = np.bytes_(text.encode())
     file.attrs["crc32"] = about_checksum(about)
     raw_ids = [image_id.encode() for image_id in ids]
     id_bytes = max(map(len, raw_ids), default=1)
-    # All room is taken now, so that a full disk shows before the work, not amid it.
+    # All room is taken now, so that a full disk shows before the work, not during it.
     allocate_early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     allocate_early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     allocate_early.set_fill_time(h5py.h5d.FILL_TIME_ALLOC)
-    expected = expected_datasets(len(raw_ids), id_bytes, probe_shape, features_dtype(about))
+    expected = expected_datasets(len(raw_ids), id_bytes, probe.shape, probe.dtype)
     for name, (shape, dtype) in expected.items():
         file.create_dataset(name, shape, dtype, dcpl=allocate_early)
     file["ids"][:] = np.array(raw_ids, dtype=file["ids"].dtype)
+    file["probe"][:] = probe
 
 
-def features_dtype(about: Mapping[str, str]) -> np.dtype[Any]:
-    """Type of a store's features, by what is known of it: uint8 of pixels, else float32."""
-    precision = json.loads(about["key"]).get("precision")
+def features_dtype(precision: str) -> np.dtype[Any]:
+    """Type of the features of a store: uint8 for pixels, else float32."""
     return np.dtype(np.uint8 if precision == "uint8" else np.float32)
 
 
 def expected_datasets(
-    n_images: int, id_bytes: int, probe_shape: tuple[int, int], dtype: np.dtype[Any]
+    n_images: int, id_bytes: int, probe_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and type of every dataset, in their order in the file."""
     return {
@@ -105,21 +115,20 @@ def expected_datasets(
 
 
 def lay_out_alike(old: h5py.File, new: h5py.File, ids: Sequence[str]) -> None:
-    """`lay_out` with all that another store says of itself."""
-    lay_out(new, ids, old["probe"].shape, read_about(old))
-    new["probe"][:] = old["probe"][:]
+    """`lay_out` with the attributes, probe and timing of another store."""
+    lay_out(new, ids, old["probe"][:], read_about(old))
     new["timing"][:] = old["timing"][:]
 
 
 def copy_rows(old: h5py.File, new: h5py.File, sources: Rows, targets: Rows) -> None:
     """Copy rows of one store to rows of another."""
-    for places in in_chunks(np.arange(len(sources)), old["features"]):
+    for chunk in in_chunks(np.arange(len(sources)), old["features"]):
         for name in ROW_DATASETS:
-            new[name][targets[places]] = read_rows(old[name], sources[places])
+            new[name][targets[chunk]] = read_rows(old[name], sources[chunk])
 
 
 def read_about(file: h5py.File) -> dict[str, str]:
-    """What is known of the store as a whole, by the names of its attributes."""
+    """The attributes that describe the store as a whole, by name."""
     return {name: read_text(file, name) for name in ("format", "key", "made_by")}
 
 
@@ -129,13 +138,15 @@ def read_text(file: h5py.File, name: str) -> str:
 
 
 def about_checksum(about: Mapping[str, str]) -> np.uint32:
-    """CRC-32 of what is known of the store as a whole."""
+    """CRC-32 of the attributes that describe the store as a whole."""
     return np.uint32(zlib.crc32("\n".join(about.values()).encode()))
 
 
 def read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
     """Some rows of a dataset, in any order."""
-    # A slice read and then picked from is far faster than h5py's own row lists.
+    if isinstance(run := as_slice(rows), slice):
+        return dataset[run]
+    # Reading a slice and picking from it is far faster than h5py's own row lists.
     values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
     row_bytes = _row_bytes(dataset)
     gap, span = max(1, _GAP_BYTES // row_bytes), max(1, _SPAN_BYTES // row_bytes)
@@ -152,15 +163,15 @@ def read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
 
 
 def as_slice(rows: Rows) -> slice | Rows:
-    """The same rows, as a slice where they are a run."""
-    # h5py takes far longer over a list of rows than over a run of them.
-    is_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
+    """The same rows, as a slice where they are consecutive."""
+    # h5py takes far longer over a list of rows than over a slice.
+    is_run = len(rows) > 0 and bool((np.diff(rows) == 1).all())
     return slice(int(rows[0]), int(rows[-1]) + 1) if is_run else rows
 
 
-def in_chunks(rows: Rows, dataset: h5py.Dataset) -> Iterator[Rows]:
-    """The rows in parts of which the dataset's values fit into memory."""
-    length = max(1, min(_CHUNK, _CHUNK_BYTES // _row_bytes(dataset)))
+def in_chunks(rows: Rows, dataset: h5py.Dataset, n_bytes: int | None = None) -> Iterator[Rows]:
+    """The rows in parts whose values take at most so many bytes (default: 32 MB)."""
+    length = max(1, min(_CHUNK, (n_bytes or _CHUNK_BYTES) // _row_bytes(dataset)))
     return (rows[start : start + length] for start in range(0, len(rows), length))
 
 
@@ -173,11 +184,11 @@ def checksums(
 ) -> NDArray[np.uint32]:
     """CRC-32 of each row: of its id, its digest, and its features or reason."""
     rows = zip(ids, digests, contents, strict=True)
-    found = (
+    values = (
         zlib.crc32(content, zlib.crc32(digest, zlib.crc32(raw_id)))
         for raw_id, digest, content in rows
     )
-    return np.fromiter(found, np.uint32, count=len(ids))
+    return np.fromiter(values, np.uint32, count=len(ids))
 
 
 def cut_reason(reason: str) -> bytes:
@@ -185,13 +196,23 @@ def cut_reason(reason: str) -> bytes:
     return reason.encode()[:_REASON_BYTES].decode(errors="ignore").encode()
 
 
-def require_room(path: Path, n_rows: int, row_bytes: int) -> None:
-    """Stop unless the disk has the room that a whole store needs, its probes among the rows."""
-    needed = n_rows * (row_bytes + 512) + 2**16
+def room_needed(n_rows: int, row_bytes: int) -> int:
+    """Bytes that a whole store takes, its probes counted among the rows."""
+    return n_rows * (row_bytes + 512) + 2**16
+
+
+def require_room(path: Path, n_bytes: int) -> None:
+    """Stop unless the disk has room for so many bytes.
+
+    Raises
+    ------
+    DiskFullError
+        If it has not.
+    """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if n_bytes > free:
         raise DiskFullError(
-            f"The disk is full: {path} needs {needed / 1e6:.0f} MB and {folder} has "
+            f"The disk is full: {path} needs {n_bytes / 1e6:.0f} MB and {folder} has "
             f"{free / 1e6:.0f} MB free. Free some space, or give another --workspace."
         )

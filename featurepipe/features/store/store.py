@@ -1,8 +1,7 @@
 """FeatureStore: the features of some images, and what made them."""
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple
 from functools import cached_property
@@ -14,35 +13,32 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import StoreError, StoreMismatchError
+from featurepipe.errors import StoreMismatchError
+from featurepipe.features.store.checked_rows import CheckedRows
+from featurepipe.features.store.checking import open_checked
+from featurepipe.features.store.key import StoreKey
 from featurepipe.features.store.layout import (
     DONE,
     FORMAT,
-    H5PY_ERRORS,
     PENDING,
     REFUSED,
-    ROW_DATASETS,
     STATUS_NAMES,
     Rows,
-    about_checksum,
     as_slice,
     checksums,
+    copy_rows,
     cut_reason,
-    expected_datasets,
     features_dtype,
-    in_chunks,
     lay_out,
-    read_about,
+    lay_out_alike,
     read_rows,
     read_text,
     require_room,
+    room_needed,
 )
 from featurepipe.features.store.stages import StageTimes
 from featurepipe.files import disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
-
-# A row that does not fit its checksum may be one that is being written.
-_N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
 
 
 class FeatureStore:
@@ -67,9 +63,16 @@ class FeatureStore:
     """
 
     def __init__(self, file: h5py.File, path: Path) -> None:
-        self._file = file
-        self._opened = ExitStack()
         self.path = path
+        # Released by the operating system too, should the process be killed.
+        self._lock = ExitStack()
+        self._use(file)
+
+    def _use(self, file: h5py.File) -> None:
+        self._file = file
+        self._checked = CheckedRows(file, self.path)
+        self._opened = ExitStack()
+        self._opened.callback(file.close)
 
     @classmethod
     def create(
@@ -77,7 +80,7 @@ class FeatureStore:
         path: Path,
         *,
         ids: Sequence[str],
-        key: Mapping[str, Any],
+        key: StoreKey,
         made_by: Mapping[str, Any],
         probe: NDArray[Any],
     ) -> None:
@@ -86,12 +89,12 @@ class FeatureStore:
         Parameters
         ----------
         path : Path
-            Where; whatever lies there is replaced.
+            The file; an existing one is replaced.
         ids : sequence of str
             Image ids.
-        key : mapping
-            What decides the features: backbone, weights, size, pooling, view, …
-            If its ``precision`` is ``"uint8"`` they are uint8, else float32.
+        key : StoreKey
+            What decides the features. If its precision is ``"uint8"`` they are uint8, else
+            float32.
         made_by : mapping
             Versions, engine and machine: recorded, not compared.
         probe : ndarray of shape (n_probes, n_features), of the features' type
@@ -100,19 +103,18 @@ class FeatureStore:
         Raises
         ------
         DiskFullError
-            If the disk has not the room that the whole store will need.
+            If the disk has no room for the whole store.
         """
         about = {
             "format": FORMAT,
-            "key": json.dumps(key, sort_keys=True),
+            "key": key.to_json(),
             "made_by": json.dumps(made_by, sort_keys=True),
         }
-        probe = probe.astype(features_dtype(about), casting="same_kind", copy=False)
-        require_room(path, len(ids) + len(probe), probe[:1].nbytes)
+        probe = probe.astype(features_dtype(key.precision), casting="same_kind", copy=False)
+        require_room(path, room_needed(len(ids) + len(probe), probe[:1].nbytes))
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_writer(path), replacing(path) as beside, h5py.File(beside, "w") as file:
-            lay_out(file, sorted(ids), probe.shape, about)
-            file["probe"][:] = probe
+            lay_out(file, sorted(ids), probe, about)
 
     @classmethod
     def open(cls, path: Path | str, *, writable: bool = False) -> Self:
@@ -127,29 +129,28 @@ class FeatureStore:
 
         Raises
         ------
+        StoreDamagedError
+            If the file is truncated, overwritten, or damaged in its structure.
         StoreError
-            If the file is missing, truncated, no HDF5, or no feature store.
+            If it is missing, may not be read, or is no feature store of this version.
+        LockedError
+            If another process is writing to it.
+        NotWritableError
+            If it may not be written to.
         """
         path = Path(path)
-        if not path.is_file():
-            raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
-        with ExitStack() as opened:
-            if writable:
-                # Readers take no lock: rows never move, and each carries a checksum.
-                opened.enter_context(only_writer(path))
-            try:
-                file = h5py.File(path, "r+" if writable else "r", locking=False)
-                opened.callback(file.close)
-                store = cls(file, path)
-                store._check_layout()
-            except H5PY_ERRORS as error:
-                raise StoreError(_unreadable(path, error)) from error
-            store._opened = opened.pop_all()
+        with ExitStack() as lock:
+            if writable and path.is_file():
+                # Readers take no lock: rows never move, and each has a checksum.
+                lock.enter_context(only_writer(path))
+            store = cls(open_checked(path, writable=writable), path)
+            store._lock = lock.pop_all()
         return store
 
     def close(self) -> None:
         """Close the file, and let others write to it."""
-        self._opened.close()
+        with self._lock:
+            self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,28 +169,28 @@ class FeatureStore:
     @property
     def ids(self) -> NDArray[np.object_]:
         """Image ids, sorted: ndarray of shape (n_images,), str."""
-        # A damaged id may be no text at all; its checksum tells.
-        return np.array([raw.decode(errors="replace") for raw in self._raw_ids], dtype=object)
+        # A damaged id may be no text at all; its checksum reveals that.
+        return np.array([raw.decode(errors="replace") for raw in self._checked.raw_ids], object)
 
     @property
     def n_features(self) -> int:
-        """Features of an image."""
+        """Number of features of an image."""
         return int(self._file["features"].shape[1])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the features: float32; uint8 of a pixel cache."""
+        """Type of the features: float32; uint8 in a pixel cache."""
         return self._file["features"].dtype
 
     @property
     def holds_pixels(self) -> bool:
-        """Whether the rows are images' own pixels, and no features."""
+        """Whether this is a pixel cache: the rows are the pixels of images."""
         return bool(self.dtype == np.uint8)
 
-    @property
-    def key(self) -> dict[str, Any]:
-        """What decides the features: backbone, weights, size, pooling, view, …."""
-        return json.loads(read_text(self._file, "key"))
+    @cached_property
+    def key(self) -> StoreKey:
+        """What decides the features."""
+        return StoreKey.from_json(read_text(self._file, "key"), str(self.path))
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class FeatureStore:
     def status(self) -> NDArray[np.uint8]:
         """Status of every row: ndarray of shape (n_images,), 0 pending, 1 done, 2 refused."""
         status = self._file["status"][:]
-        # Whatever a damaged status was: to embed the image again puts it right.
+        # Whatever a damaged status was, embedding the image again restores it.
         return np.where(status < len(STATUS_NAMES), status, PENDING).astype(np.uint8)
 
     @property
@@ -231,7 +232,7 @@ class FeatureStore:
 
     @property
     def stages(self) -> StageTimes:
-        """How long each stage of the extraction was busy so far."""
+        """Seconds that each stage of the extraction was busy so far."""
         return StageTimes(*self._file["timing"][2:].tolist())
 
     def rows(self, status: str) -> Rows:
@@ -244,7 +245,7 @@ class FeatureStore:
         return dict(zip(STATUS_NAMES, tally.tolist(), strict=True))
 
     def refused(self) -> dict[str, str]:
-        """Ids of the refused images, and why."""
+        """Ids of the refused images, each with the reason."""
         rows = self.rows("refused")
         reasons = self._file["reasons"][:][rows]
         return {
@@ -253,7 +254,7 @@ class FeatureStore:
         }
 
     def features(self, rows: Rows | None = None) -> NDArray[Any]:
-        """Features of some rows, each checked against its checksum.
+        """Features of some rows, each checked against its checksum and for finite numbers.
 
         Parameters
         ----------
@@ -267,27 +268,16 @@ class FeatureStore:
         Raises
         ------
         StoreError
-            If a row is not done, its checksum does not fit or a number is not finite.
+            If a row is not done, does not match its checksum, or holds a number that is not
+            finite.
         """
         rows = self.rows("done") if rows is None else np.asarray(rows, dtype=np.intp)
-        features = read_rows(self._file["features"], rows)
-        left = np.flatnonzero(~self._committed(rows, features))
-        for _ in range(_N_LOOKS_AGAIN):
-            if not len(left):
-                break
-            # Another process may be writing just these rows anew.
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-            features[left] = read_rows(self._file["features"], rows[left])
-            left = left[~self._committed(rows[left], features[left])]
-        if len(left):
-            raise self._not_committed(rows[left])
-        self._require_finite(rows, features)
-        return features
+        return self._checked.features(rows)
 
     def unchecked_features(self, rows: Rows) -> NDArray[Any]:
-        """Features of some rows as they lie in the file.
+        """Features of some rows as they lie in the file, unchecked.
 
-        For rows that `features` gave before: what it checks takes longer than reading.
+        For rows that `features` returned before: checking takes longer than reading.
 
         Parameters
         ----------
@@ -327,7 +317,7 @@ class FeatureStore:
             rows,
             DONE,
             features=features,
-            crc32=checksums(self._raw_ids[rows], digests, features),
+            crc32=checksums(self._checked.raw_ids[rows], digests, features),
             digests=digests,
             size=sizes,
             mtime=mtimes,
@@ -341,7 +331,7 @@ class FeatureStore:
         sizes: NDArray[np.int64],
         mtimes: NDArray[np.int64],
     ) -> None:
-        """Commit why some images were refused; parameters as in `write_done`."""
+        """Commit the reasons why some images were refused; parameters as in `write_done`."""
         raw = np.array(
             [cut_reason(reason) for reason in reasons], dtype=self._file["reasons"].dtype
         )
@@ -349,148 +339,90 @@ class FeatureStore:
             rows,
             REFUSED,
             reasons=raw,
-            crc32=checksums(self._raw_ids[rows], digests, raw),
+            crc32=checksums(self._checked.raw_ids[rows], digests, raw),
             digests=digests,
             size=sizes,
             mtime=mtimes,
         )
 
     def write_seen(self, rows: Rows, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> None:
-        """Note the new size and time of files whose bytes are still the same."""
-        place = as_slice(rows)
+        """Store the new size and time of files whose bytes are still the same."""
+        at = as_slice(rows)
         with disk_full_named(self.path):
-            self._file["size"][place] = sizes
-            self._file["mtime"][place] = mtimes
+            self._file["size"][at] = sizes
+            self._file["mtime"][at] = mtimes
             self._file.flush()
 
     def add_timing(self, n_images: int, seconds: float, stages: StageTimes) -> None:
-        """Add to the images embedded so far, the seconds that took, and their stages."""
+        """Add to the number of images embedded, the seconds that took, and the stages' times."""
         with disk_full_named(self.path):
             self._file["timing"][:] += (n_images, seconds, *astuple(stages))
             self._file.flush()
 
-    def require_key(self, key: Mapping[str, Any]) -> None:
-        """Stop unless the store was made as is asked for now.
+    def require_key(self, key: StoreKey) -> None:
+        """Stop unless the store was made with this key.
 
         Raises
         ------
         StoreMismatchError
-            With every difference.
+            If it was not; the error lists every difference.
         """
-        found = differences(self.key, json.loads(json.dumps(key)))
-        if found:
+        differing = differences(self.key.as_dict(), key.as_dict())
+        if differing:
             raise StoreMismatchError(
-                f"{self.path} was made otherwise: {'; '.join(found)}. Features of both kinds are "
-                "never mixed: ask for the same again, or give another --workspace."
+                f"{self.path} was made with other options: {'; '.join(differing)}. Features of "
+                "both kinds are never mixed: use the same options, or give another --workspace."
             )
 
     def damaged_rows(self) -> Rows:
-        """Positions of the rows of no known status, or that do not fit their checksum.
+        """Positions of the rows that have an unknown status or do not match their checksum.
 
-        The checksum is over id, digest, and features or reason: over all that was
-        committed. A pending row claims nothing, and so is never damaged.
+        Reads the whole file, at more than 1 GB/s where the system has it in memory.
         """
-        damaged = self._damaged_among(np.arange(len(self)))
-        for _ in range(_N_LOOKS_AGAIN):
-            if not len(damaged):
-                break
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-            damaged = self._damaged_among(damaged)
-        return damaged
+        return self._checked.damaged()
 
-    def _damaged_among(self, rows: Rows) -> Rows:
-        status = read_rows(self._file["status"], rows)
-        damaged = [rows[status >= len(STATUS_NAMES)]]
-        for settled, name in ((DONE, "features"), (REFUSED, "reasons")):
-            for some in in_chunks(rows[status == settled], self._file[name]):
-                contents = read_rows(self._file[name], some)
-                damaged.append(some[~self._sound(some, contents)])
-        return np.sort(np.concatenate(damaged))
+    def rewrite(self, ids: Iterable[str], rows: Rows) -> None:
+        """Replace the file by one that holds other images; the store stays open and locked.
 
-    @cached_property
-    def _raw_ids(self) -> NDArray[np.bytes_]:
-        return self._file["ids"][:]
+        A new file is written beside with some of the rows and replaces the old one once it is
+        complete.
 
-    def _committed(self, rows: Rows, features: NDArray[Any]) -> NDArray[np.bool_]:
-        return self._sound(rows, features) & (read_rows(self._file["status"], rows) == DONE)
+        Parameters
+        ----------
+        ids : iterable of str
+            Image ids of the new file; those without a row to keep are pending.
+        rows : ndarray of int
+            Positions of the rows to keep; their ids are among `ids`.
 
-    def _not_committed(self, rows: Rows) -> StoreError:
-        n_open = int((read_rows(self._file["status"], rows) != DONE).sum())
-        if n_open:
-            return StoreError(f"{self.path}: {n_open} of the rows asked for are not done.")
-        return StoreError(
-            f"{self.path}: {len(rows)} rows are damaged (checksum), first "
-            f"{self.ids[rows[0]]!r}. Mark them pending: featurepipe repair {self.path}"
-        )
+        Raises
+        ------
+        DiskFullError
+            If the disk has no room for both files.
+        """
+        new_ids = sorted(set(ids))
+        require_room(self.path, self.room_needed(len(new_ids)))
+        targets = np.searchsorted(new_ids, self.ids[rows].astype(str))
+        # HDF5 writes rows in their order only, and damaged ids may be unsorted.
+        order = np.argsort(targets)
+        with replacing(self.path) as beside, h5py.File(beside, "w") as file:
+            lay_out_alike(self._file, file, new_ids)
+            copy_rows(self._file, file, rows[order], targets[order])
+        self._opened.close()
+        self._use(open_checked(self.path, writable=True))
 
-    def _require_finite(self, rows: Rows, features: NDArray[Any]) -> None:
-        if features.dtype.kind == "u":
-            # To look would take as much memory again as the pixels do.
-            return
-        odd = rows[~np.isfinite(features).all(axis=1)]
-        if len(odd):
-            raise StoreError(
-                f"{self.path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
-                f"first {self.ids[odd[0]]!r}. Expected finite numbers: remove the store, look at "
-                "the weights, and extract again with --precision float32."
-            )
-
-    def _sound(self, rows: Rows, contents: NDArray[Any]) -> NDArray[np.bool_]:
-        digests = read_rows(self._file["digests"], rows)
-        found = checksums(self._raw_ids[rows], digests, contents)
-        return found == read_rows(self._file["crc32"], rows)
+    def room_needed(self, n_images: int) -> int:
+        """Bytes that a store of the same kind takes for so many images."""
+        return room_needed(n_images + len(self.probe), self.n_features * self.dtype.itemsize)
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
-        place, of_rows = as_slice(rows), self._file["status"]
+        at, all_status = as_slice(rows), self._file["status"]
         with disk_full_named(self.path):
             # A row that is written again must not look done half-way.
-            if (of_rows[place] != PENDING).any():
-                of_rows[place] = PENDING
+            if (all_status[at] != PENDING).any():
+                all_status[at] = PENDING
                 self._file.flush()
             for name, values in columns.items():
-                self._file[name][place] = values
+                self._file[name][at] = values
             self._file.flush()
-            of_rows[place] = status
+            all_status[at] = status
             self._file.flush()
-
-    def _check_layout(self) -> None:
-        if self._file.attrs.get("format") != FORMAT.encode():
-            raise StoreError(
-                f"{self.path} is HDF5 but no feature store of this version of featurepipe "
-                f"(expected the format {FORMAT!r}). Name another file, or extract again."
-            )
-        if about_checksum(read_about(self._file)) != self._file.attrs["crc32"]:
-            raise StoreError(
-                f"{self.path} is damaged: what tells how it was made does not fit its checksum. "
-                "Delete it and extract again."
-            )
-        lengths = {
-            name: self._file[name].shape[0] if name in self._file else None
-            for name in ("ids", *ROW_DATASETS)
-        }
-        if len(set(lengths.values())) != 1:
-            raise StoreError(
-                f"{self.path} is damaged: its datasets have unequal lengths {lengths}. "
-                f"Save what is sound: featurepipe repair {self.path}"
-            )
-        n_probes, id_bytes = len(self._file["probe"]), self._file["ids"].dtype.itemsize
-        expected = expected_datasets(
-            len(self), id_bytes, (n_probes, self.n_features), features_dtype(read_about(self._file))
-        )
-        found = {name: (self._file[name].shape, self._file[name].dtype) for name in expected}
-        odd = [name for name in expected if found[name] != expected[name]]
-        if odd:
-            raise StoreError(
-                f"{self.path} is damaged: {odd[0]} is of shape and type {found[odd[0]]}, expected "
-                f"{expected[odd[0]]}. Delete it and extract again."
-            )
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if not h5py.is_hdf5(path):
-        what = "is not an HDF5 file (or its beginning is lost). Delete it and extract again."
-    elif "truncated" in str(error):
-        what = f"is truncated: its end is missing. Save what is sound: featurepipe repair {path}"
-    else:
-        what = f"cannot be read ({error}). Delete it and extract again."
-    return f"The feature store {path} {what}"

@@ -7,9 +7,6 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from featurepipe.errors import UnknownNameError
-from featurepipe.features.engines import PRECISIONS
-from featurepipe.features.engines.hardware import gpu_has_bfloat16, has_gpu_driver
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.weights import Weights
 from featurepipe.models.networks.network_settings import NetworkSettings
@@ -17,34 +14,6 @@ from featurepipe.models.networks.outputs import Output
 
 if TYPE_CHECKING:
     from featurepipe.models.networks.network import Network
-
-
-def training_precision(name: str) -> str:
-    """Precision in which to train.
-
-    Parameters
-    ----------
-    name : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"`` is bfloat16 on a GPU that supports it, float16 on another GPU, and float32 on a
-        CPU.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such precision.
-    """
-    if name not in (*PRECISIONS, "auto"):
-        raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
-    if name != "auto":
-        return name
-    # Ask the driver first, since importing Keras takes seconds.
-    if not has_gpu_driver():
-        return "float32"
-    from featurepipe.features.engines.quiet_keras import computes_on_gpu
-
-    if not computes_on_gpu():
-        return "float32"
-    return "bfloat16" if gpu_has_bfloat16() else "float16"
 
 
 def build_network(

@@ -15,7 +15,7 @@ _BATCH_SIZE = 32
 class SavedNetwork:
     """The trained network of a run, loaded when images are to be embedded.
 
-    It is a `featurepipe.features.extraction.updating.Embedder`.
+    It is a `featurepipe.features.extraction.embedding.Embedder`.
 
     Attributes
     ----------

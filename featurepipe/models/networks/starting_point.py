@@ -88,12 +88,12 @@ def find_starting_points(
 
 
 def _is_reusable(cache: CachedFeatures) -> bool:
-    is_plain = all(cache.key[name] == value for name, value in _REUSABLE.items())
-    return is_plain and BACKBONES[cache.key["backbone"]].kind == "network"
+    is_plain = all(getattr(cache.key, name) == value for name, value in _REUSABLE.items())
+    return is_plain and BACKBONES[cache.key.backbone].kind == "network"
 
 
 def _only_backbone(caches: Sequence[CachedFeatures], settings: NetworkSettings) -> BackboneSpec:
-    names = sorted({cache.key["backbone"] for cache in caches})
+    names = sorted({cache.key.backbone for cache in caches})
     if len(names) == 1:
         return find_backbone(names[0])
     has = f"features of several: {', '.join(names)}" if names else "no features of one"
@@ -118,7 +118,7 @@ def _find_headless(
     matching = [
         cache
         for cache in caches
-        if cache.key["backbone"] == backbone.name and size_px in (None, cache.key["size_px"])
+        if cache.key.backbone == backbone.name and size_px in (None, cache.key.size_px)
     ]
     if weights is None and len(matching) > 1:
         raise UsageError(
@@ -128,7 +128,7 @@ def _find_headless(
         )
     if weights is None and matching:
         return _headless_of(matching[0])
-    if size_px is None and len(sizes := {cache.key["size_px"] for cache in matching}) == 1:
+    if size_px is None and len(sizes := {cache.key.size_px for cache in matching}) == 1:
         (size_px,) = sizes
     return make_recipe(
         backbone.name, weights or "imagenet", size_px=size_px, engine="keras", seed=settings.seed
@@ -179,7 +179,8 @@ def cached_features(
     """
     identity = headless.identity() | _REUSABLE
     for cache in caches:
-        is_same = all(cache.key[name] == value for name, value in identity.items())
+        key = cache.key.as_dict()
+        is_same = all(key[name] == value for name, value in identity.items())
         if is_same and all(image_id in cache.row_of for image_id in ids):
             return cache.read(ids)
     return None

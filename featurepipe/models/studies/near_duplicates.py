@@ -155,8 +155,8 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
     for path in stores:
         with FeatureStore.open(path) as store:
             key = store.key
-        if find_backbone(key["backbone"]).kind == "network":
-            ranked.append((key["view"] != PLAIN_VIEW, path))
+        if find_backbone(key.backbone).kind == "network":
+            ranked.append((key.view != PLAIN_VIEW, path))
     return min(ranked, key=lambda each: each[0])[1] if ranked else None
 
 

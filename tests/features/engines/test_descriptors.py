@@ -8,8 +8,9 @@ import pytest
 import featurepipe
 from featurepipe.errors import UsageError
 from featurepipe.features.backbones import find_backbone
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe, repeat_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.store import FeatureStore
 from featurepipe.sources import LocalFolder
 from pictures import draw, draw_data_set
@@ -153,7 +154,7 @@ def test_there_is_nothing_to_pool():
         open_histogram(pooling="max")
     assert str(error.value) == (
         "hsv_histogram cannot be pooled by 'max': it is no network and has no layers. "
-        "Expected avg; leave --pooling away."
+        "Omit --pooling."
     )
 
 
@@ -161,8 +162,8 @@ def test_too_small():
     with pytest.raises(UsageError) as error:
         open_histogram(size_px=0)
     assert str(error.value) == (
-        "hsv_histogram cannot be given images of 0 px: expected at least 1 px. "
-        "Its own size is 128 px."
+        "Images of 0 px are too small for hsv_histogram (minimum 1). Use a larger --size; its "
+        "default is 128."
     )
 
 

@@ -1,6 +1,6 @@
-import ctypes
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +8,12 @@ import pytest
 
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.features.backbones import find_backbone
-from featurepipe.features.engines import choose_engine, choose_precision, hardware
+from featurepipe.features.engines import (
+    choose_engine,
+    engine_choice,
+    feature_precision,
+    training_precision,
+)
 from featurepipe.features.engines.precision import native_precision
 from featurepipe.features.engines.probes import N_PROBES
 from featurepipe.features.headless import HeadlessNetwork
@@ -20,47 +25,52 @@ RANDOM = HeadlessNetwork(MOBILENET, resolve_weights("random", MOBILENET), 96)
 
 
 class Driver:
-    """NVIDIA's NVML, as ctypes shows it, with some GPUs."""
+    """NVIDIA's library, with some GPUs."""
+
+    class NVMLError(Exception):
+        pass
 
     def __init__(self, capabilities, fails=False):
         self.capabilities, self.fails, self.is_open = capabilities, fails, False
 
-    def nvmlInit_v2(self):  # noqa: N802
-        self.is_open = not self.fails
-        return 9 if self.fails else 0
+    def nvmlInit(self):  # noqa: N802
+        if self.fails:
+            raise self.NVMLError("library not found")
+        self.is_open = True
 
     def nvmlShutdown(self):  # noqa: N802
         self.is_open = False
 
-    def nvmlDeviceGetCount_v2(self, count):  # noqa: N802
-        count._obj.value = len(self.capabilities)
+    def nvmlDeviceGetCount(self):  # noqa: N802
+        return len(self.capabilities)
 
-    def nvmlDeviceGetHandleByIndex_v2(self, index, gpu):  # noqa: N802
-        gpu._obj.value = index + 1
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+        return f"gpu {index}"
 
-    def nvmlDeviceGetCudaComputeCapability(self, gpu, major, minor):  # noqa: N802
-        major._obj.value, minor._obj.value = self.capabilities[gpu.value - 1], 0
+    def nvmlDeviceGetCudaComputeCapability(self, gpu):  # noqa: N802
+        return self.capabilities[int(gpu.split()[1])], 0
 
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    monkeypatch.setattr(hardware, "_GPU_DEVICES", ())
-    monkeypatch.setattr(hardware, "_NVML", "no-such-library")
-
-
-def install(monkeypatch, driver):
-    monkeypatch.setattr(hardware, "ctypes", SimpleNamespace(**vars(ctypes) | {"CDLL": driver}))
+    monkeypatch.setattr(engine_choice, "_GPU_DEVICES", ())
+    monkeypatch.setattr(engine_choice, "_WINDOWS_GPU", Path("absent"))
 
 
 def test_no_driver(no_driver):
-    assert not hardware.has_gpu_driver()
-    assert not hardware.gpu_has_bfloat16()
+    assert not engine_choice.has_gpu_driver()
+    assert not engine_choice.gpu_has_bfloat16()
+
+
+def test_nvidias_library_is_not_imported_where_there_is_no_gpu(no_driver, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert not engine_choice.has_gpu_driver()
 
 
 def test_a_device_file_tells_of_a_driver(no_driver, monkeypatch, tmp_path):
-    monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path / "nothing", tmp_path))
-    assert hardware.has_gpu_driver()
-    assert not hardware.gpu_has_bfloat16()
+    monkeypatch.setattr(engine_choice, "_GPU_DEVICES", (tmp_path / "nothing", tmp_path))
+    assert engine_choice.has_gpu_driver()
+    assert not engine_choice.gpu_has_bfloat16()
 
 
 @pytest.mark.parametrize(
@@ -73,10 +83,13 @@ def test_a_device_file_tells_of_a_driver(no_driver, monkeypatch, tmp_path):
         (Driver([9], fails=True), False, False),
     ],
 )
-def test_the_driver_of_nvidia_is_asked(no_driver, monkeypatch, driver, has_gpu, has_bfloat16):
-    install(monkeypatch, lambda name: driver)
-    assert hardware.has_gpu_driver() == has_gpu
-    assert hardware.gpu_has_bfloat16() == has_bfloat16
+def test_the_driver_of_nvidia_is_asked_on_windows(
+    no_driver, monkeypatch, tmp_path, driver, has_gpu, has_bfloat16
+):
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(engine_choice, "_WINDOWS_GPU", tmp_path)
+    assert engine_choice.has_gpu_driver() == has_gpu
+    assert engine_choice.gpu_has_bfloat16() == has_bfloat16
     assert not driver.is_open
 
 
@@ -94,29 +107,56 @@ def test_no_gpu_means_openvino(no_driver):
 @pytest.mark.keras
 @pytest.mark.parametrize(("computes", "expected"), [(True, "keras"), (False, "openvino")])
 def test_a_gpu_means_keras_if_keras_can_use_it(monkeypatch, tmp_path, computes, expected):
-    monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path,))
+    monkeypatch.setattr(engine_choice, "_GPU_DEVICES", (tmp_path,))
     monkeypatch.setattr(f"{ENGINES}.quiet_keras.computes_on_gpu", lambda: computes)
     assert choose_engine("auto") == expected
 
 
 def test_a_gpu_without_keras_means_openvino(monkeypatch, tmp_path):
-    monkeypatch.setattr(hardware, "_GPU_DEVICES", (tmp_path,))
+    monkeypatch.setattr(engine_choice, "_GPU_DEVICES", (tmp_path,))
     monkeypatch.setitem(sys.modules, f"{ENGINES}.quiet_keras", None)
     assert choose_engine("auto") == "openvino"
 
 
 def test_precisions_that_are_named():
-    assert choose_precision("bfloat16", "keras", RANDOM) == "bfloat16"
+    assert feature_precision("bfloat16", "keras", RANDOM) == "bfloat16"
     histogram = replace(RANDOM, backbone=find_backbone("hsv-histogram"))
-    assert choose_precision("auto", "keras", histogram) == "float32"
-    with pytest.raises(UsageError, match="smaller than float16 has numbers"):
-        choose_precision("float16", "openvino", RANDOM)
+    assert feature_precision("auto", "keras", histogram) == "float32"
+    with pytest.raises(UsageError, match="smaller than the smallest float16"):
+        feature_precision("float16", "openvino", RANDOM)
     with pytest.raises(UnknownNameError, match="Unknown precision 'float31'"):
-        choose_precision("float31", "openvino", RANDOM)
+        feature_precision("float31", "openvino", RANDOM)
 
 
-def test_keras_without_a_gpu_computes_in_float32(no_driver):
-    assert choose_precision("auto", "keras", RANDOM) == "float32"
+def test_without_a_gpu_keras_computes_in_float32(no_driver):
+    assert feature_precision("auto", "keras", RANDOM) == "float32"
+    assert training_precision("auto") == "float32"
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize(
+    ("capabilities", "computes", "expected"),
+    [([9], True, "bfloat16"), ([7], True, "float16"), ([9], False, "float32")],
+)
+def test_networks_are_trained_in_what_the_gpu_computes(
+    monkeypatch, tmp_path, capabilities, computes, expected
+):
+    monkeypatch.setattr(engine_choice, "_GPU_DEVICES", (tmp_path,))
+    monkeypatch.setitem(sys.modules, "pynvml", Driver(capabilities))
+    monkeypatch.setattr(f"{ENGINES}.quiet_keras.computes_on_gpu", lambda: computes)
+    assert training_precision("auto") == expected
+
+
+def test_precisions_of_training_that_are_named():
+    assert training_precision("bfloat16") == "bfloat16"
+    with pytest.raises(UnknownNameError, match="Unknown precision 'float16x'"):
+        training_precision("float16x")
+
+
+def test_openvino_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr(f"{ENGINES}.engine_choice.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="OpenVINO is not installed"):
+        choose_engine("openvino")
 
 
 @pytest.fixture

@@ -262,9 +262,10 @@ def test_unknown_layer():
 
 def test_too_small():
     with pytest.raises(UsageError) as error:
-        open_engine(make_recipe("xception", "random", size_px=70).network)
+        make_recipe("xception", "random", size_px=70)
     assert str(error.value) == (
-        "xception cannot be given images of 70 px: expected at least 71 px. Its own size is 299 px."
+        "Images of 70 px are too small for xception (minimum 71). Use a larger --size; its "
+        "default is 299."
     )
 
 

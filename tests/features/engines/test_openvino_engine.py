@@ -128,12 +128,6 @@ def test_unknown_layer():
     )
 
 
-def test_too_small():
-    network = make_recipe("mobilenet_v2", "random", size_px=31).network
-    with pytest.raises(UsageError, match="cannot be given images of 31 px: expected at least 32"):
-        open_engine(network, engine="openvino")
-
-
 def test_later_runs_import_no_keras(small, tmp_path):
     code = (
         "import sys; from featurepipe.features.engines import open_engine;"

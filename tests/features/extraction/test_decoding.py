@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import MAX_PIXELS, decode_image, open_rgb
+from featurepipe.features.extraction.decoding import decode_image, open_rgb
+from featurepipe.features.extraction.image_headers import MAX_PIXELS
 
 # Pytest replaces the filters that the import sets; a process of its own tests those.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")

@@ -19,13 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import (
-    MAX_BYTES,
-    MAX_PIXELS,
-    MAX_SCANS,
-    decode_at_sizes,
-    decode_image,
-)
+from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
+from featurepipe.features.extraction.image_headers import MAX_BYTES, MAX_PIXELS, MAX_SCANS
 
 FUZZ = Path(__file__).parents[3] / "benchmarks" / "fuzz.py"
 _spec = importlib.util.spec_from_file_location("fuzz", FUZZ)

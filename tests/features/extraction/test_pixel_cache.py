@@ -19,13 +19,7 @@ from featurepipe.errors import (
 from featurepipe.features.backbones import BACKBONES, find_backbone
 from featurepipe.features.engines.probes import distance, tolerance
 from featurepipe.features.extraction.decoding import decode_image
-from featurepipe.features.extraction.pixel_cache import (
-    PIXELS,
-    PixelCache,
-    decode_pixels,
-    pixel_recipe,
-)
-from featurepipe.features.store import grow
+from featurepipe.features.extraction.pixel_cache import PixelCache, PixelRecipe, decode_pixels
 from featurepipe.manifest import read_manifest
 from featurepipe.sources import LocalFolder
 from featurepipe.workspace import Workspace
@@ -39,7 +33,7 @@ BROKEN, CHANGED = "blue_plain/01.png", "red_plain/00.png"
 def place(tmp_path, monkeypatch):
     """A workspace of 24 images, one of which is broken."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("featurepipe.features.store.store._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("featurepipe.features.store.checked_rows._SECONDS_BETWEEN_LOOKS", 0)
     draw_data_set(tmp_path / "images", n_each=3)
     (tmp_path / "images" / BROKEN).write_bytes(b"broken")
     manifest = read_manifest("images", attributes=("color", "kind"))
@@ -99,9 +93,19 @@ def test_what_a_cache_says_of_itself(place):
         assert cache.path == place.pixels(SIZE) == place.root / "pixels" / "8.h5"
         assert cache.size_px == SIZE
         assert cache.images_per_s > 0
-        assert cache.key == pixel_recipe(SIZE).key
-        assert cache.key["backbone"] == "pixels"
-        assert cache.key["precision"] == "uint8"
+        assert cache.key == PixelRecipe(SIZE).key
+        # As ever, so that caches made before can be read.
+        assert cache.key.as_dict() == {
+            "backbone": "pixels",
+            "decoding": "full",
+            "pooling": "avg",
+            "precision": "uint8",
+            "preprocessing": "none",
+            "resize": "pillow-bilinear",
+            "size_px": SIZE,
+            "view": "rgb",
+            "weights": {"kind": "none"},
+        }
         assert len(cache.row_of) == 23
         assert {
             image_id: hashlib.sha256((place.root / "images" / image_id).read_bytes()).digest()
@@ -165,7 +169,7 @@ def test_other_versions_may_go_on(place, monkeypatch):
     decode(place)
     draw(place.root / "images" / CHANGED, "white", bright_top=True, seed=5)
     monkeypatch.setattr(
-        "featurepipe.features.extraction.updating.library_versions", lambda *_: {"x": "2"}
+        "featurepipe.features.extraction.ready_stores.library_versions", lambda *_: {"x": "2"}
     )
     assert decode(place).n_embedded == 1
 
@@ -194,12 +198,12 @@ def test_another_size_or_store_is_never_mixed_in(place, colour_mean):
         PixelCache.open(done.store)
     with pytest.raises(StoreError, match=r"There is no feature store .*8.h5"):
         PixelCache.open(place.pixels(SIZE))
-    with pytest.raises(UsageError, match="cannot be given images of 0 px"):
+    with pytest.raises(UsageError, match="cannot be resized to 0 px"):
         decode(place, 0)
 
 
 def test_pixels_are_no_backbone_that_features_are_made_of(place):
-    assert PIXELS.name not in BACKBONES
+    assert "pixels" not in BACKBONES
     with pytest.raises(UnknownNameError):
         find_backbone("pixels")
 
@@ -242,7 +246,9 @@ def test_growing_copies_a_bounded_number_of_rows_at_once(place, monkeypatch):
     decode(place)
     before = pixels_by_id(place)
     monkeypatch.setattr("featurepipe.features.store.layout._CHUNK_BYTES", 5 * SIZE * SIZE * 3)
-    grow(place.pixels(SIZE), ["a_new.png", "z_new.png"])
+    with FeatureStore.open(place.pixels(SIZE), writable=True) as store:
+        ids = [*store.ids, "a_new.png", "z_new.png"]
+        store.rewrite(ids, np.arange(len(store)))
     assert pixels_by_id(place) == before
     with FeatureStore.open(place.pixels(SIZE)) as store:
         assert len(store.damaged_rows()) == 0
@@ -266,12 +272,12 @@ def test_a_damaged_row_is_an_error_each_time(place, name):
         assert len(cache.read(["red_plain/01.png"])) == 1
         for _ in range(2):
             with pytest.raises(
-                StoreError, match=rf"damaged \(checksum\), first '{CHANGED}'.*repai"
+                StoreError, match=rf"damaged \(checksum\), first '{CHANGED}'.*train again"
             ):
                 cache.read(["red_plain/01.png", CHANGED])
 
 
-def test_a_damaged_cache_is_found_and_repaired(place, capsys):
+def test_a_damaged_cache_is_found_and_healed(place, capsys, caplog):
     decode(place)
     cache, whole = place.pixels(SIZE), pixels_by_id(place)
     assert run(["info", str(cache), "--verify"]) == 0
@@ -282,21 +288,17 @@ def test_a_damaged_cache_is_found_and_repaired(place, capsys):
     flip(cache, "features", row_of(cache, CHANGED))
     assert run(["info", str(cache), "--verify"]) == 1
     assert f"{CHANGED} (checksum)" in (err := capsys.readouterr().err)
-    assert "The next training decodes their images again." in err
-    assert run(["repair", "pixels/8.h5"]) == 0
-    assert "kept 22 done and 1 refused rows; 1 are pending" in (out := capsys.readouterr().out)
-    assert "the next training decodes their images again. As it was" in out
-    assert "extract" not in out
+    assert err.endswith("Train again.\n") and "extract" not in err
     assert decode(place).n_embedded == 1
+    assert "1 of 24 rows are computed again" in caplog.text
     assert pixels_by_id(place) == whole
+    assert not list(cache.parent.glob("*.damaged"))
 
 
 def test_a_truncated_cache_keeps_its_sound_rows(place):
     decode(place)
     cache, whole = place.pixels(SIZE), pixels_by_id(place)
     cache.write_bytes(cache.read_bytes()[: -3 * SIZE * SIZE * 3 + 1])
-    done = featurepipe.repair(cache)
-    assert (done.n_done, done.n_pending, done.holds_pixels) == (20, 3, True)
     assert decode(place).n_embedded == 3
     assert pixels_by_id(place) == whole
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from featurepipe.errors import DiskFullError, ExtractionError
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.store.stages import BusyClock, StageTimes
 from featurepipe.sources import LocalFolder
@@ -75,6 +77,7 @@ def engine_class(monkeypatch):
             return opened[-1]
 
         monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", open_engine)
+        monkeypatch.setattr(HeadlessNetwork, "require_possible", lambda _: None)
         return opened
 
     return use

@@ -13,8 +13,10 @@ import pytest
 from featurepipe import FeatureStore
 from featurepipe.errors import ExtractionError, StoreMismatchError
 from featurepipe.features.extraction.decoding import decode_image
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.sources import LocalFolder
 from pictures import ColourMean, draw_data_set
 
@@ -31,11 +33,12 @@ def engine(monkeypatch):
         return engine
 
     monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", open_engine)
+    monkeypatch.setattr(HeadlessNetwork, "require_possible", lambda _: None)
     return engine
 
 
 @pytest.fixture
-def recipe():
+def recipe(engine):
     return make_recipe("mobilenet_v2", "random", size_px=SIZE)
 
 
@@ -133,7 +136,7 @@ def test_features_outlive_what_keeps_an_image_from_being_read(engine, recipe, im
     done = extract(recipe, images, path)
     assert list(done.unread) == [lost] and "No such file" in done.unread[lost]
     assert list(done.refused) == [damaged]
-    assert "1 refused, 1 not to be read now (features kept)" in done.in_words()
+    assert "1 refused, 1 unreadable now (features kept)" in done.in_words()
     images[lost].write_bytes(sound)
     engine.n_embedded = 0
     assert extract(recipe, images, path).unread == {}
@@ -220,7 +223,8 @@ SLOW_EXTRACTION = textwrap.dedent(
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from pictures import ColourMean
-    from featurepipe.features import extraction, recipe
+    from featurepipe.features.extraction import recipe, updating
+    from featurepipe.features.headless import HeadlessNetwork
     from featurepipe.sources import LocalFolder
 
     class Slow(ColourMean):
@@ -228,13 +232,14 @@ SLOW_EXTRACTION = textwrap.dedent(
             time.sleep(0.004)
             return super().compute(images)
 
+    HeadlessNetwork.require_possible = lambda _: None
     recipe.open_engine = lambda *_, batch_size, **__: Slow((8, 8), batch_size=batch_size)
     root = Path(sys.argv[2])
     ids = [str(p.relative_to(root)) for p in sorted(root.glob("*/*"))]
     made = recipe.make_recipe("mobilenet_v2", "random", size_px=8)
     print("ready", flush=True)
     store = Path(sys.argv[3])
-    extraction.extract_features({store: made}, LocalFolder(root), ids, batch_size=1)
+    updating.extract_features({store: made}, LocalFolder(root), ids, batch_size=1)
     """
 )
 
@@ -254,7 +259,7 @@ def test_a_killed_extraction_resumes_to_the_same_store(seed, engine, recipe, tmp
     delays, n_done = random.Random(seed), []
     for _ in range(3):
         process = subprocess.Popen([*command, killed], stdout=subprocess.PIPE)
-        process.stdout.readline()
+        assert process.stdout.readline() == b"ready\n"
         time.sleep(delays.uniform(0.0, 0.25))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -263,6 +268,7 @@ def test_a_killed_extraction_resumes_to_the_same_store(seed, engine, recipe, tmp
                 n_done.append(store.counts()["done"])
                 assert len(store.features()) == n_done[-1]
     assert n_done == sorted(n_done), "a committed row was lost"
+    assert n_done, "no store was made before the kill"
     extract(recipe, images, killed, batch_size=1)
     extract(recipe, images, tmp_path / "whole.h5", batch_size=1)
     assert contents(killed) == contents(tmp_path / "whole.h5")

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from featurepipe.errors import UnknownNameError
+from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
-from featurepipe.features.extraction.updating import embed_images, extract_features
+from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.extraction.views import VIEWS, find_view
+from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.store import FeatureStore
 from featurepipe.sources import LocalFolder
 from pictures import ColourMean
@@ -154,6 +156,7 @@ def test_an_image_and_its_mirror_image_have_the_same_features(files, tmp_path, m
         "featurepipe.features.extraction.recipe.open_engine",
         lambda *_, batch_size, **__: LeftHalf((8, 8), batch_size=batch_size),
     )
+    monkeypatch.setattr(HeadlessNetwork, "require_possible", lambda _: None)
     source, ids = LocalFolder(tmp_path), [path.name for path in files]
     as_is = make_recipe("mobilenet_v2", "random", size_px=8)
     once, _ = embed_images(source, ids, [as_is])

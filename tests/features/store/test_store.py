@@ -1,3 +1,6 @@
+import json
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -5,11 +8,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurepipe import FeatureStore
-from featurepipe.errors import DiskFullError, LockedError, StoreError, StoreMismatchError
-from featurepipe.features.store import grow
+from featurepipe.errors import (
+    DiskFullError,
+    LockedError,
+    StoreDamagedError,
+    StoreError,
+    StoreMismatchError,
+)
+from featurepipe.features.store import StoreKey, WeightsKey
+from featurepipe.features.store.layout import about_checksum, read_about
 from featurepipe.features.store.stages import StageTimes
 
-KEY = {"backbone": "xception", "weights": {"kind": "random", "seed": 0}, "size_px": 299}
+KEY = StoreKey(
+    backbone="xception",
+    weights=WeightsKey("random", backbone="xception", keras="3.9", seed=0),
+    size_px=299,
+    pooling="avg",
+    view="rgb",
+    decoding="full",
+    resize="pillow-bilinear",
+    preprocessing="tf",
+    precision="float32",
+)
 
 
 @pytest.fixture
@@ -27,6 +47,11 @@ def make(path, ids, n_features=4):
         made_by={"engine": "x"},
         probe=np.arange(2 * n_features, dtype="f4").reshape(2, -1),
     )
+
+
+def grow(path, ids):
+    with FeatureStore.open(path, writable=True) as store:
+        store.rewrite([*store.ids, *ids], np.arange(len(store)))
 
 
 def columns(n, value=7):
@@ -118,8 +143,8 @@ def test_one_writer_and_readers_meanwhile(path):
 def test_another_key_is_refused_with_every_difference(path):
     with FeatureStore.open(path) as store:
         store.require_key(KEY)
-        with pytest.raises(StoreMismatchError, match=r"size_px is 299, not 224; weights"):
-            store.require_key({**KEY, "size_px": 224, "weights": {"kind": "random", "seed": 1}})
+        with pytest.raises(StoreMismatchError, match=r"size_px is 299, not 224; weights.back"):
+            store.require_key(replace(KEY, size_px=224, weights=WeightsKey("random", seed=1)))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +198,52 @@ def test_unusable_files_say_what_is_wrong(path, damage, message):
         FeatureStore.open(path)
 
 
+def rewrite_key(path, values):
+    """Another key, with a checksum that fits."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["key"] = np.bytes_(json.dumps(values, sort_keys=True).encode())
+        file.attrs["crc32"] = about_checksum(read_about(file))
+
+
+def test_the_key_lies_in_the_file_as_sorted_json(path):
+    with h5py.File(path) as file:
+        text = bytes(file.attrs["key"]).decode()
+    assert text == json.dumps(KEY.as_dict(), sort_keys=True) == KEY.to_json()
+    assert json.loads(text) == {
+        "backbone": "xception",
+        "decoding": "full",
+        "pooling": "avg",
+        "precision": "float32",
+        "preprocessing": "tf",
+        "resize": "pillow-bilinear",
+        "size_px": 299,
+        "view": "rgb",
+        "weights": {"backbone": "xception", "keras": "3.9", "kind": "random", "seed": 0},
+    }
+    assert StoreKey.from_json(text, "x") == KEY
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.pop("view"), "the field 'view' is missing"),
+        (lambda values: values.update(size_px="8"), "the field 'size_px' is '8'"),
+        (lambda values: values.update(colour=1), "the field 'colour' is unknown"),
+        (lambda values: values.update(weights="none"), "weights is 'none'"),
+        (lambda values: values["weights"].pop("kind"), "the field 'weights.kind' is missing"),
+        (lambda values: values["weights"].update(seed="0"), "the field 'weights.seed' is '0'"),
+        (lambda values: values["weights"].update(url="x"), "the field 'weights.url' is unknown"),
+    ],
+)
+def test_an_invalid_key_is_an_error_that_names_the_field(path, change, message):
+    values = KEY.as_dict()
+    change(values)
+    rewrite_key(path, values)
+    with pytest.raises(StoreError, match=rf"a\.h5 holds no valid store key: {message}") as error:
+        FeatureStore.open(path)
+    assert not isinstance(error.value, StoreDamagedError)
+
+
 def test_a_full_disk_shows_before_the_work(tmp_path, monkeypatch):
     class Usage:
         free = 1000
@@ -189,7 +260,7 @@ def test_a_disk_that_fills_while_writing_keeps_the_old_file(path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featurepipe.features.store.rewriting.copy_rows", full)
+    monkeypatch.setattr("featurepipe.features.store.store.copy_rows", full)
     with pytest.raises(DiskFullError, match="The disk is full"):
         grow(path, ["new.jpg"])
     with FeatureStore.open(path) as store:

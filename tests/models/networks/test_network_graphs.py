@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from featurepipe.errors import RunError, UnknownNameError, UsageError
+from featurepipe.errors import RunError, UsageError
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.networks.building import build_network, training_precision
+from featurepipe.models.networks.building import build_network
 from featurepipe.models.networks.logistic_top import fit_logistic_top
 from featurepipe.models.networks.losses import cross_entropies, total_losses
 from featurepipe.models.networks.network_settings import NetworkSettings
@@ -560,11 +560,3 @@ def test_a_run_that_says_nothing_sound_of_its_network_is_damaged(tmp_path, about
     network = INFO["network"] | about if about else about
     with pytest.raises(RunError, match=r"its run\.json does not describe its network"):
         SavedNetwork.of_run(tmp_path, INFO | {"network": network})
-
-
-def test_without_a_gpu_everything_is_computed_in_float32(monkeypatch):
-    monkeypatch.setattr("featurepipe.models.networks.building.has_gpu_driver", lambda: False)
-    assert training_precision("auto") == "float32"
-    assert training_precision("bfloat16") == "bfloat16"
-    with pytest.raises(UnknownNameError, match="Unknown precision 'float16x'"):
-        training_precision("float16x")

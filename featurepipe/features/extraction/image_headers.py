@@ -1,0 +1,134 @@
+"""What an image file declares before it is decoded: format, size, scans, orientation.
+
+Files that would take too much memory or time are refused by what they declare.
+"""
+
+import re
+from collections.abc import Callable
+from io import BytesIO
+
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from featurepipe.errors import ImageError
+
+MAX_PIXELS = 128_000_000
+"""Larger images are refused before they are decoded: they would fill the memory."""
+
+MAX_SIDE = 1_000_000
+"""Images wider or higher are refused: decoders hold rows, and something for each row."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""What the pixels of one image take at most while it is decoded: 1.024 GB.
+
+A picture and its conversion take 4 bytes a pixel each. Kinds whose decoders
+need more have a lower limit of pixels.
+"""
+
+MAX_SCANS = 100
+"""Progressive JPEGs of more scans are refused: each costs the time of a whole picture."""
+
+# Not `Image.open`: its check for decompression bombs comes with a warning, and
+# depends on a limit that any other code of the process may change.
+_OPENERS: tuple[tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.jpeg_factory),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
+    (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
+    (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
+)
+
+LYING = (5, 6, 7, 8)
+"""Orientations that swap height and width."""
+
+
+def open_image(data: bytes) -> ImageFile.ImageFile:
+    """Read the header of an image file; its pixels are not decoded.
+
+    Raises
+    ------
+    ImageError
+        If the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF file.
+    """
+    if not data:
+        raise ImageError("empty file")
+    for signature, opener in _OPENERS:
+        if signature.match(data):
+            return opener(BytesIO(data))
+    raise ImageError("not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)")
+
+
+def require_decodable(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Stop unless an image can be decoded within `MAX_BYTES` and a reasonable time.
+
+    Raises
+    ------
+    ImageError
+        If it declares more than `MAX_PIXELS` pixels or `MAX_SIDE` a side, would need more than
+        `MAX_BYTES`, or has more than `MAX_SCANS` scans.
+    """
+    _require_sane_size(image)
+    _require_few_scans(image, data)
+
+
+def _require_sane_size(image: ImageFile.ImageFile) -> None:
+    limit = min(MAX_PIXELS, int(MAX_BYTES / _bytes_a_pixel(image)))
+    for width, height in (image.size, _tile_size(image)):
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_SIDE} a side")
+        if width * height > limit:
+            kind = "" if limit == MAX_PIXELS else f" for this kind of {image.format}"
+            raise ImageError(f"too large: {width} x {height} pixels, at most {limit} in all{kind}")
+
+
+def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
+    """Memory that decoding takes; measured, and asserted, by `test_hostile_images`."""
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        # Two canvases of the decoder, the frame handed over, and Pillow's picture.
+        return 16
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # Files of several scans: 16-bit coefficients of all blocks at once.
+        across, down = zip(*(factors for _, *factors, _ in image.layer), strict=True)
+        area = sum(x * y for x, y in zip(across, down, strict=True))
+        return 4 + 2 * area / max(1, max(across) * max(down))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # All may be one strip, which is decoded at its own depth first.
+        bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+        return 4 + bits * image.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) / 8
+    return 8
+
+
+def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Pixels of a TIFF's tile, which may be larger than the picture."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return (0, 0)
+    tags = image.tag_v2
+    return (tags.get(TiffImagePlugin.TILEWIDTH, 0), tags.get(TiffImagePlugin.TILELENGTH, 0))
+
+
+def _require_few_scans(image: ImageFile.ImageFile, data: bytes) -> None:
+    if not image.info.get("progressive"):
+        return
+    # An upper bound: thumbnails have a marker or two as well.
+    n_scans = data.count(b"\xff\xda")
+    if n_scans > MAX_SCANS:
+        raise ImageError(f"too slow to decode: {n_scans} scans, at most {MAX_SCANS}")
+
+
+def orientation_of(image: Image.Image) -> object:
+    """The EXIF orientation of an image, 1 to 8 if it is sound; None if there is none."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        # Damaged metadata do not make the pixels worse.
+        return None

@@ -1,0 +1,168 @@
+"""Lanes: one engine each in a pass over images."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.features.engines import Engine, is_out_of_memory, load_with_room
+from featurepipe.features.extraction.loading import LoadedImage, Size
+from featurepipe.features.extraction.views import View
+from featurepipe.features.store.stages import BusyClock, StageTimes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some images cost.
+
+    Attributes
+    ----------
+    seconds : float
+        By the clock; what several engines share is parted by how busy each was.
+    stages : StageTimes
+    """
+
+    seconds: float
+    stages: StageTimes
+
+
+class Sink(Protocol):
+    """What becomes of the images of a lane; called by one thread."""
+
+    def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
+        """Take the features of some images, one row each, and what they cost."""
+        ...
+
+    def not_embedded(self, image: LoadedImage) -> None:
+        """Take note of an image that cannot be decoded, or need not be."""
+        ...
+
+
+class Lane:
+    """One engine in a pass over images.
+
+    Parameters
+    ----------
+    title : str
+        Such as ``"xception rgb"``.
+    size : (int, int)
+        Height and width of the engine's input.
+    view : View
+    wanted : mapping of str to (bytes or None)
+        Ids of the images to embed, each with the digest of those bytes that need
+        not be embedded again, if there are such.
+    open_engine : callable
+        Loads the engine for batches of at most that many pictures (None: of as
+        many as it likes).
+    sink : Sink
+
+    Attributes
+    ----------
+    stages : StageTimes
+        Of the images so far.
+    credited_s : float
+        Seconds by the clock that were put down to them.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        size: Size,
+        view: View,
+        wanted: Mapping[str, bytes | None],
+        open_engine: Callable[[int | None], Engine],
+        sink: Sink,
+    ) -> None:
+        self.title, self.size, self.view, self.wanted = title, size, view, wanted
+        self.sink = sink
+        self.stages = StageTimes()
+        self.credited_s = 0.0
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._clock = BusyClock(1)
+        self._batch: list[LoadedImage] = []
+
+    @property
+    def n_parallel(self) -> int:
+        """Batches that the engine computes side by side."""
+        return self._opened().n_parallel
+
+    def take(self, image: LoadedImage) -> list[LoadedImage]:
+        """Add a decoded image; a batch, once it is full."""
+        self._batch.append(image)
+        is_full = len(self._batch) * self.view.n_pictures >= self._opened().batch_size
+        return self.take_rest() if is_full else []
+
+    def take_rest(self) -> list[LoadedImage]:
+        """The batch as it is."""
+        batch, self._batch = self._batch, []
+        return batch
+
+    def start(self, images: Sequence[LoadedImage]) -> "Flight":
+        """Begin to embed a batch, and do not wait."""
+        engine = self._opened()
+        pictures = self.view.apply(np.stack([image.pixels[self.size] for image in images]))
+        future = self._clock.watch(lambda: _start(engine, pictures))
+        return Flight(self, images, pictures, future)
+
+    def embed_in_less_memory(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
+        """Features of a batch for which the memory did not suffice, in smaller ones."""
+
+        def embed(n_pictures: int) -> NDArray[Any]:
+            if n_pictures < self._opened().batch_size:
+                # Given up first: two engines would need yet more memory.
+                self._engine = None
+                self._engine = self._open_engine(n_pictures)
+            return self._opened().embed(pictures)
+
+        return load_with_room(embed, self._opened().batch_size, self.title)
+
+    def count(self, images: Iterable[LoadedImage]) -> None:
+        """Add up what the images cost until now."""
+        for image in images:
+            self.stages.read += image.read_s
+            self.stages.decode += image.decode_s
+        self.stages.infer = self._clock.seconds
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._open_engine(None)
+            self._clock = BusyClock(self._engine.n_parallel)
+        return self._engine
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A batch that is being embedded."""
+
+    lane: Lane
+    images: Sequence[LoadedImage]
+    pictures: NDArray[np.uint8]
+    future: Future[NDArray[Any]]
+
+    def land(self) -> NDArray[Any]:
+        """One row an image."""
+        try:
+            features = self.future.result()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            features = self.lane.embed_in_less_memory(self.pictures)
+        return self.lane.view.merge(features)
+
+
+def _start(engine: Engine, pictures: NDArray[np.uint8]) -> Future[NDArray[Any]]:
+    """Start a batch; one too large, after memory was short, is computed at once."""
+    settled: Future[NDArray[Any]] = Future()
+    try:
+        if len(pictures) <= engine.batch_size:
+            return engine.start(pictures)
+        features = engine.embed(pictures)
+    except Exception as error:
+        settled.set_exception(error)
+    else:
+        settled.set_result(features)
+    return settled

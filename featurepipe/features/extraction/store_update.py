@@ -1,0 +1,174 @@
+"""StoreUpdate: which rows of one store are stale, and what becomes of their images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import ExtractionError
+from featurepipe.features.extraction.lanes import Cost, Lane
+from featurepipe.features.extraction.loading import LoadedImage
+from featurepipe.features.store import DONE, PENDING, REFUSED, FeatureStore
+from featurepipe.features.store.stages import StageTimes
+from featurepipe.sources import UNKNOWN
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one extraction did to one store.
+
+    Attributes
+    ----------
+    store : Path
+        The feature store.
+    n_images : int
+        Images asked for.
+    n_embedded : int
+        Images embedded now.
+    n_unchanged : int
+        Images whose features were there already.
+    refused : dict of str to str
+        Ids of the images asked for that have no features, each with the reason.
+    unread : dict of str to str
+        Ids of the images that cannot be read now but keep their features, each with
+        the reason.
+    images_per_s : float
+        Images embedded per second, decoding and writing included, over the store's
+        whole life; NaN if none was.
+    stages : StageTimes
+        How long each stage was busy with this store now.
+    """
+
+    store: Path
+    n_images: int
+    n_embedded: int
+    n_unchanged: int
+    refused: dict[str, str]
+    unread: dict[str, str]
+    images_per_s: float
+    stages: StageTimes
+
+    def in_words(self) -> str:
+        """One line for a person, and one on the stages if any image was embedded."""
+        speed = f" ({self.images_per_s:.1f} images/s)" if self.n_embedded else ""
+        unread = f", {len(self.unread)} unreadable now (features kept)" if self.unread else ""
+        stages = f"\n  {self.stages.in_words()}" if self.n_embedded else ""
+        return (
+            f"{self.store}: {self.n_images} images, {self.n_embedded} embedded now{speed}, "
+            f"{self.n_unchanged} unchanged, {len(self.refused)} refused{unread}{stages}"
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as JSON values."""
+        speed = None if math.isnan(self.images_per_s) else self.images_per_s
+        return {
+            **asdict(self),
+            "store": str(self.store),
+            "images_per_s": speed,
+            "bottleneck": self.stages.bottleneck or None,
+        }
+
+
+class StoreUpdate:
+    """The sink of a lane that writes to a store; a `featurepipe.features.extraction.lanes.Sink`.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        Open for writing.
+    stamps : mapping of str to ndarray of shape (2,), int64
+        Size and modification time of each image, by its id.
+    """
+
+    def __init__(self, store: FeatureStore, stamps: Mapping[str, NDArray[np.int64]]) -> None:
+        self.store = store
+        self._stamps = stamps
+        self._row_of = {image_id: row for row, image_id in enumerate(store.ids)}
+        self._n_embedded = 0
+        self._done = set(store.ids[store.rows("done")])
+        self._untouched: set[str] = set()
+        self._unread: dict[str, str] = {}
+
+    def stale(self, *, retry_refused: bool, rehash: bool) -> dict[str, bytes | None]:
+        """Ids of the images to load, each with the digest that makes embedding needless."""
+        ids = list(self._stamps)
+        rows = np.array([self._row_of[image_id] for image_id in ids], dtype=np.intp)
+        stamps = np.array([*self._stamps.values()], np.int64).reshape(-1, 2)
+        status, digests = self.store.status[rows], self.store.digests[rows]
+        again = (status == PENDING) | ((status == REFUSED) & retry_refused)
+        kept = np.stack([self.store.sizes[rows], self.store.mtimes[rows]], axis=1)
+        untouched = (stamps == kept).all(axis=1) & (stamps != UNKNOWN).all(axis=1)
+        self._untouched = {ids[position] for position in np.flatnonzero(untouched)}
+        return {
+            ids[position]: None if again[position] else digests[position].tobytes()
+            for position in np.flatnonzero(again | ~untouched | rehash)
+        }
+
+    def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
+        """Commit the features of some images."""
+        # Timing first: a store that holds features always knows what they cost.
+        self.store.add_timing(len(images), cost.seconds, cost.stages)
+        rows, digests, stamps = self._columns(images)
+        order = np.argsort(rows)
+        self.store.write_done(rows[order], features[order], digests[order], *stamps[order].T)
+        self._n_embedded += len(images)
+
+    def not_embedded(self, image: LoadedImage) -> None:
+        """Commit why an image has no features, or that its bytes are still the same."""
+        rows, digests, stamps = self._columns([image])
+        if image.reason and not any(image.digest) and image.image_id in self._done:
+            # It may be readable again later; its features are those of the digest it had.
+            self._unread[image.image_id] = image.reason
+        elif image.reason:
+            self.store.write_refused(rows, [image.reason], digests, *stamps.T)
+        elif image.image_id not in self._untouched:
+            self.store.write_seen(rows, *stamps.T)
+
+    def _columns(
+        self, images: Sequence[LoadedImage]
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.int64]]:
+        rows = np.array([self._row_of[image.image_id] for image in images], dtype=np.intp)
+        digests = np.frombuffer(b"".join(image.digest for image in images), dtype=np.uint8)
+        # Asked before reading: a change in between is then noticed the next time.
+        stamps = np.array([self._stamp(image) for image in images], dtype=np.int64)
+        return rows, digests.reshape(-1, 32), stamps
+
+    def _stamp(self, image: LoadedImage) -> NDArray[np.int64]:
+        was_read = any(image.digest)
+        return self._stamps[image.image_id] if was_read else np.array([UNKNOWN, UNKNOWN])
+
+    def summarise(self, lane: Lane) -> Extraction:
+        """What was done.
+
+        Raises
+        ------
+        ExtractionError
+            If not a single image has features.
+        """
+        rows = [self._row_of[image_id] for image_id in self._stamps]
+        refused = {key: why for key, why in self.store.refused().items() if key in self._stamps}
+        n_done = int((self.store.status[rows] == DONE).sum())
+        if rows and not n_done:
+            raise _nothing_readable(len(rows), refused)
+        return Extraction(
+            store=self.store.path,
+            n_images=len(rows),
+            n_embedded=self._n_embedded,
+            n_unchanged=n_done - self._n_embedded,
+            refused=refused,
+            unread=self._unread,
+            images_per_s=self.store.images_per_s,
+            stages=lane.stages,
+        )
+
+
+def _nothing_readable(n_images: int, refused: Mapping[str, str]) -> ExtractionError:
+    examples = "; ".join(f"{key}: {reason}" for key, reason in list(refused.items())[:3])
+    return ExtractionError(
+        f"None of the {n_images} images can be read ({examples}). Expected JPEG, PNG, "
+        "WebP, BMP, GIF or TIFF files; look at the first of them."
+    )

@@ -1,0 +1,125 @@
+"""Opening the file of a store, if it may be read and its structure is sound."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+
+from featurepipe.errors import NotWritableError, StoreDamagedError, StoreError
+from featurepipe.features.store.key import StoreKey
+from featurepipe.features.store.layout import (
+    FORMAT,
+    H5PY_ERRORS,
+    ROW_DATASETS,
+    about_checksum,
+    expected_datasets,
+    features_dtype,
+    read_about,
+    read_text,
+)
+
+_Value = TypeVar("_Value")
+
+
+def open_checked(path: Path, *, writable: bool = False) -> h5py.File:
+    """Open the file of a store whose structure is sound; rows are not checked.
+
+    Parameters
+    ----------
+    path : Path
+    writable : bool
+
+    Raises
+    ------
+    StoreDamagedError
+        If the file is truncated, overwritten, or damaged in its structure.
+    StoreError
+        If it is missing, may not be read, or is no feature store of this version.
+    NotWritableError
+        If it may not be written to.
+    """
+    require_access(path, writable=writable)
+    if not h5py.is_hdf5(path):
+        # Asked first: opened for writing, an empty file would become an HDF5 file.
+        raise StoreDamagedError(path, "it is not an HDF5 file, or its beginning is lost")
+    try:
+        file = h5py.File(path, "r+" if writable else "r", locking=False)
+    except H5PY_ERRORS as error:
+        is_cut = "truncated" in str(error)
+        damage = "it is truncated: its end is missing" if is_cut else f"it cannot be read ({error})"
+        raise StoreDamagedError(path, damage) from error
+    try:
+        _require_layout(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def require_access(path: Path, *, writable: bool = False) -> None:
+    """Stop unless the operating system lets this process open the file.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or may not be read.
+    NotWritableError
+        If it may not be written to.
+    """
+    if not path.is_file():
+        raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
+    try:
+        path.open("r+b" if writable else "rb").close()
+    except OSError as error:
+        reason = error.strerror or error
+        if writable:
+            raise NotWritableError(
+                f"{path} cannot be written to ({reason}). Change its permissions, or give a "
+                "folder of yours with --workspace."
+            ) from error
+        raise StoreError(
+            f"{path} cannot be opened ({reason}). The file itself may be sound: change its "
+            "permissions, or check the disk."
+        ) from error
+
+
+def _require_layout(file: h5py.File, path: Path) -> None:
+    if _read(path, lambda: file.attrs.get("format")) != FORMAT.encode():
+        raise StoreError(
+            f"{path} is HDF5 but no feature store of this version of featurepipe (expected the "
+            f"format {FORMAT!r}). Move it away and extract again, or name another file."
+        )
+    if _read(path, lambda: about_checksum(read_about(file)) != file.attrs["crc32"]):
+        raise StoreDamagedError(
+            path, "the attributes that say how it was made do not match their checksum"
+        )
+    key = StoreKey.from_json(read_text(file, "key"), str(path))
+    damage = _read(path, lambda: _dataset_damage(file, key))
+    if damage:
+        raise StoreDamagedError(path, damage)
+
+
+def _read(path: Path, look: Callable[[], _Value]) -> _Value:
+    """What one look into the file gives; h5py's errors mean that the structure is damaged."""
+    try:
+        return look()
+    except H5PY_ERRORS as error:
+        raise StoreDamagedError(path, f"it cannot be read ({error})") from error
+
+
+def _dataset_damage(file: h5py.File, key: StoreKey) -> str:
+    lengths = {
+        name: file[name].shape[0] if name in file else None for name in ("ids", *ROW_DATASETS)
+    }
+    if len(set(lengths.values())) != 1:
+        return f"its datasets have unequal lengths {lengths}"
+    probe_shape = (len(file["probe"]), int(file["features"].shape[1]))
+    expected = expected_datasets(
+        len(file["ids"]), file["ids"].dtype.itemsize, probe_shape, features_dtype(key.precision)
+    )
+    for name, wanted in expected.items():
+        actual = (file[name].shape, file[name].dtype)
+        if actual != wanted:
+            return f"{name} is of shape and type {actual}, expected {wanted}"
+    return ""
