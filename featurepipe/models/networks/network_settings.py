@@ -1,6 +1,6 @@
 """NetworkSettings: which network is trained, and with which values."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,9 +21,9 @@ _COLOUR_WORDS = frozenset({"color", "colors", "colour", "colours"})
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The final values of a training: options where they were given, else the recipe's.
+    """The final values of a training.
 
-    Create settings with `NetworkSettings.of`.
+    `NetworkSettings.of` completes given options with the recipe of a network.
 
     Attributes
     ----------
@@ -52,6 +52,13 @@ class NetworkSettings:
         As in `featurepipe.models.heads.head_settings.HeadSettings`.
     seed : int
         Seed of initial weights, image order, augmentation, dropout and the validation images.
+
+    Raises
+    ------
+    UnknownNameError
+        If a network, task, schedule, branch, class weight or calibration does not exist.
+    UsageError
+        If a number is out of range, or the thresholds cannot be read.
     """
 
     network: str
@@ -67,6 +74,19 @@ class NetworkSettings:
     calibrate: str
     thresholds: str | None
     seed: int
+
+    def __post_init__(self) -> None:
+        _require_known("network", self.network, NETWORKS)
+        _require_known("task", self.task, TASKS)
+        _require_known("class weight", self.class_weight, CLASS_WEIGHTS)
+        _require_known("calibration", self.calibrate, (AUTO, *CALIBRATIONS))
+        for branch in self.branches.values():
+            _require_known("branch", branch, BRANCHES)
+        for stage in self.stages:
+            _require_known("schedule", stage.schedule, SCHEDULES)
+        _require_in_range(self)
+        if self.thresholds is not None:
+            parse_aim(self.thresholds)
 
     @classmethod
     def of(
@@ -102,26 +122,14 @@ loss_weights, class_weight, positive_pairs, calibrate, thresholds, seed
 
         Raises
         ------
-        UnknownNameError
-            If a network, task, schedule, branch, class weight or calibration does not exist.
         UsageError
-            If a number is out of range, or an option does not apply to the network.
+            As `NetworkSettings`, or if an option does not apply to the network.
         """
         spec = find_network(network)
         require_applicable(spec, "--unfreeze", unfreeze, "has_backbone")
         require_applicable(spec, "--branches", branches, "branches")
         require_applicable(spec, "--positive-pairs", positive_pairs, "pairs")
-        _require_in_range(epochs, batch_size, learning_rate, unfreeze, positive_pairs)
-        _require_known("task", task, TASKS)
-        _require_known("schedule", schedule, SCHEDULES)
-        _require_known("class weight", class_weight, CLASS_WEIGHTS)
-        _require_known("calibration", calibrate, (AUTO, *CALIBRATIONS))
-        for branch in (branches or {}).values():
-            _require_known("branch", branch, BRANCHES)
-        for attribute, weight in (loss_weights or {}).items():
-            _require_at_least(f"--loss-weights {attribute}", weight, 0)
-        if thresholds is not None:
-            parse_aim(thresholds)
+        _require_at_least("--unfreeze", unfreeze, 1)
         return cls(
             network=spec.name,
             task=_given_or(task, spec.task),
@@ -186,8 +194,8 @@ def _given_or(given: Value | None, default: Value) -> Value:
     return default if given is None else given
 
 
-def _require_known(kind: str, name: str | None, known: tuple[str, ...]) -> None:
-    if name is not None and name not in known:
+def _require_known(kind: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
         raise UnknownNameError(kind, name, known)
 
 
@@ -217,20 +225,17 @@ def require_applicable(spec: NetworkSpec, option: str, given: object, needs: str
     )
 
 
-def _require_in_range(
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    unfreeze: int | None,
-    positive_pairs: float | None,
-) -> None:
-    _require_at_least("--epochs", epochs, 1)
-    _require_at_least("--batch-size", batch_size, 2)
-    _require_at_least("--unfreeze", unfreeze, 1)
-    if learning_rate is not None and not learning_rate > 0:
-        raise UsageError(f"--learning-rate is {learning_rate}. Use a number greater than 0.")
-    if positive_pairs is not None and not 0 <= positive_pairs <= 1:
-        raise UsageError(f"--positive-pairs is {positive_pairs}. Use a share between 0 and 1.")
+def _require_in_range(settings: NetworkSettings) -> None:
+    _require_at_least("--epochs", settings.n_epochs, 1)
+    _require_at_least("--batch-size", settings.batch_size, 2)
+    for attribute, weight in settings.loss_weights.items():
+        _require_at_least(f"--loss-weights {attribute}", weight, 0)
+    for rate in (stage.learning_rate for stage in settings.stages):
+        if not rate > 0:
+            raise UsageError(f"--learning-rate is {rate}. Use a number greater than 0.")
+    share = settings.positive_pairs
+    if share is not None and not 0 <= share <= 1:
+        raise UsageError(f"--positive-pairs is {share}. Use a share between 0 and 1.")
 
 
 def _require_at_least(option: str, value: float | None, least: int) -> None:

@@ -134,7 +134,7 @@ def test_smallervggnet_and_resnet50_have_one_trunk_under_all_outputs():
 def test_a_network_is_built_down_to_its_minimum_and_not_below(name):
     minimum = NETWORKS[name].min_size_px
     assert build(name, size_px=minimum).input_size == (minimum, minimum)
-    with pytest.raises(ValueError, match=r"[Nn]egative dimension|at least 32x32|must be > 0"):
+    with pytest.raises(ValueError, match=r"zero or negative|at least 32x32"):
         build(name, size_px=minimum - 1)
 
 

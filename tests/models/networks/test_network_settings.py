@@ -2,14 +2,14 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.recipes import NETWORKS, Augmentation, find_network
+from featurepipe.models.networks.recipes import NETWORKS, Augmentation, Stage, find_network
 from featurepipe.models.networks.schedules import (
     SCHEDULES,
     has_ended,
@@ -206,6 +206,21 @@ def test_settings_hold_final_values_that_json_can_hold(name):
         augment=recipe.augments, branches={}, loss_weights={},
     )  # fmt: skip
     assert json.dumps(asdict(given), sort_keys=True) == as_json
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"network": "nosuch"}, "Unknown network 'nosuch'"),
+        ({"task": "joint"}, "Unknown task 'joint'"),
+        ({"stages": (Stage("all", schedule="cosin"),)}, "Unknown schedule 'cosin'"),
+        ({"n_epochs": 0}, "--epochs is 0"),
+    ],
+)
+def test_settings_that_were_kept_are_checked_as_well(changed, text):
+    with pytest.raises(UsageError) as caught:
+        replace(NetworkSettings.of("pair"), **changed)
+    assert str(caught.value).startswith(text)
 
 
 def test_pairs_are_positive_as_often_as_negative_unless_said():

@@ -375,7 +375,7 @@ def test_smaller_batches_where_memory_does_not_suffice(tmp_path, recipe, monkeyp
     toy = Toy.of(replace(settings, batch_size=32), dropout=0.3)
     training = toy.fit(tmp_path / "large")
     said = [each.message for each in caplog.records if each.levelno == logging.WARNING]
-    assert [re.search(r"batches of (\d+)", each)[1] for each in said] == ["16", "8"]
+    assert [re.search(r"in batches of (\d+)", each)[1] for each in said] == ["16", "8"]
     assert training.batch_size == 8
     pd.testing.assert_frame_equal(
         without_seconds(training.history), without_seconds(expected.history), rtol=1e-4
