@@ -24,6 +24,7 @@ from featurepipe.splits import (
     inner_folds,
     make_splits,
 )
+from featurepipe.splits.split_settings import split_name
 
 N_FILES = 90
 
@@ -380,7 +381,7 @@ class TestNearDuplicates:
             assert len(set(split.groups[:3])) == len(set(split.groups[4:6])) == 1
             assert len(set(split.groups)) == 40 - 3
             assert len(set(split.parts[:3])) == len(set(split.parts[4:6])) == 1
-            assert split.name == f"test20-seed{seed}-duplicates-grouped"
+            assert split.name == f"test20-seed{seed}-grouped"
             assert split.findings == (
                 "Keeping 4 near-duplicate images together in 2 groups; the largest has 2",
             )
@@ -410,7 +411,7 @@ class TestNearDuplicates:
         asked = SplitSettings(group_duplicates=True)
         (split,) = make_splits(manifest, distinct(manifest), asked, {name(3): 0, name(19): 0})
         assert split.left_out == (name(3),)
-        assert split.name == "given-duplicates-grouped"
+        assert split.name == "given-grouped"
 
 
 class TestGivenSplits:
@@ -600,24 +601,69 @@ class TestNames:
         assert self.name(folder, **asked) == expected
 
     @pytest.mark.parametrize(
-        ("asked", "start"),
+        ("asked", "expected"),
         [
-            ({"group": "who?"}, "test20-seed0-by-who_-"),
-            ({"group": "x-by-y"}, "test20-seed0-by-x-by-y-"),
-            ({"group": "y" * 200}, "test20-seed0-by-yyyyyyyyyy"),
-            ({"test_size": 1 / 3}, "test33.3333-seed0-"),
+            ({"group": "who?"}, "test20-seed0-by-who_"),
+            ({"group": "x-by-y"}, "test20-seed0-by-x-by-y"),
+            ({"group": "y" * 200}, "test20-seed0-by-yyyyyyyyyyy"),
+            ({"group": "who?", "repeats": 2}, "test20-seed0-by-who_-repeat2of2"),
+            ({"test_size": 1 / 3}, "test33.33-seed0"),
+            ({"group_duplicates": True, "repeats": 2}, "test20-seed0-grouped-repeat2of2"),
         ],
     )
-    def test_what_cannot_be_a_name_is_told_apart_by_a_hash(self, folder, asked, start):
-        found = self.name(folder, **asked)
-        assert found.startswith(start)
-        assert re.fullmatch(r"[A-Za-z0-9._+-]{1,100}-[0-9a-f]{8}", found)
-        repeated = self.name(folder, **asked, repeats=2)
-        assert repeated == f"{found}-repeat2of2"
+    def test_they_are_short_and_safe_for_files(self, folder, asked, expected):
+        assert self.name(folder, **asked) == expected
 
-    def test_nearly_equal_sizes_have_other_names(self, folder):
-        names = {self.name(folder, test_size=0.3 + k * 1e-9) for k in range(4)}
-        assert len(names) == 4
+    @pytest.mark.parametrize(
+        ("asked", "expected"),
+        [
+            ({"hold_out": ("black_dress",)}, "test20-seed0-without-black_dress"),
+            ({"hold_out": ("a_b", "c_d")}, "test20-seed0-without-a_b+c_d"),
+            (
+                {"hold_out": tuple(f"one_green_{k}" for k in range(16))},
+                "test20-seed0-without-16-combinations",
+            ),
+            (
+                {"hold_out": ("one_green_striped_diamond",)},
+                "test20-seed0-without-one_green_striped_d",
+            ),
+            (
+                {"hold_out": ("black_dress",), "group": "patient"},
+                "test20-seed0-without-black_dr-by-patient",
+            ),
+            # With no room for a combination that can be told, none is named.
+            (
+                {"hold_out": ("black_dress",), "group_duplicates": True, "repeats": 10},
+                "test20-seed0-grouped-repeat1of10",
+            ),
+        ],
+    )
+    def test_long_ones_are_shortened(self, asked, expected):
+        assert split_name(SplitSettings(**asked), 0) == expected
+
+    @given(
+        test_size=st.floats(1e-9, 1, exclude_max=True),
+        seed=st.integers(0, 2**40),
+        hold_out=st.lists(st.text(), max_size=20),
+        group=st.none() | st.text(min_size=1),
+        repeats=st.integers(1, 10**6),
+        group_duplicates=st.booleans(),
+    )
+    def test_they_have_at_most_40_characters(self, **asked):
+        asked["hold_out"] = tuple(asked["hold_out"])
+        name = split_name(SplitSettings(**asked), asked["repeats"] - 1)
+        assert re.fullmatch(r"test[A-Za-z0-9._+-]{1,36}", name)
+
+    def test_what_a_name_does_not_tell_is_numbered(self, folder):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        names: list[str] = []
+        for k in range(12):
+            asked = SplitSettings(test_size=0.3 + k * 1e-9, seed=10**30)
+            (split,) = make_splits(manifest, distinct(manifest), asked)
+            names.append(split.registered(k, names).name)
+        assert len(set(names)) == 12
+        assert max(map(len, names)) == 40
+        assert names[1].endswith("-2")
 
 
 class TestRegistering:

@@ -242,7 +242,7 @@ def read_run_info(folder: Path) -> HeadRunInfo | NetworkRunInfo:
         reason = _reason(error.errors()[0])
     # The settings check themselves.
     except FeaturepipeError as error:
-        reason = f"has settings that cannot be used ({error})"
+        reason = f"has settings that cannot be used ({str(error).rstrip('.')})"
     again = "Train" if content.get("kind") == "network" else "Fit"
     raise RunError(f"Run {folder.name!r} is damaged: {path} {reason}. {again} it again.")
 
@@ -266,13 +266,17 @@ def _reason(error: ErrorDetails) -> str:
     """What is wrong with which field, in words."""
     # The first step of the path is the kind of run.
     field = ".".join(str(step) for step in error["loc"][1:]) or "kind"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    if error["type"] == "missing":
-        return f"has no {field}"
-    if error["type"] == "extra_forbidden":
-        return f"has an unknown field {field}"
-    got = repr(error["input"])
+    match error["type"]:
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "missing" | "union_tag_not_found":
+            return f"has no {field}"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"has an unknown field {field}"
+        case "union_tag_invalid":
+            got = repr(error["ctx"]["tag"])
+        case _:
+            got = repr(error["input"])
     shown = got if len(got) <= _SHOWN_CHARACTERS else f"{got[:_SHOWN_CHARACTERS]}…"
     return f"has no valid {field} (got {shown})"
 

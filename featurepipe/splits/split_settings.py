@@ -14,8 +14,8 @@ DUPLICATES_GROUPED = "-grouped"
 MAX_NAME = 40
 """Most characters of a split's name."""
 
-# Room for the number that tells splits of one name apart, up to -99.
-_MAX_UNNUMBERED = MAX_NAME - 3
+# The number that tells splits of one name apart would cut off the end of a repeat's name.
+_ROOM_FOR_NUMBER = 3
 _MAX_GROUP = 15
 _MIN_HELD_OUT = 11
 
@@ -78,9 +78,11 @@ def split_name(settings: SplitSettings, repeat: int) -> str:
     start = f"test{100 * settings.test_size:.4g}-seed{settings.seed}"
     end = f"-by-{_safe(settings.group)}"[:_MAX_GROUP] if settings.group else ""
     end += DUPLICATES_GROUPED if settings.group_duplicates else ""
-    end += f"-repeat{repeat + 1}of{settings.repeats}" if settings.repeats > 1 else ""
-    room = _MAX_UNNUMBERED - len(start) - len(end)
-    return f"{start}{_held_out(settings.hold_out, room)}{end}"[:_MAX_UNNUMBERED]
+    room = MAX_NAME - len(start)
+    if settings.repeats > 1:
+        end += f"-repeat{repeat + 1}of{settings.repeats}"
+        room -= _ROOM_FOR_NUMBER
+    return f"{start}{_held_out(settings.hold_out, room - len(end))}{end}"[:MAX_NAME]
 
 
 def _held_out(combinations: tuple[str, ...], room: int) -> str:

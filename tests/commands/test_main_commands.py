@@ -75,8 +75,8 @@ def test_images_unlike_those_trained_on_are_marked_unknown(folder, capsys):
 
     assert run(["predict", "new/green.png", "--unrelated"]) == 0
     said = capsys.readouterr().err
-    assert "color: 100.0 % of 1 foreign images are marked unknown, and " in said
-    assert "of 19 test images; AUROC of one against the other 1.000." in said
+    assert "color: 100.0 % of 1 unrelated images are marked unknown, and " in said
+    assert "of 19 test images; AUROC of unrelated against test images 1.000." in said
     board = json.loads(succeed(capsys, "report", "--json"))
     assert all(0.7 <= row["answered"] <= 1 for row in board)
     facts = json.loads(next(folder.glob("runs/*/run.json")).read_text())
@@ -190,7 +190,7 @@ def test_near_duplicates_are_listed_and_kept_on_one_side(folder, capsys):
     assert "near-duplicates, in" in err
     assert "pairs of near-duplicates" not in err
     (split,) = {row["split"] for row in json.loads(out)}
-    assert split == "test20-seed0-duplicates-grouped"
+    assert split == "test20-seed0-grouped"
     parts = json.loads((folder / "splits" / f"{split}.json").read_text())["group_of_image"]
     for pair in copies:
         assert sum(set(pair) <= set(ids) for ids in parts.values()) == 1
@@ -344,7 +344,7 @@ def test_what_is_tuned_is_kept_and_said(folder, capsys):
     assert "--curve and --memory 4GB contradict each other" in line
     assert run(["fit", "--tune", "--head", "knn"]) == 0
     said = capsys.readouterr().err
-    assert "Tuned color of resnet50-knn-" in said and "Tuned kind of resnet50-knn-" in said
+    assert "Tuned color of resnet50-knn: " in said and "Tuned kind of resnet50-knn: " in said
     (kept,) = (folder / "runs").glob("*/run.json")
     info = json.loads(kept.read_text())
     assert info["settings"]["tune"] is True

@@ -1,4 +1,5 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
-from featurepipe.reports.board import COLUMNS, leaderboard, write_leaderboard
+from featurepipe.reports.board import COLUMNS, Costs, leaderboard, write_leaderboard
 
 PLANNED = (
     "run, backbone, view, weights, head, task, attribute, split, n_train, n_test, "
@@ -24,13 +25,19 @@ FURTHER = (
 )
 
 
+COSTS = Costs(
+    extract_images_per_s=123.456789, fit_s=2.0, predict_ms_per_image=0.25, model_bytes=1234567
+)
+
+
 @dataclass
 class FakeRun:
-    info: dict
+    name: str
+    info: SimpleNamespace
     predictions: Predictions
 
 
-def make_run(name, n_right=6, split="test20-seed0", part="test", groups=None, **info):
+def make_run(name, n_right=6, split="test20-seed0", number=0, part="test", groups=None, **facts):
     """A run that gets the colour of `n_right` of 8 images right."""
     codes = np.arange(8) % 2
     indicator = np.eye(2, dtype=bool)[codes]
@@ -45,22 +52,23 @@ def make_run(name, n_right=6, split="test20-seed0", part="test", groups=None, **
         {"color": labels},
         {"color": scores},
     )
-    facts = {
-        "run": name,
+    names = {field.name for field in fields(Costs)}
+    info = {
+        "family": f"family of {name}",
+        "split": SimpleNamespace(name=split, number=number, series="seed0"),
         "backbone": {"color": "xception", "all": "xception"},
         "view": {"color": "rgb", "all": "rgb"},
         "weights": {"color": "imagenet", "all": "imagenet"},
         "head": "bagged-sgd",
+        "solver": None,
+        "calibrate": None,
         "task": "per-attribute",
-        "split": split,
         "n_train": {"color": 32},
         "selection_accuracy": {"color": 0.8125, "all": 0.8125},
-        "extract_images_per_s": 123.456789,
-        "fit_s": 2.0,
-        "predict_ms_per_image": 0.25,
-        "model_bytes": 1234567,
+        "costs": replace(COSTS, **{key: facts[key] for key in facts if key in names}),
     }
-    return FakeRun(facts | info, predictions)
+    info |= {key: facts[key] for key in facts if key not in names}
+    return FakeRun(name, SimpleNamespace(**info), predictions)
 
 
 def test_columns_are_those_of_the_plan_in_its_order():
@@ -151,27 +159,28 @@ def test_runs_of_different_questions_are_not_compared():
 
 
 def test_runs_that_are_calibrated_otherwise_are_told_apart():
-    runs = [make_run("a", settings={"calibrate": "none"}), make_run("b", settings={})]
+    runs = [make_run("a", calibrate="none"), make_run("b")]
     board = leaderboard(runs).set_index("run")["calibrate"]
     assert board["a"].tolist() == ["none", "none"]
     assert board["b"].isna().all()
 
 
 def test_the_solver_tells_literal_bagged_sgd_apart():
-    runs = [make_run("a"), make_run("b", settings={"solver": "sklearn"})]
+    runs = [make_run("a"), make_run("b", solver="sklearn")]
     solvers = leaderboard(runs).set_index("run")["solver"]
     assert solvers["b"].tolist() == ["sklearn", "sklearn"]
     assert solvers["a"].isna().all()
 
 
 def make_family(*n_right):
+    """Runs of three splits, whose names are not in the order of the splits."""
     return [
         make_run(
             f"run{repeat}",
             right,
             split=f"seed0-repeat{repeat}",
+            number=0 if repeat == 2 else repeat,
             family="both",
-            series="seed0",
             fit_s=float(repeat),
         )
         for repeat, right in enumerate(n_right, start=1)
@@ -180,8 +189,9 @@ def make_family(*n_right):
 
 def test_runs_over_repeated_splits_are_summarised():
     board = leaderboard([*make_family(5, 6, 7), make_run("alone", split="seed0")])
-    assert board["run"].tolist()[::2] == ["alone", "both", "run1", "run2", "run3"]
-    row = board.set_index(["run", "attribute"]).loc[("both", "color")]
+    summary = "run2 (3 splits)"
+    assert board["run"].tolist()[::2] == ["alone", summary, "run1", "run2", "run3"]
+    row = board.set_index(["run", "attribute"]).loc[(summary, "color")]
     assert (row["split"], row["interval"]) == ("seed0 (3 splits)", "splits")
     assert (row["backbone"], row["head"], row["n_train"], row["n_test"]) == (
         "xception",
@@ -195,7 +205,7 @@ def test_runs_over_repeated_splits_are_summarised():
     assert row["accuracy_low"] == pytest.approx(0.75 - reach)
     assert row["accuracy_high"] == 1 < 0.75 + reach
     assert pd.isna(row["tied_with_best"])
-    assert set(board.loc[board["run"] != "both", "interval"]) == {"images"}
+    assert set(board.loc[board["run"] != summary, "interval"]) == {"images"}
 
 
 def test_a_single_repeat_has_no_summary():
@@ -208,7 +218,7 @@ def test_unseen_combinations_have_no_interval_over_splits():
         parts = np.repeat(["unseen", "test"], 4)
         run.predictions = replace(run.predictions, parts=parts)
     row = leaderboard(runs).iloc[0]
-    assert row["run"] == "both"
+    assert row["run"] == "run2 (2 splits)"
     assert (row["unseen_accuracy"], row["unseen_accuracy_sd"]) == (1, 0)
     assert pd.isna(row["unseen_accuracy_low"])
 
@@ -219,8 +229,7 @@ def test_grouped_images_say_so():
 
 
 def test_facts_that_a_run_lacks_are_missing():
-    run = make_run("a", fit_s=None)
-    del run.info["extract_images_per_s"]
+    run = make_run("a", fit_s=None, extract_images_per_s=None)
     board = leaderboard([run, make_run("b")])
     assert board.set_index("run").loc["a", ["fit_s", "extract_images_per_s"]].isna().all(axis=None)
 
@@ -254,8 +263,9 @@ def test_a_run_of_unknown_speed_predicts_no_images_a_second(ms):
 def test_costs_of_networks_are_averaged_over_splits():
     runs = make_family(5, 6, 7)
     for run, epochs, ms in zip(runs, [10, 20, 33], [1.0, 2.0, 4.0], strict=True):
-        run.info |= OF_NETWORK | {"epochs": epochs, "predict_ms_per_image": ms}
-    row = leaderboard(runs).set_index(["run", "attribute"]).loc[("both", "color")]
+        measured = OF_NETWORK | {"epochs": epochs, "predict_ms_per_image": ms}
+        run.info.costs = replace(run.info.costs, **measured)
+    row = leaderboard(runs).set_index(["run", "attribute"]).loc[("run2 (3 splits)", "color")]
     assert row[["n_parameters", "peak_memory_bytes"]].tolist() == [23_587_712, 5_368_709_120]
     assert (row["epochs"], row["predict_ms_per_image"]) == (21, pytest.approx(7 / 3))
     assert row["predict_images_per_s"] == pytest.approx((1000 + 500 + 250) / 3)

@@ -3,8 +3,10 @@ import importlib
 import io
 import json
 import pickle
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +18,11 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.predictions import Predictions
 from featurepipe.runs import run_folder
-from featurepipe.runs.run_folder import load_run, save_run
+from featurepipe.runs.run_folder import NewRun, load_run, save_run
+from featurepipe.workspace import Workspace
+from run_infos import head_info, network_info
 
 N_IMAGES = 60
-INFO = {"run": "xception-1", "backbone": "xception", "n_train": {"color": 60}}
 FILES = ["heads.skops", "predictions.npz", "run.json", "selection.npz"]
 
 
@@ -48,8 +51,10 @@ def predictions_of(part, scores):
 def save(folder, info=None, **settings):
     X, _ = make_images()
     model, out_of_fold = fit(**settings)
-    test = predictions_of("test", model.predict(X))
-    save_run(folder, INFO | (info or {}), model, test, predictions_of("train", out_of_fold))
+    test = dataclasses.replace(predictions_of("test", model.predict(X)), task=model.task)
+    selection = dataclasses.replace(predictions_of("train", out_of_fold), task=model.task)
+    facts = {"settings": HeadSettings(**{"head": "logistic", **settings})} | (info or {})
+    save_run(folder, NewRun(head_info(**facts), model, test, selection))
     return model, test
 
 
@@ -79,9 +84,11 @@ def test_a_run_is_four_files(tmp_path):
     assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
     assert sorted(path.name for path in (tmp_path / "runs/xception-1").iterdir()) == FILES
     run = load_run(tmp_path / "runs" / "xception-1")
-    assert run.info == INFO | {
-        "model_bytes": (tmp_path / "runs/xception-1/heads.skops").stat().st_size
-    }
+    assert run.name == "xception-1"
+    n_bytes = (tmp_path / "runs/xception-1/heads.skops").stat().st_size
+    assert run.info.costs.model_bytes == n_bytes > 0
+    expected = head_info(costs=dataclasses.replace(head_info().costs, model_bytes=n_bytes))
+    assert run.info == expected
     np.testing.assert_array_equal(run.predictions.scores["color"], test.scores["color"])
     assert set(run.selection.parts) == {"train"}
 
@@ -102,7 +109,7 @@ def test_names_that_look_like_skops_own_are_kept(tmp_path):
         X, odd, np.arange(N_IMAGES), HeadSettings(head="logistic"), n_jobs=1
     )
     test = predictions_of("test", {"color": scores["7.npy"]})
-    save_run(tmp_path / "run", INFO, model, test, test)
+    save_run(tmp_path / "run", NewRun(head_info(), model, test, test))
     assert load_run(tmp_path / "run").model.classes == {"7.npy": names}
 
 
@@ -116,24 +123,24 @@ def test_no_file_holds_a_pickle(tmp_path):
 
 
 def test_a_run_of_the_same_name_is_replaced(tmp_path):
-    save(tmp_path / "run", {"seed": 1})
+    save(tmp_path / "run", {"machine": "one"})
     (tmp_path / "run" / "stray.txt").write_text("left over")
-    save(tmp_path / "run", {"seed": 2})
-    assert load_run(tmp_path / "run").info["seed"] == 2
+    save(tmp_path / "run", {"machine": "two"})
+    assert load_run(tmp_path / "run").info.machine == "two"
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_stands_until_the_new_one_is_complete(tmp_path, monkeypatch):
-    save(tmp_path / "run", {"seed": 1})
+    save(tmp_path / "run", {"machine": "one"})
 
     def fill_disk(self, path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Predictions, "save", fill_disk)
     with pytest.raises(DiskFullError):
-        save(tmp_path / "run", {"seed": 2})
-    assert load_run(tmp_path / "run").info["seed"] == 1
+        save(tmp_path / "run", {"machine": "two"})
+    assert load_run(tmp_path / "run").info.machine == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -144,10 +151,75 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_info_must_be_json(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        save(tmp_path / "run", {"fit_s": float("nan")})
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("n_renamed", [0, 1])
+def test_a_kill_while_a_run_is_replaced_loses_nothing(tmp_path, monkeypatch, n_renamed):
+    home = Workspace(tmp_path)
+    save(home.run("run"), {"machine": "one"})
+    rename, renamed = Path.rename, []
+
+    def killed(self, target):
+        # Renaming of files is `replace`: only the two renames of the folder come here.
+        if len(renamed) == n_renamed:
+            raise SystemExit
+        renamed.append(rename(self, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        # A killed process removes nothing.
+        patch.setattr("featurepipe.files.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            save(home.run("run"), {"machine": "two"})
+    assert len(renamed) == n_renamed
+    assert home.run("run").exists() == (n_renamed == 0)
+    assert home.runs() == [home.run("run")]
+    assert load_run(home.run("run")).info.machine == "one"
+    with home.writing():
+        names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["run"]
+
+
+def test_what_was_replaced_goes_once_the_new_run_is_there(tmp_path):
+    home = Workspace(tmp_path)
+    save(home.run("run"), {"machine": "two"})
+    shutil.copytree(home.run("run"), tmp_path / "runs" / ".run.replaced")
+    (tmp_path / "runs" / ".training-0123").mkdir()
+    assert home.runs() == [home.run("run")]
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    # The checkpoints of a training are not what a kill left over.
+    assert names == [".training-0123", "run"]
+
+
+def test_a_reader_leaves_alone_what_another_process_is_replacing(tmp_path):
+    home = Workspace(tmp_path)
+    save(home.run("run"))
+    with home.writing():
+        home.run("run").rename(tmp_path / "runs" / ".run.replaced")
+        assert home.runs() == []
+    assert home.runs() == [home.run("run")]
+
+
+def test_predictions_must_be_of_the_runs_attributes_and_task(tmp_path):
+    save(tmp_path / "shoes", {"settings": HeadSettings(head="logistic", task="joint")})
+    with pytest.raises(RunError) as caught:
+        load_run(tmp_path / "shoes")
+    assert str(caught.value) == (
+        f"Run 'shoes' is damaged: {tmp_path / 'shoes' / 'predictions.npz'} has task and attributes "
+        "per-attribute, color, but its run.json has joint, color. Fit it again."
+    )
+
+
+def test_a_network_is_known_by_its_info(tmp_path):
+    model, test = save(tmp_path / "heads")
+    assert load_run(tmp_path / "heads").network is None
+    (tmp_path / "weights.keras").write_bytes(b"12345")
+    new = NewRun(network_info(), model, test, test, {"network.keras": tmp_path / "weights.keras"})
+    run = save_run(tmp_path / "network", new)
+    heads_bytes = (tmp_path / "network" / "heads.skops").stat().st_size
+    assert run.info.costs.model_bytes == heads_bytes + 5
+    network = load_run(tmp_path / "network").network
+    assert (network.name, network.size_px) == ("smallervggnet", 32)
+    assert (network.outputs, network.same) == ({"color": 3}, None)
+    assert network.path.read_bytes() == b"12345"
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -184,7 +256,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_the_model_is_read_only_when_asked_for(tmp_path):
     save(tmp_path / "run")
     (tmp_path / "run" / "heads.skops").unlink()
-    assert load_run(tmp_path / "run").info["run"] == "xception-1"
+    assert load_run(tmp_path / "run").name == "run"
 
 
 def test_types_that_no_run_has_are_refused_and_nothing_runs(tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_the_command_says_in_short_what_is_odd(wrong, capsys):
     out, err = capsys.readouterr()
     assert "1 contradiction, such as:\n" in out
     assert "odd.png: its fifth neighbour is" in out
-    assert "Auditing with resnet50-logistic-" in err
+    assert "Auditing with resnet50-logistic." in err
     assert run(["audit", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert list(rows[0]) == COLUMNS

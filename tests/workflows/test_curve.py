@@ -1,10 +1,10 @@
 """fit --curve: whether more images would help."""
 
-import json
-
 import pandas as pd
 
+import featurepipe
 from featurepipe.cli import run
+from featurepipe.runs.run_folder import load_run
 from pictures import draw_data_set
 
 EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
@@ -25,13 +25,14 @@ def test_a_curve_is_kept_and_told_without_touching_test_images(
     assert run([*fit, "--curve"]) == 0
     said = capsys.readouterr().err
     assert (folder / "predictions.npz").read_bytes() == plain
-    facts = json.loads((folder / "run.json").read_text())
+    info = load_run(folder).info
     table = pd.read_csv(folder / "curve.csv")
     assert table["attribute"].tolist() == 4 * ["color"] + 4 * ["kind"]
-    assert table["accuracy"].tolist() == [round(p["accuracy"], 6) for p in facts["curve"]]
+    assert table["accuracy"].tolist() == [round(point.accuracy, 6) for point in info.curve]
     # Four fifths of the training images, never all of them.
-    assert table["n_train"].max() <= 0.8 * facts["n_train"]["all"] + 1
-    for doubling in facts["doublings"]:
-        assert f"{doubling['attribute']}: {doubling['accuracy']:.3f} on" in said
-        assert f": {doubling['verdict']}." in said
-    assert run(["repeat", folder.name]) == 0
+    assert table["n_train"].max() <= 0.8 * info.n_train["all"] + 1
+    assert [doubling.attribute for doubling in info.doublings] == ["color", "kind"]
+    for doubling in info.doublings:
+        assert f"{doubling.attribute}: {doubling.accuracy:.3f} on" in said
+        assert f": {doubling.verdict}." in said
+    featurepipe.repeat(folder.name)

@@ -1,11 +1,14 @@
-"""featurepipe repeat: a run fitted again to the same numbers."""
+"""repeat(): a run fitted again to the same numbers."""
 
 import json
+import logging
 
 import pandas as pd
 import pytest
 
+import featurepipe
 from featurepipe.cli import run
+from featurepipe.errors import RunError, UnknownNameError, UsageError
 from featurepipe.runs.run_folder import load_run
 from pictures import draw, draw_data_set
 
@@ -26,11 +29,17 @@ def fit(capsys, *arguments):
     return {row["run"] for row in json.loads(capsys.readouterr().out)}
 
 
-def repeat(capsys, name, *arguments):
-    """Exit code and what was said."""
-    capsys.readouterr()
-    code = run(["repeat", name, *arguments])
-    return code, capsys.readouterr().err.strip()
+@pytest.fixture
+def repeat(caplog):
+    """Repeat a run; the table, and what was said."""
+    caplog.set_level(logging.INFO, "featurepipe")
+
+    def repeat(name):
+        caplog.clear()
+        table = featurepipe.repeat(name)
+        return table, caplog.text
+
+    return repeat
 
 
 def content(folder):
@@ -49,41 +58,40 @@ def content(folder):
         ["--head", "logistic", "--features", "resnet50:grey", "--hold-out", "red_plain"],
     ],
 )
-def test_the_same_numbers_again(folder, capsys, arguments):
+def test_the_same_numbers_again(folder, capsys, repeat, arguments):
     (name,) = fit(capsys, *arguments)
     before = content(folder)
     # Splits that are gone and stores that came later play no role.
     for path in (folder / "splits").iterdir():
         path.unlink()
     assert run(["extract", "--backbone", "hsv-histogram"]) == 0
-    code, said = repeat(capsys, name)
-    assert code == 0, said
+    table, said = repeat(name)
+    assert set(table["run"]) == {name}
     assert f"Run {name}: the same numbers again, bit for bit, for 64 images." in said
     assert content(folder) == before
 
 
-def test_other_numbers_are_said_and_the_run_is_kept(folder, capsys):
+def test_other_numbers_are_said_and_the_run_is_kept(folder, capsys, repeat):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
     kept = load_run(folder / "runs" / name)
     kept.predictions.scores["color"][0, 0] += 0.125
     kept.predictions.save(folder / "runs" / name / "predictions.npz")
     before = content(folder)
-    code, said = repeat(capsys, name)
-    assert code == 1
-    image = str(kept.predictions.ids[0])
+    with pytest.raises(RunError) as caught:
+        repeat(name)
+    said, image = str(caught.value), str(kept.predictions.ids[0])
     assert f"probabilities of 'color' differ by up to 0.125 ({image!r}, a test image)" in said
     assert "versions, labels and features are the same" in said
     assert content(folder) == before
 
 
-def test_other_versions_are_named(folder, capsys):
+def test_other_versions_are_named(folder, capsys, repeat):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
     path = folder / "runs" / name / "run.json"
     facts = json.loads(path.read_text())
     facts["versions"]["scikit-learn"] = "0.1"
     path.write_text(json.dumps(facts))
-    code, said = repeat(capsys, name)
-    assert code == 0
+    _, said = repeat(name)
     assert "bit for bit" in said
     assert "scikit-learn is '0.1', not" in said
 
@@ -92,17 +100,19 @@ def test_changed_features_are_named(folder, capsys):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
     draw(folder / "dataset" / "red_plain" / "03.png", "red", bright_top=False, seed=999)
     assert run([*EXTRACT, "--backbone", "resnet50"]) == 0
-    code, said = repeat(capsys, name)
-    assert code == 1
-    assert "resnet50-random0-8-avg-rgb.h5 changed: 1 image, such as 'red_plain/03.png'" in said
+    with pytest.raises(RunError, match="cannot be repeated") as caught:
+        featurepipe.repeat(name)
+    assert "resnet50-random0-8-avg-rgb.h5 changed: 1 image, such as 'red_plain/03.png'" in str(
+        caught.value
+    )
 
 
 def test_a_store_that_is_gone_is_named(folder, capsys):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50:grey")
     (folder / "features" / "resnet50-random0-8-avg-grey.h5").unlink()
-    code, said = repeat(capsys, name)
-    assert code == 1
-    assert "there is no store of the features resnet50:grey any more" in said
+    with pytest.raises(RunError, match="cannot be repeated") as caught:
+        featurepipe.repeat(name)
+    assert "there is no store of the features resnet50:grey any more" in str(caught.value)
 
 
 def test_changed_labels_are_named(folder, capsys):
@@ -113,16 +123,16 @@ def test_changed_labels_are_named(folder, capsys):
     table.loc[5, "color"] = "red"
     table.to_csv(folder / "labels.csv", index=False)
     fit(capsys, "--labels", "labels.csv", "--head", "logistic", "--features", "resnet50")
-    code, said = repeat(capsys, name)
-    assert code == 1
-    assert f"labels of 'color' changed: 1 image, such as {ids[5]!r}" in said
+    with pytest.raises(RunError, match="cannot be repeated") as caught:
+        featurepipe.repeat(name)
+    assert f"labels of 'color' changed: 1 image, such as {ids[5]!r}" in str(caught.value)
 
 
 def test_a_run_keeps_digests_of_its_stores_and_split(folder, capsys):
     names = fit(capsys, "--head", "logistic")
     other = fit(capsys, "--head", "knn")
     facts = [json.loads((folder / "runs" / n / "run.json").read_text()) for n in names | other]
-    assert len({each["split_sha256"] for each in facts}) == 1
+    assert len({each["split"]["sha256"] for each in facts}) == 1
     stores = {(each["stores"][0]["name"], each["stores"][0]["features_sha256"]) for each in facts}
     assert len(stores) == 2
     assert len({digest for _, digest in stores}) == 2
@@ -130,6 +140,11 @@ def test_a_run_keeps_digests_of_its_stores_and_split(folder, capsys):
 
 def test_an_unknown_run_is_named(folder, capsys):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
-    code, said = repeat(capsys, name[:-1])
-    assert code == 1
-    assert f"Did you mean '{name}'?" in said
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{name}'"):
+        featurepipe.repeat(name[:-1])
+
+
+def test_no_cores_are_too_few(folder, capsys):
+    (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
+    with pytest.raises(UsageError, match="--jobs is 0"):
+        featurepipe.repeat(name, n_jobs=0)

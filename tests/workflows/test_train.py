@@ -27,6 +27,7 @@ from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.models.networks import training
 from featurepipe.runs.choosing import find_run
+from featurepipe.runs.run_facts import NetworkShape
 from featurepipe.runs.run_folder import load_run
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
@@ -158,31 +159,31 @@ def test_a_run_of_a_network_is_a_run(place):
     history = pd.read_csv(folder / "history.csv")
     assert history["epoch"].tolist() == [1, 2]
     assert history["best"].sum() == 1
-    info = json.loads((folder / "run.json").read_text())
-    assert info["epochs"] == 2
-    assert info["ended_by"] == ""
-    assert info["best_epoch"] == history["epoch"][history["best"]].iloc[0]
+    info = load_run(folder).info
+    assert info.costs.epochs == 2
+    assert info.ended_by == ""
+    assert info.best_epoch == history["epoch"][history["best"]].iloc[0]
     kept = keras.saving.load_model(folder / "network.keras", compile=False)
-    assert info["n_parameters"] == kept.count_params()
-    assert info["network"] == {"size_px": 16, "outputs": {"color": 4, "kind": 2}, "same": None}
-    assert info["model_bytes"] == sum(
+    assert info.costs.n_parameters == kept.count_params()
+    assert info.network == NetworkShape(size_px=16, outputs={"color": 4, "kind": 2}, same=None)
+    assert info.costs.model_bytes == sum(
         (folder / name).stat().st_size for name in ("heads.skops", "network.keras")
     )
 
 
 def test_heads_and_network_are_fitted_by_the_same_split(place):
     heads, network = (load_run(place.folder(name)) for name in (place.heads, place.network))
-    assert [path.stem for path in place.root.glob("splits/*.json")] == [network.info["split"]]
-    assert network.info["split_sha256"] == heads.info["split_sha256"]
+    assert [path.stem for path in place.root.glob("splits/*.json")] == [network.info.split.name]
+    assert network.info.split == heads.info.split
     assert network.predictions.ids.tolist() == heads.predictions.ids.tolist()
-    assert network.info["n_train"] == heads.info["n_train"]
+    assert network.info.n_train == heads.info.n_train
 
 
 def test_what_selects_is_neither_fitted_on_nor_tested_on(place):
     network = load_run(place.folder(place.network))
-    split = Split.load(place.root / "splits" / f"{network.info['split']}.json")
+    split = Split.load(place.root / "splits" / f"{network.info.split.name}.json")
     trained, chosen = set(split.ids[split.rows("train")]), set(network.selection.ids)
-    assert len(chosen) == network.info["n_validation"] == len(network.selection) > 0
+    assert len(chosen) == network.info.n_validation == len(network.selection) > 0
     assert chosen < trained
     with PixelCache.open(Workspace(place.root).pixels(16)) as cache:
         ids = sorted(cache.row_of)
@@ -273,8 +274,10 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
         "red_plain", "--branches", "kind=rgb", "--workspace", str(place.root), "--json",
     ]  # fmt: skip
     assert run(arguments) == 130
-    (folder,) = place.root.glob("runs/fashionnet-*")
-    assert json.loads((folder / "run.json").read_text())["ended_by"] == "interrupt"
+    folder = place.folder("fashionnet")
+    info = load_run(folder).info
+    assert info.ended_by == "interrupt"
+    assert [path.name for path in place.root.glob("runs/.*")] == [f".training-{info.digest}"]
     assert len(pd.read_csv(folder / "history.csv")) == 1
     capsys.readouterr()
     assert run(arguments) == 0
@@ -283,8 +286,8 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
     assert len(fits) == 3
     assert not list(place.root.glob("runs/.*"))
     kept = load_run(folder)
-    assert (kept.info["ended_by"], kept.info["epochs"]) == ("", 2)
-    assert kept.info["view"] == {"color": "rgb", "kind": "rgb", "all": "rgb"}
+    assert (kept.info.ended_by, kept.info.costs.epochs) == ("", 2)
+    assert kept.info.view == {"color": "rgb", "kind": "rgb", "all": "rgb"}
     # Of the combination that was held out all images are answered, and none was trained on.
     unseen = kept.predictions.select("unseen").ids.tolist()
     assert unseen == [f"red_plain/{index:02}.png" for index in range(8)]
@@ -297,8 +300,8 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
 
 def test_sets_of_labels(tagged):
     kept = load_run(tagged.folder(tagged.network))
-    assert kept.info["task"] == "multi-label"
-    assert kept.info["network"]["outputs"] == {"tags": 3}
+    assert kept.info.task == "multi-label"
+    assert kept.info.network.outputs == {"tags": 3}
     assert kept.predictions.labels["tags"].classes == ("blue", "bright", "red")
     assert not kept.predictions.labels["tags"].exclusive
     answers = featurepipe.predict([tagged.root / "images" / "00.png"], workspace=tagged.root, top=3)
@@ -308,7 +311,7 @@ def test_sets_of_labels(tagged):
 
 def test_a_network_is_not_repeated(place, capsys):
     line = fail(capsys, "repeat", place.network, "--workspace", place.root)
-    assert "is a trained network, and networks are not trained again by --from" in line
+    assert "is a trained network, and only runs of heads can be repeated" in line
 
 
 def test_the_best_run_predicts_and_the_best_heads_audit(copied, caplog):
@@ -323,7 +326,7 @@ def test_the_best_run_predicts_and_the_best_heads_audit(copied, caplog):
     assert not table["reason"].str.contains(copied.network).any()
     shutil.rmtree(copied.folder(copied.heads))
     for folder in copied.root.glob("runs/*"):
-        assert "network" in json.loads((folder / "run.json").read_text())
+        assert load_run(folder).network is not None
     with pytest.raises(WorkspaceError, match="no run of heads yet"):
         featurepipe.audit(workspace=copied.root)
 
@@ -405,10 +408,10 @@ def test_a_class_of_a_single_image_cannot_be_divided(tmp_path):
 
 def test_finetune_begins_from_a_regression_on_cached_features(finetuned):
     kept = load_run(finetuned.folder(finetuned.network))
-    assert kept.folder.name.startswith("mobilenet_v2-finetune-")
-    assert kept.info["begins_from"]["weights"]["kind"] == "random"
-    assert kept.info["begins_from"]["size_px"] == kept.info["network"]["size_px"] == 32
-    assert set(kept.info["backbone"].values()) == {"mobilenet_v2"}
+    assert kept.name == "mobilenet_v2-finetune"
+    assert kept.info.begins_from.weights["kind"] == "random"
+    assert kept.info.begins_from.size_px == kept.info.network.size_px == 32
+    assert set(kept.info.backbone.values()) == {"mobilenet_v2"}
     history = pd.read_csv(kept.folder / "history.csv")
     assert history["stage"].tolist() == ["top", "last blocks"]
     # The images decide nothing else here: the top is the regression, whose answers are right.
@@ -438,11 +441,11 @@ def test_the_last_block_alone_is_trained(place, paired):
 
 def test_pairs_are_verified(place, paired, tagged, capsys):
     (name,) = paired["run"].unique()
-    slope, intercept = load_run(place.folder(name)).info["network"]["same"]
+    slope, intercept = load_run(place.folder(name)).info.network.same
     history = pd.read_csv(place.folder(name) / "history.csv")
     assert {"train_loss:same", "validation_accuracy:same"} <= set(history.columns)
     one, other = place.images(["red_plain/00.png", "white_bright/01.png"])
-    different = featurepipe.verify(one, other, workspace=place.root)
+    different = featurepipe.same(one, other, workspace=place.root)
     arguments = ["same", str(one), str(one), "--workspace", str(place.root)]
     capsys.readouterr()
     assert run([*arguments, "--run", name, "--json"]) == 0
@@ -451,6 +454,6 @@ def test_pairs_are_verified(place, paired, tagged, capsys):
     assert slope < 0
     assert 0 <= different < same <= 1
     line = fail(capsys, *arguments, "--run", place.network)
-    assert "has not learnt to compare images" in line
-    with pytest.raises(WorkspaceError, match="featurepipe fit --network pair"):
-        featurepipe.verify(one, other, workspace=tagged.root)
+    assert "cannot compare images" in line
+    with pytest.raises(WorkspaceError, match="featurepipe train pair"):
+        featurepipe.same(one, other, workspace=tagged.root)
