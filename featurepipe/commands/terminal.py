@@ -81,15 +81,17 @@ def write_runs(summary: "pd.DataFrame", as_json: bool) -> None:
 
 
 def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_json: bool) -> None:
-    """Write the board: the rows of one attribute, all of them, or everything as JSON.
+    """Write the board, as a table or as JSON.
 
     Parameters
     ----------
     board : pandas.DataFrame
         As `featurepipe.report` returns it.
     attribute : str or None
-        Default: all attributes together.
-    full, as_json : bool
+        The attribute to show. Default: all attributes together; in JSON, each of them.
+    full : bool
+        Show each attribute in the table, too.
+    as_json : bool
 
     Raises
     ------
@@ -98,14 +100,15 @@ def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_
     """
     from featurepipe.reports.board import format_leaderboard
 
-    if attribute is not None and attribute not in set(board["attribute"]):
-        raise UnknownNameError("attribute", attribute, set(board["attribute"]))
+    attributes = set(board["attribute"])
+    if attribute is not None and attribute not in attributes:
+        raise UnknownNameError("attribute", attribute, attributes)
+    if attribute is not None or not (full or as_json):
+        board = board[board["attribute"] == (attribute or "all")]
     if as_json:
         write_json(records(board))
-        return
-    if not full:
-        board = board[board["attribute"] == (attribute or "all")]
-    write(format_leaderboard(board, shutil.get_terminal_size((100, 24)).columns))
+    else:
+        write(format_leaderboard(board, _width()))
 
 
 def write_facts(facts: dict[str, Any], as_json: bool) -> None:
@@ -127,6 +130,10 @@ def show_log(level: int) -> None:
 class _VisibleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def _duration(seconds: float) -> str:
