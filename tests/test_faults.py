@@ -24,7 +24,7 @@ COMMAND = Path(sys.executable).with_name("featurepipe")
 EXTRACT = ("extract", "images", "--backbone=hsv-histogram", "--view=rgb,grey",
            "--workspace=workspace", "--quiet")  # fmt: skip
 N = 400
-STOPPED = "What was done stays done; run the same command again to go on from there."
+STOPPED = "Finished work is saved; run the same command again to continue."
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,8 @@ def require_kept(before, after):
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "word"), [(signal.SIGTERM, 143, "Ended"), (signal.SIGINT, 130, "Interrupted")]
+    ("sent", "code", "word"),
+    [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")],
 )
 def test_a_signal_ends_it_and_keeps_what_was_done(place, truth, sent, code, word):
     process = start(place)

@@ -8,6 +8,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from featurepipe.errors import UnknownNameError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,15 +74,17 @@ def write_runs(summary: "pd.DataFrame", as_json: bool) -> None:
 
 
 def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_json: bool) -> None:
-    """Write the board: the rows of one attribute, all of them, or everything as JSON.
+    """Write the board, as a table or as JSON.
 
     Parameters
     ----------
     board : pandas.DataFrame
         As `featurepipe.report` returns it.
     attribute : str or None
-        Default: all attributes together.
-    full, as_json : bool
+        The attribute to show. Default: all attributes together; in JSON, each of them.
+    full : bool
+        Show each attribute in the table, too.
+    as_json : bool
 
     Raises
     ------
@@ -90,7 +94,7 @@ def write_board(board: "pd.DataFrame", *, attribute: str | None, full: bool, as_
     from featurepipe.reports.terminal_board import board_text
 
     if as_json:
-        write_json(records(board))
+        write_json(records(_rows_of(board, attribute)))
         return
     is_terminal = sys.stdout.isatty()
     write_styled(
@@ -106,6 +110,15 @@ def write_facts(facts: dict[str, Any], as_json: bool) -> None:
         write_json(facts)
     else:
         write_styled(info_text(facts, _width()))
+
+
+def _rows_of(board: "pd.DataFrame", attribute: str | None) -> "pd.DataFrame":
+    if attribute is None:
+        return board
+    attributes = set(board["attribute"])
+    if attribute not in attributes:
+        raise UnknownNameError("attribute", attribute, attributes)
+    return board[board["attribute"] == attribute]
 
 
 def write_styled(text: str) -> None:

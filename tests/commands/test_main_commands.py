@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,29 @@ def test_images_unlike_those_trained_on_are_marked_unknown(folder, capsys):
     facts = json.loads(next(folder.glob("runs/*/run.json")).read_text())
     assert facts["reliability"]["calibrated"]["color"]["bins"]
     assert set(facts["reliability"]["uncalibrated"]) == {"color", "kind"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows refuses such names")
+def test_predictions_keep_every_byte_of_a_name(folder, capsysbinary, monkeypatch):
+    assert run([*EXTRACT, "--backbone", "resnet50"]) == 0
+    assert run(["fit", "--head", "logistic"]) == 0
+    name = "new/r\x1b[2Jéd.png"
+    draw(folder / name, "red", bright_top=True, seed=99)
+    capsysbinary.readouterr()
+    assert run(["predict", "new"]) == 0
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert [line.split(b",")[:4] for line in lines[1:]] == [
+        [name.encode(), b"color", b"1", b"red"],
+        [name.encode(), b"kind", b"1", b"bright"],
+    ]
+    assert run(["predict", "new", "--json"]) == 0
+    (line,) = capsysbinary.readouterr().out.decode().splitlines()
+    assert json.loads(line)["image"] == name
+    assert "\x1b" not in line
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(["predict", "new"]) == 0
+    shown = capsysbinary.readouterr().out.decode().splitlines()
+    assert shown[1].startswith("new/r\\u001b[2Jéd.png,color,1,red,")
 
 
 def test_json_of_every_command_is_json(folder, capsys):

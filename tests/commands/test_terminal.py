@@ -103,7 +103,20 @@ def test_fitted_runs_as_json_are_complete(capsys):
     assert (rows[0]["selection_accuracy"], rows[0]["fit_s"]) == (None, 0.125)
 
 
-def test_an_attribute_that_no_run_has_is_refused():
+BOARD = pd.DataFrame({"attribute": ["color", "kind", "all"], "accuracy": [0.9, 0.8, 0.7]})
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize(
+    ("attribute", "shown"), [(None, ["color", "kind", "all"]), ("kind", ["kind"])]
+)
+def test_the_board_as_json_has_every_row_or_those_of_one_attribute(capsys, attribute, shown, full):
+    terminal.write_board(BOARD, attribute=attribute, full=full, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["attribute"] for row in rows] == shown
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_attribute_that_no_run_has_is_refused(as_json):
     with pytest.raises(UnknownNameError, match="Did you mean 'color'"):
-        board = pd.DataFrame({"attribute": ["color", "all"]})
-        terminal.write_board(board, attribute="colour", full=False, as_json=False)
+        terminal.write_board(BOARD, attribute="colour", full=False, as_json=as_json)
