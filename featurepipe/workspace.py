@@ -1,4 +1,4 @@
-"""Where a workspace keeps its manifest, stores, splits, runs and reports."""
+"""Paths of a workspace: manifest, stores, splits, runs and reports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,13 +14,13 @@ class Workspace:
     Parameters
     ----------
     root : Path or str
-        The folder; it is made when something is first written.
+        The folder; it is created when something is first written.
     """
 
     def __init__(self, root: Path | str = ".") -> None:
         self.root = Path(root)
         if self.root.exists() and not self.root.is_dir():
-            raise WorkspaceError(f"The workspace {self.root} is a file; give a folder.")
+            raise WorkspaceError(f"The workspace {self.root} is a file. Name a folder.")
 
     @property
     def manifest(self) -> Path:
@@ -29,12 +29,12 @@ class Workspace:
 
     @property
     def leaderboard(self) -> Path:
-        """The file of the board."""
+        """The file of the leaderboard."""
         return self.root / "leaderboard.csv"
 
     @property
     def audit(self) -> Path:
-        """The file of what is odd about the images and their labels."""
+        """The file of likely label errors, outliers and duplicates."""
         return self.root / "audit.csv"
 
     def store(self, name: str) -> Path:
@@ -42,7 +42,7 @@ class Workspace:
         return self.root / "features" / f"{name}.h5"
 
     def pixels(self, size_px: int) -> Path:
-        """The file of the pixel cache of this size: every image, decoded to a square."""
+        """The file of the pixel cache of this size: all images, decoded to squares."""
         return self.root / "pixels" / f"{size_px}.h5"
 
     def split(self, name: str) -> Path:
@@ -50,7 +50,7 @@ class Workspace:
         return self.root / "splits" / f"{name}.json"
 
     def near_duplicates(self, split: str) -> Path:
-        """The file that lists what is nearly the same across the parts of a split."""
+        """The file of the near-duplicates across the sides of a split."""
         return self.root / "splits" / f"{split}-near-duplicates.csv"
 
     def run(self, name: str) -> Path:
@@ -70,7 +70,7 @@ class Workspace:
         return sorted(self.root.glob("features/[!.]*.h5"))
 
     def pixel_caches(self) -> list[Path]:
-        """Every pixel cache, by name; they are no feature stores."""
+        """Every pixel cache, by name."""
         return sorted(self.root.glob("pixels/[!.]*.h5"))
 
     def splits(self) -> list[Path]:
@@ -87,21 +87,21 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the workspace's lock: one process writes at a time.
+        """Hold the lock of the workspace, so that one process writes at a time.
 
         Raises
         ------
         LockedError
             If another process holds it.
         NotWritableError
-            If the folder cannot be made or written to.
+            If the folder cannot be created or written to.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise NotWritableError(
-                f"The workspace {self.root} cannot be made ({error.strerror or error}). "
-                "Give a folder of yours with --workspace."
+                f"The workspace {self.root} cannot be created ({error.strerror or error}). Name a "
+                "folder that you may write to with --workspace."
             ) from error
         with only_writer(self.root):
             remove_leftovers(self.manifest)

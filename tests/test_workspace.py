@@ -19,8 +19,8 @@ def test_it_knows_where_things_lie_and_lists_what_is_complete(tmp_path):
 
 def test_a_file_is_no_workspace(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkspaceError, match="is a file; give a folder"):
+    with pytest.raises(WorkspaceError, match=r"is a file\. Name a folder"):
         Workspace(tmp_path / "file")
     below = Workspace(tmp_path / "file" / "below")
-    with pytest.raises(NotWritableError, match="cannot be made"), below.writing():
+    with pytest.raises(NotWritableError, match="cannot be created"), below.writing():
         pass

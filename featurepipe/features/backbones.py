@@ -1,7 +1,7 @@
-"""Backbones: what they are called, need and give.
+"""Backbones: their names, sizes, preprocessing and weights.
 
-Data only, so that they can be listed without NumPy or Keras. The rows of the
-networks are what `keras.applications` itself says; a test holds them against it.
+Data only, so that they can be listed without NumPy or Keras. A test compares the
+rows of the networks with `keras.applications`.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from featurepipe.errors import UnknownNameError
 class BackboneSpec:
     """One headless network of `keras.applications`, or a descriptor.
 
-    A descriptor is computed by featurepipe itself and has no weights: what is
-    about weights and `keras.applications` is empty.
+    A descriptor is computed by featurepipe itself and has no weights: attributes
+    on weights and `keras.applications` are empty.
 
     Attributes
     ----------
@@ -26,27 +26,26 @@ class BackboneSpec:
     module : str
         Module of `keras.applications` with its `preprocess_input`.
     size_px, min_size_px : int
-        Default and least side of its square input.
+        Default and minimum side of its square input.
     n_features : int
         Width of its pooled output.
     preprocessing : str
         What `preprocess_input` does with pixels in [0, 255]: ``"tf"`` (to
         [-1, 1]), ``"caffe"`` (BGR, channel means subtracted), ``"torch"``
         (channel means and deviations of [0, 1]), or ``"none"`` (the network
-        does it itself). Of a descriptor, what it makes of them: ``"hsv"``.
+        does it itself). For a descriptor, the colour space: ``"hsv"``.
     licence : str
         Licence of the ImageNet weights; ``"see source"`` where none is stated.
-        Of a descriptor, featurepipe's own.
+        For a descriptor, that of featurepipe.
     weights_url, weights_file : str
-        Where the headless ImageNet weights come from, and their name in Keras'
-        cache.
+        URL of the headless ImageNet weights, and their file name in Keras' cache.
     weights_hash : str or None
         MD5 (32 digits) or SHA-256 (64 digits) of that file, if Keras knows it.
     blocks : str
-        Regular expression that the names of its layers are matched against
-        from their start. Its first group is the block that the layer begins or
-        belongs to: ``"block13"`` of ``"block13_sepconv1"``. Layers that it does
-        not match are placed by `featurepipe.features.engines.keras_blocks`.
+        Regular expression that is matched against the names of layers, from their
+        start. Its first group is the block that the layer begins or belongs to:
+        ``"block13"`` in ``"block13_sepconv1"``. `featurepipe.features.engines.keras_blocks`
+        assigns layers that it does not match.
     kind : str
         ``"network"`` or ``"descriptor"``.
     """
@@ -67,7 +66,7 @@ class BackboneSpec:
 
 
 def find_backbone(name: str) -> BackboneSpec:
-    """The backbone of a name; case, underscores and hyphens are ignored.
+    """Look up a backbone by its name; case, underscores and hyphens are ignored.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ def find_backbone(name: str) -> BackboneSpec:
 
 
 def bare_name(name: str) -> str:
-    """A name as names are compared: without case, underscores and hyphens.
+    """A name without case, underscores and hyphens, for comparison.
 
     Examples
     --------
@@ -158,7 +157,7 @@ _BLOCKS = {
     "convnext": r".+_(stage_\d_block_\d+)_",
 }
 
-# The oldest weights carry this in the names of their files.
+# Part of the file names of the oldest weights.
 _ORDER = "weights_tf_dim_ordering_tf_kernels"
 
 # name, constructor, module, size_px, n_features, file at the source, its hash
@@ -205,7 +204,7 @@ convnext_large       ConvNeXtLarge      convnext             224  1536  convnext
 convnext_xlarge      ConvNeXtXLarge     convnext             224  2048  convnext_xlarge_notop.h5                             de3f8a54174130e0cecdc71583354753d557fcf1f4487331558e2a16ba0cfe05
 """  # noqa: E501
 
-# Files whose name in Keras' cache is not the one they have at the source.
+# Files whose name in Keras' cache differs from their name at the source.
 _CACHED_AS = {
     "NASNet-mobile-no-top.h5": "nasnet_mobile_no_top.h5",
     "NASNet-large-no-top.h5": "nasnet_large_no_top.h5",

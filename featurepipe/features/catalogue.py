@@ -16,14 +16,14 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def find_store(store: Path | str, place: Workspace) -> Path:
+def find_store(store: Path | str, workspace: Workspace) -> Path:
     """The file of a store, given its path or its name in a workspace.
 
     Parameters
     ----------
     store : Path or str
         A path, or a name without ``.h5``, such as ``"xception-imagenet-299-avg-rgb"``.
-    place : Workspace
+    workspace : Workspace
         Where names are looked up.
 
     Raises
@@ -38,7 +38,7 @@ def find_store(store: Path | str, place: Workspace) -> Path:
         return path
     if path.suffix == ".h5":
         raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
-    by_name = {known.stem: known for known in place.stores()}
+    by_name = {known.stem: known for known in workspace.stores()}
     if str(store) not in by_name:
         raise UnknownNameError("store", str(store), by_name, "Give the path or name of a store.")
     return by_name[str(store)]
@@ -65,14 +65,14 @@ def how_to_heal(holds_pixels: bool, *, images_changed: bool = False) -> str:
     return f"Run featurepipe extract{option} again, with the same options."
 
 
-def manifest_about(path: Path, place: Workspace) -> Manifest | None:
+def manifest_about(path: Path, workspace: Workspace) -> Manifest | None:
     """The manifest of the images in a store.
 
     Parameters
     ----------
     path : Path
         The store.
-    place : Workspace
+    workspace : Workspace
         Its manifest is taken if the store does not lie in a workspace.
 
     Returns
@@ -83,8 +83,8 @@ def manifest_about(path: Path, place: Workspace) -> Manifest | None:
     path = path.absolute()
     around = Workspace(path.parent.parent)
     if around.manifest.is_file() and path in (*around.stores(), *around.pixel_caches()):
-        place = around
-    return Manifest.load(place.manifest) if place.manifest.is_file() else None
+        workspace = around
+    return Manifest.load(workspace.manifest) if workspace.manifest.is_file() else None
 
 
 def images_of(manifest: Manifest | None) -> ImageSource | None:

@@ -1,4 +1,4 @@
-"""The 1,000 classes that ImageNet weights were trained to tell apart."""
+"""The 1,000 classes that ImageNet weights were trained on."""
 
 import re
 from collections.abc import Iterable
@@ -7,10 +7,10 @@ from importlib.resources import files
 
 
 def imagenet_classes_among(names: Iterable[str]) -> list[str]:
-    """Which names are those of classes of ImageNet-1k, or of their synonyms or synsets.
+    """Find names of classes of ImageNet-1k, their synonyms and synsets.
 
-    Whole names are compared, without case, spaces, hyphens and underscores; a plural
-    counts as its singular.
+    Whole names are compared, ignoring case, spaces, hyphens and underscores; a plural
+    matches its singular.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def imagenet_classes_among(names: Iterable[str]) -> list[str]:
     Returns
     -------
     list of str
-        Those of the names, in their order.
+        The names found, in their order.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def _bare(name: str) -> str:
 
 
 def _singulars(name: str) -> set[str]:
-    """The name, and what it may be the plural of."""
+    """The name, and the names that it may be the plural of."""
     endings = {"s": "", "es": "", "ies": "y"}
     return {name} | {
         name.removesuffix(plural) + singular

@@ -115,15 +115,15 @@ def export(
     write = _writer_for(target)
     if target.is_dir():
         raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
-    place = Workspace(workspace)
-    path = find_store(store, place)
+    space = Workspace(workspace)
+    path = find_store(store, space)
     with FeatureStore.open(path) as opened:
         _require_features(opened)
         rows = opened.rows("done")
         if not len(rows):
             raise StoreError(f"{path} holds no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
-        cells = _labels(manifest_about(path, place), ids, path) if labels else {}
+        cells = _labels(manifest_about(path, space), ids, path) if labels else {}
         if target.suffix.lower() != ".npz":
             _schema(opened.n_features, cells)
         with replacing(target) as beside:

@@ -106,15 +106,15 @@ def extract(
     FeaturepipeError
         If anything given cannot be used; see `featurepipe.errors`. Nothing is written then.
     """
-    place = Workspace(workspace)
+    space = Workspace(workspace)
     specs = [find_backbone(name) for name in dict.fromkeys(_listed(backbone))]
     views = [find_view(name) for name in dict.fromkeys(_listed(view))]
     require_precision(precision)
     chosen_engine = choose_engine(engine)
     weights_of = weights_by_backbone(weights, specs)
-    remembered = Manifest.load(place.manifest) if place.manifest.exists() else None
+    remembered = Manifest.load(space.manifest) if space.manifest.exists() else None
     manifest = _read_source(
-        place,
+        space,
         remembered,
         source,
         attributes=tuple(attributes),
@@ -137,13 +137,13 @@ def extract(
         )
         require_precision(precision, recipe.network)
         shown = [replace(recipe, view=view.name) for view in views]
-        stores |= {place.store(recipe.store_name): recipe for recipe in shown}
+        stores |= {space.store(recipe.store_name): recipe for recipe in shown}
     with (
-        place.writing(),
+        space.writing(),
         open_stores(stores, ids, precision=precision, batch_size=batch_size) as ready,
     ):
         if remembered is None or remembered.checksum != manifest.checksum:
-            manifest.save(place.manifest)
+            manifest.save(space.manifest)
         done = update_stores(
             ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
         )
@@ -156,7 +156,7 @@ def _listed(names: str | Sequence[str]) -> Sequence[str]:
 
 
 def _read_source(
-    place: Workspace,
+    space: Workspace,
     remembered: Manifest | None,
     source: Path | str | None,
     *,
@@ -194,7 +194,7 @@ def _read_source(
         manifest = read_manifest(source or Path(), **columns, all_images=all_images)
     if remembered is not None and not set(remembered.ids) & set(manifest.ids):
         raise WorkspaceError(
-            f"The workspace {place.root} holds other images: none of the {len(manifest)} of "
+            f"The workspace {space.root} holds other images: none of the {len(manifest)} of "
             f"{manifest.source} is among the {len(remembered)} of {remembered.source}. Give "
             "another --workspace."
         )

@@ -390,12 +390,12 @@ def test_a_class_of_too_few_images_cannot_be_split(folder, capsys):
     [
         (
             lambda store: store.write_bytes(store.read_bytes()[:-100]),
-            "is truncated",
+            "its end is missing",
             "Run featurepipe extract again",
         ),
         (
             lambda store: store.write_bytes(b"something else"),
-            "is not an HDF5 file",
+            "it is not an HDF5 file",
             "Run featurepipe extract again",
         ),
     ],

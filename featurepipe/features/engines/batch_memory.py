@@ -1,4 +1,4 @@
-"""Memory: whether it ran out, and the largest batch for which it suffices."""
+"""Batches and memory: detecting that memory ran out, and finding a batch that fits."""
 
 import gc
 import logging
@@ -10,9 +10,9 @@ from featurepipe.errors import ExtractionError
 
 logger = logging.getLogger(__name__)
 
-# Known by name, since their libraries are not imported to ask: TensorFlow's, and PyTorch's.
+# By name, so that their libraries need not be imported: TensorFlow's and PyTorch's.
 _TYPES = frozenset({"ResourceExhaustedError", "OutOfMemoryError"})
-# JAX, OpenVINO, cuDNN and cuBLAS raise a RuntimeError, and say it in words.
+# JAX, OpenVINO, cuDNN and cuBLAS raise a RuntimeError with one of these texts.
 _WORDS = re.compile(
     r"resource_?exhausted|out of memory|std::bad_alloc|bad allocation|alloc_failed"
     r"|(cannot|could not|can't|failed to|unable to) (make )?allocat",
@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     Parameters
     ----------
     error : BaseException
-        Of any library.
+        An error of any library.
 
     Examples
     --------
@@ -58,16 +58,16 @@ def load_with_room(load: Callable[[int], _Loaded], batch_size: int, what: str) -
     Parameters
     ----------
     load : callable
-        Given a batch size, loads and tries what it loaded.
+        Called with a batch size; loads, and tries what it loaded.
     batch_size : int
-        The largest to try.
+        Largest batch size to try.
     what : str
-        What is loaded, for the error.
+        Name of what is loaded, for messages.
 
     Raises
     ------
     ExtractionError
-        If memory does not suffice for a single image.
+        If a single image does not fit into memory.
     """
     while True:
         try:
@@ -77,13 +77,13 @@ def load_with_room(load: Callable[[int], _Loaded], batch_size: int, what: str) -
                 raise
             if batch_size == 1:
                 raise ExtractionError(_advise(what, error)) from error
-        batch_size //= 2
+        smaller = batch_size // 2
         logger.warning(
-            "%s: memory does not suffice for that many images at once; trying %d.",
-            what,
-            batch_size,
-        )
-        # What failed is in cycles with its error, and still holds its memory.
+            "%s: a batch of %d images does not fit into memory; trying %d.",
+            what, batch_size, smaller,
+        )  # fmt: skip
+        batch_size = smaller
+        # What failed is in reference cycles with its error, and still holds its memory.
         gc.collect()
 
 
@@ -91,6 +91,6 @@ def _advise(what: str, error: Exception) -> str:
     cause = next(cause for cause in _causes(error) if _says_so(cause))
     reason = " ".join(str(cause).split())[:200] or type(cause).__name__
     return (
-        f"{what} does not fit into memory, even one image at a time ({reason}). Give a smaller "
-        "--size, another --backbone, or compute on the CPU with --engine openvino."
+        f"{what} does not fit into memory, even one image at a time ({reason}). Use a smaller "
+        "--size or another --backbone, or compute on the CPU with --engine openvino."
     )

@@ -1,4 +1,4 @@
-"""Descriptors as the engine: features that NumPy computes, without any network."""
+"""Descriptors: features that NumPy computes without a network."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -15,26 +15,26 @@ _CENTRE_DEVIATION = 0.5
 
 
 class HsvHistogram(Engine):
-    """How much there is of each colour, above all in the middle of the image.
+    """A histogram of colours, weighted towards the middle of the image.
 
-    A pixel's colour, after A. R. Smith, "Color Gamut Transform Pairs"
-    (SIGGRAPH 1978), of its red, green and blue in [0, 255], with `max` and
-    `min` the largest and the least of them, and `delta` their difference:
+    Hue, saturation and value of a pixel follow A. R. Smith, "Color Gamut Transform
+    Pairs" (SIGGRAPH 1978). With `max` and `min` the largest and smallest of its red,
+    green and blue in [0, 255], and `delta` their difference:
 
     ==========  ====================================================  =======
     hue         in turns: ((green - blue) / delta mod 6) / 6 where    16 bins
                 red is `max`, ((blue - red) / delta + 2) / 6 where
                 green is, ((red - green) / delta + 4) / 6 where blue
-                is; 0 of greys
-    saturation  delta / max; 0 of black                               6 bins
+                is; 0 for greys
+    saturation  delta / max; 0 for black                              6 bins
     value       max / 255                                             6 bins
     ==========  ====================================================  =======
 
-    Each is cut into equal bins of [0, 1], and 1 itself is in the last. Feature
-    ``(hue * 6 + saturation) * 6 + value`` is the square root of that bin's
-    share of the weight of all pixels. A pixel weighs
+    The interval [0, 1] of each is divided into equal bins; 1 itself is in the last.
+    Feature ``(hue * 6 + saturation) * 6 + value`` is the square root of that bin's
+    share of the weight of all pixels. The weight of a pixel is
     ``exp(-(x² + y²) / (2 * 0.5²))``, where x and y go from -1 to 1 across the
-    image: things that are pictured are in the middle.
+    image, since objects are mostly in the middle.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class HsvHistogram(Engine):
     name : str
         ``"descriptors"``.
     versions : dict of str to str
-        Of NumPy.
+        Version of NumPy.
     input_size : (int, int)
         Height and width of the images.
     n_features : int
@@ -71,7 +71,7 @@ class HsvHistogram(Engine):
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Begin to compute the features of a batch; see `Engine`.
 
-        The squares of each row add up to 1.
+        The squares of each row sum to 1.
         """
         return self._worker.submit(self._compute, images)
 

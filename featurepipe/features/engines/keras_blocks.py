@@ -1,9 +1,8 @@
-"""Blocks of a network's layers: the last few are what fine-tuning trains.
+"""Blocks of layers in a network: fine-tuning trains the last few.
 
-A backbone says by names which block a layer belongs to
-(`BackboneSpec.blocks`), but many layers have names that Keras made up:
-``conv2d_93`` is another layer wherever other networks were built before. Where
-those belong is read off the graph.
+The names of some layers say which block they belong to (`BackboneSpec.blocks`), but
+many names are made up by Keras: ``conv2d_93`` is a different layer if other networks
+were built before. The blocks of such layers are derived from the graph.
 """
 
 import re
@@ -27,9 +26,9 @@ def last_blocks(model: "keras.Model", backbone: BackboneSpec, n_blocks: int) -> 
     model : keras.Model
         Headless, as `keras.applications` builds it.
     backbone : BackboneSpec
-        What the network is.
+        Backbone of the network.
     n_blocks : int
-        How many blocks, at least 0.
+        Number of blocks, at least 0.
 
     Raises
     ------
@@ -39,8 +38,8 @@ def last_blocks(model: "keras.Model", backbone: BackboneSpec, n_blocks: int) -> 
     blocks = layer_blocks(model, backbone)
     if n_blocks > len(blocks):
         raise UsageError(
-            f"{backbone.name} has {len(blocks)} blocks, and the last {n_blocks} cannot be "
-            f"unfrozen. Expected at most {len(blocks)}."
+            f"{backbone.name} has {len(blocks)} blocks, so that the last {n_blocks} cannot be "
+            f"unfrozen. Use at most {len(blocks)}."
         )
     return [layer for block in blocks[len(blocks) - n_blocks :] for layer in block]
 
@@ -48,21 +47,21 @@ def last_blocks(model: "keras.Model", backbone: BackboneSpec, n_blocks: int) -> 
 def layer_blocks(model: "keras.Model", backbone: BackboneSpec) -> list[list["keras.Layer"]]:
     """The blocks of a network, from the first to the last; each layer is in one.
 
-    No layer depends on one of a later block, so that the blocks before any one
-    of them can be frozen as a whole. The stem, which is all before the first
-    named block, is a block of its own if it has weights, else a part of the
-    first one. What follows the last named block belongs to it.
+    No layer depends on a later block, so that the blocks before any block can be
+    frozen as a whole. The stem, which is all layers before the first named block, is a
+    separate block if it has weights, else a part of the first block. Layers that follow
+    the last named block belong to it.
 
     Parameters
     ----------
     model : keras.Model
         Headless, as `keras.applications` builds it.
     backbone : BackboneSpec
-        What the network is.
+        Backbone of the network.
     """
     layers = {id(layer) for layer in model.layers}
     blocks: dict[str, list[keras.Layer]] = {_STEM: []}
-    # Sums of tensors are operations of the graph without being layers.
+    # Sums of tensors are operations of the graph, but no layers.
     operations = model.operations
     for operation, name in zip(operations, _block_names(operations, backbone.blocks), strict=True):
         if id(operation) in layers:
@@ -74,7 +73,7 @@ def layer_blocks(model: "keras.Model", backbone: BackboneSpec) -> list[list["ker
 
 
 def _block_names(operations: Sequence[Any], pattern: str) -> list[str]:
-    """The block of each operation; operations come after what they depend on."""
+    """The block of each operation; operations come after those they depend on."""
     matches = [re.match(pattern, operation.name) for operation in operations]
     names = [match[1] if match else "" for match in matches]
     order = {name: rank for rank, name in enumerate(dict.fromkeys([_STEM, *names]))}
@@ -84,7 +83,7 @@ def _block_names(operations: Sequence[Any], pattern: str) -> list[str]:
         named = {names[position] for position in segment} - {""}
         reached = max(named, key=order.__getitem__, default=reached)
         for position in reversed(segment):
-            # Consumers beyond the segment do not tell: they may begin the next block.
+            # Consumers beyond the segment are ignored: they may begin the next block.
             used_by = {names[consumer] for consumer in consumers[position] if consumer in segment}
             names[position] = names[position] or min(
                 used_by, key=order.__getitem__, default=reached
@@ -93,7 +92,7 @@ def _block_names(operations: Sequence[Any], pattern: str) -> list[str]:
 
 
 def _consumers(operations: Sequence[Any]) -> list[list[int]]:
-    """Of each operation, the positions of those that it is an input of."""
+    """For each operation, the positions of those that take its output."""
     made_by: dict[int, int] = {}
     consumers: list[list[int]] = [[] for _ in operations]
     for position, operation in enumerate(operations):
@@ -104,11 +103,11 @@ def _consumers(operations: Sequence[Any]) -> list[list[int]]:
 
 
 def _segments(consumers: Sequence[Sequence[int]]) -> Iterator[range]:
-    """Runs of operations, each up to the next that every path through the network passes.
+    """Runs of operations, each up to the next one on every path through the network.
 
-    What lies between two such points, a block's branches and its shortcut, is
-    one computation and belongs together. Where blocks are linked to more than
-    the one before, as NASNet's are, a run spans several of them.
+    The branches and the shortcut of a block lie between two such points and belong
+    together. Where blocks are linked to more than the previous one, as in NASNet, a run
+    spans several of them.
     """
     start = furthest = 0
     for position, used_at in enumerate(consumers):

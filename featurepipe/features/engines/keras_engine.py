@@ -1,4 +1,4 @@
-"""Keras as the engine: TensorFlow by default, JAX or PyTorch by `KERAS_BACKEND`."""
+"""The Keras engine: TensorFlow by default, JAX or PyTorch by `KERAS_BACKEND`."""
 
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,30 +28,30 @@ GRAPH_FOLLOWS_WEIGHTS = frozenset({"efficientnet"})
 class KerasEngine(Engine):
     """A backbone of `keras.applications` as one compiled Keras graph.
 
-    uint8 pixels go in; the module's own `preprocess_input`, the backbone and
+    The input is uint8 pixels; the module's own `preprocess_input`, the backbone and
     the pooling are parts of the graph. The batch has a fixed size, so that the
-    graph is compiled once: when the engine is made, by a batch of black images.
-    What compiles it is Keras' own choice: XLA with JAX, and with TensorFlow on
-    a GPU; nothing with PyTorch.
+    graph is compiled once: when the engine is created, with a batch of black images.
+    Keras chooses the compiler: XLA with JAX, and with TensorFlow on a GPU; none with
+    PyTorch.
 
-    A file's weights give the features that `keras.applications` gives with
-    ``weights=PATH``; of EfficientNet's ImageNet weights, these are not those
-    of ``weights="imagenet"``.
+    A weights file gives the same features as `keras.applications` with
+    ``weights=PATH``. For EfficientNet's ImageNet weights, these differ from those of
+    ``weights="imagenet"``.
 
     Parameters
     ----------
     network : HeadlessNetwork
     batch_size : int
-        Images of one batch; a smaller batch is padded.
+        Images in a batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
-        In which layers compute; weights and features are float32.
+        Precision in which layers compute; weights and features are float32.
 
     Attributes
     ----------
     name : str
         ``"keras-"`` and the backend.
     versions : dict of str to str
-        Of Keras and its backend.
+        Versions of Keras and its backend.
     input_size : (int, int)
         Height and width of the images.
     n_features : int
@@ -59,7 +59,7 @@ class KerasEngine(Engine):
     batch_size : int
         As given.
     n_parallel : int
-        1: one batch is computed at a time, while the next is on its way there.
+        1: one batch is computed at a time, while the next is transferred.
 
     Raises
     ------
@@ -84,12 +84,12 @@ class KerasEngine(Engine):
         self.n_features = int(self._model.output_shape[-1])
         self.batch_size = batch_size
         self._worker = ThreadPoolExecutor(1, "keras")
-        # Whether memory suffices is known only now.
+        # Only this shows whether memory suffices.
         self.embed(np.zeros((batch_size, *self.input_size, 3), dtype=np.uint8))
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Begin to compute the features of a batch; see `Engine`."""
-        # To the device from here, while the worker computes the batch before.
+        # Transferred to the device here, while the worker computes the previous batch.
         pixels = keras.ops.convert_to_tensor(pad_batch(images, self.batch_size))
         return self._worker.submit(self._compute, pixels, len(images))
 
@@ -98,7 +98,7 @@ class KerasEngine(Engine):
 
 
 def save_weights(network: HeadlessNetwork, path: Path) -> None:
-    """Write the weights that a network is loaded with to a `.weights.h5` file."""
+    """Save the weights of a network to a `.weights.h5` file."""
     build_backbone(replace(network, pooling="avg")).save_weights(path)
 
 
@@ -109,7 +109,7 @@ def build_graph(network: HeadlessNetwork, batch_size: int | None) -> "keras.Mode
     ----------
     network : HeadlessNetwork
     batch_size : int or None
-        None leaves it open.
+        None for a variable batch size.
 
     Raises
     ------
@@ -120,13 +120,13 @@ def build_graph(network: HeadlessNetwork, batch_size: int | None) -> "keras.Mode
 
 
 def export_graph(network: HeadlessNetwork, path: Path) -> None:
-    """Write the whole graph for OpenVINO, the batch left open; needs TensorFlow as the backend.
+    """Save the whole graph for OpenVINO with a variable batch size; requires TensorFlow.
 
     Parameters
     ----------
     network : HeadlessNetwork
     path : Path
-        The `.xml` file; weights go beside it as `.bin`.
+        The `.xml` file; weights are written beside it as `.bin`.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def build_backbone(network: HeadlessNetwork) -> "keras.Model":
     Returns
     -------
     keras.Model
-        Preprocessed pixels to features.
+        Maps preprocessed pixels to features.
 
     Raises
     ------
@@ -157,8 +157,8 @@ def build_backbone(network: HeadlessNetwork) -> "keras.Model":
     """
     backbone, weights = network.backbone, network.weights
     pooled = network.pooling in ("avg", "max")
-    # By path wherever the graph allows it: that is the file that was hashed.
-    # By name, Keras picks another file for some sizes of MobileNet.
+    # By path wherever the graph allows it, since that is the file that was hashed.
+    # By name, Keras uses another file for some sizes of MobileNet.
     by_name = weights.kind == "imagenet" and backbone.module in GRAPH_FOLLOWS_WEIGHTS
     constructor = getattr(keras.applications, backbone.constructor)
     with seeded(weights.seed), warnings.catch_warnings(action="ignore"):
@@ -175,14 +175,14 @@ def build_backbone(network: HeadlessNetwork) -> "keras.Model":
 
 
 def preprocess(backbone: BackboneSpec, pixels: "keras.KerasTensor") -> "keras.KerasTensor":
-    """What a backbone is shown of float32 pixels in [0, 255]: the module's `preprocess_input`."""
+    """Apply the backbone's own `preprocess_input` to float32 pixels in [0, 255]."""
     return getattr(keras.applications, backbone.module).preprocess_input(pixels)
 
 
 def _cut_at(model: "keras.Model", layer_name: str) -> "keras.Model":
     names = [layer.name for layer in model.layers]
     if layer_name not in names:
-        hint = f"Or give avg or max; the last layer is {names[-1]!r}."
+        hint = f"Or use avg or max; the last layer is {names[-1]!r}."
         raise UnknownNameError("layer", layer_name, names, hint)
     output = model.get_layer(layer_name).output
     if len(output.shape) == 4:
@@ -190,7 +190,8 @@ def _cut_at(model: "keras.Model", layer_name: str) -> "keras.Model":
     elif len(output.shape) != 2:
         raise UsageError(
             f"The output of layer {layer_name!r} cannot be pooled: its shape is "
-            f"{tuple(output.shape)}, expected a map (4 axes) or a vector (2 axes)."
+            f"{tuple(output.shape)}, expected a feature map (4 axes) or a vector (2 axes). Name "
+            "another layer."
         )
     return keras.Model(model.input, output)
 

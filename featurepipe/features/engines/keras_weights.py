@@ -1,14 +1,14 @@
-"""Weights of a file into a Keras network, if every layer of it fits.
+"""Loading a weights file into a Keras network, if every layer fits.
 
-Only arrays are read. A `.keras` file's configuration is never looked at, and
-nothing in any file is executed. Keras has written two layouts:
+Only arrays are read. The configuration in a `.keras` file is ignored, and nothing
+in any file is executed. Keras has two layouts:
 
 * by order (`.h5` of `keras.applications` and of whole models): the k-th layer
   of the file that has weights is the k-th of the network;
 * by path (`.weights.h5` and `.keras` of Keras 3): Keras names a layer by its
   class and its position among those.
 
-Layers beyond the network's last, such as a classifier, are left aside.
+Layers beyond the last of the network, such as a classifier, are ignored.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ from featurepipe.features.backbones import BACKBONES, bare_name
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of a file, or one that a network expects."""
+    """An array in a file, or one that a network expects."""
 
     layer: str
     name: str
@@ -38,7 +38,7 @@ class _Array:
 
 
 def load_weights(network: Any, path: Path, backbone: str) -> None:
-    """Give a headless network the weights of a file, with or without a top.
+    """Load the weights of a file, with or without a top, into a headless network.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def load_weights(network: Any, path: Path, backbone: str) -> None:
     path : Path
         A `.h5`, `.weights.h5` or `.keras` file; float16 is cast to float32.
     backbone : str
-        What the network is, for the error.
+        Name of the backbone, for errors.
 
     Raises
     ------
@@ -72,10 +72,10 @@ def _readable(path: Path) -> Iterator[None]:
     except WeightsError:
         raise
     except Exception as error:
-        # A damaged or foreign file makes zlib, h5py and Keras raise nearly anything.
+        # For a damaged file zlib, h5py and Keras raise all sorts of errors.
         raise WeightsError(
             f"{path.name} cannot be read as weights ({' '.join(str(error).split())[:100]}). "
-            "Expected a whole .h5, .weights.h5 or .keras file as Keras writes them."
+            "Expected a complete .h5, .weights.h5 or .keras file written by Keras."
         ) from error
 
 
@@ -94,13 +94,13 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
 
 
 def _load_by_order(network: Any, file: h5py.Group, path: Path, backbone: str) -> None:
-    expected, found = list(_network_arrays(network)), list(_file_arrays(file))
-    for wanted, given in zip_longest(expected, found[: len(expected)]):
+    expected, held = list(_network_arrays(network)), list(_file_arrays(file))
+    for wanted, given in zip_longest(expected, held[: len(expected)]):
         _require_fit(wanted, given, path, backbone)
-    for wanted, given in zip(expected, found, strict=False):
+    for wanted, given in zip(expected, held, strict=False):
         wanted.value.assign(np.asarray(given.value, dtype=np.float32))
     for layer in network.layers:
-        # Normalization keeps what it computed from its weights.
+        # Normalization caches values computed from its weights.
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
 
@@ -122,7 +122,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     if attribute in group.attrs:
         chunks = [group.attrs[attribute]]
     else:
-        # Long lists are cut up, since HDF5 keeps an attribute below 64 KiB.
+        # Long lists are split, since an attribute in HDF5 is smaller than 64 KiB.
         n_chunks = sum(key.startswith(attribute) for key in group.attrs)
         chunks = [group.attrs[f"{attribute}{k}"] for k in range(n_chunks)]
     names = [name for chunk in chunks for name in chunk]
@@ -130,7 +130,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _own_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    # HDF5 would follow a file to any other that this process may read.
+    # HDF5 would follow links to any other file that this process may read.
     dataset = group[name]
     linked = dataset.file.filename != group.file.filename
     if linked or dataset.external or dataset.is_virtual:
@@ -139,7 +139,7 @@ def _own_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def _require_name_of_layout(path: Path) -> None:
-    # Keras itself goes by the name.
+    # Keras itself decides by the name.
     if not path.name.endswith((".weights.h5", ".keras")):
         raise WeightsError(
             f"{path.name} holds no weights in the layout of .h5 files. If it was saved as "
@@ -149,7 +149,7 @@ def _require_name_of_layout(path: Path) -> None:
 
 def _require_same_paths(network: Any, file: h5py.File, path: Path, backbone: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        # What Keras itself writes is the only public word on its layout.
+        # A file written by Keras is the only public description of its layout.
         reference = Path(folder, "expected.weights.h5")
         network.save_weights(reference)
         with h5py.File(reference) as expected:
@@ -157,8 +157,8 @@ def _require_same_paths(network: Any, file: h5py.File, path: Path, backbone: str
             arrays = sorted(_arrays_by_path(expected), key=lambda array: order.get(array.layer, 0))
     for wanted in arrays:
         given = _own_dataset(file, wanted.value) if wanted.value in file else None
-        found = None if given is None else _Array(wanted.value, "", given.shape, given)
-        _require_fit(wanted, found, path, backbone)
+        held = None if given is None else _Array(wanted.value, "", given.shape, given)
+        _require_fit(wanted, held, path, backbone)
 
 
 def _arrays_by_path(file: h5py.File) -> Iterator[_Array]:
@@ -179,13 +179,13 @@ def _require_fit(wanted: _Array, given: _Array | None, path: Path, backbone: str
     held = "nothing for it" if given is None else f"{given.shape} ({given.layer!r})"
     raise WeightsError(
         f"{path.name} does not fit {backbone}: layer {wanted.layer!r} expects {wanted.name} "
-        f"{wanted.shape}, the file has {held}. Give the weights of {backbone}, or "
+        f"{wanted.shape}, the file has {held}. Use the weights of {backbone}, or "
         f"{_other_backbone(path, backbone)}."
     )
 
 
 def _other_backbone(path: Path, backbone: str) -> str:
-    """What to say instead: the backbone that the file's name is about, if any."""
+    """Advice: the backbone in the name of the file, if any."""
     named = [name for name in BACKBONES if bare_name(name) in bare_name(path.name)]
     nearest = max(named, key=len, default=backbone)
     return "another --backbone" if nearest == backbone else f"--backbone {nearest}"

@@ -1,4 +1,4 @@
-"""Converts one backbone for OpenVINO, in a process of its own: see `graphs`.
+"""Converts one backbone for OpenVINO in a separate process; see `openvino_graph`.
 
 ``python -m featurepipe.features.engines.openvino_conversion TASK``, where TASK is JSON.
 Errors go to stderr, the last line being ``Name: text``.
@@ -18,13 +18,13 @@ from featurepipe.features.weights import Weights
 def convert(
     backbone: str, weights: dict[str, Any], size_px: int, pooling: str, exported: str
 ) -> None:
-    """As `keras_engine.export_graph`, given plain values.
+    """`keras_engine.export_graph` with plain values as arguments.
 
     Parameters
     ----------
     backbone : str
     weights : dict
-        Attributes of `Weights`, of which there is a file.
+        Attributes of `Weights` that have a file.
     size_px : int
     pooling : str
     exported : str

@@ -1,4 +1,4 @@
-"""OpenVINO as the engine: the graph of a backbone on the CPU; no Keras once it is converted."""
+"""The OpenVINO engine: a backbone on the CPU, without Keras once its graph is converted."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
@@ -17,23 +17,23 @@ _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 
 class OpenVinoEngine(Engine):
-    """A backbone of `keras.applications` on the CPU, several batches side by side.
+    """A backbone of `keras.applications` on the CPU, several batches in parallel.
 
     Parameters
     ----------
     network : HeadlessNetwork
     batch_size : int
-        Images of one batch; a smaller batch is padded.
+        Images in a batch; a smaller batch is padded.
     precision : {"float32", "bfloat16", "float16"}
-        In which the CPU computes, where it does so natively, else in float32; features are
-        float32.
+        Precision in which the CPU computes where it does so natively, else float32; features
+        are float32.
 
     Attributes
     ----------
     name : str
         ``"openvino"``.
     versions : dict of str to str
-        Of OpenVINO.
+        Version of OpenVINO.
     input_size : (int, int)
         Height and width of the images.
     n_features : int
@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
     batch_size : int
         As given.
     n_parallel : int
-        Batches computed side by side, each by threads of its own.
+        Batches computed in parallel, each by its own threads.
 
     Raises
     ------
@@ -62,18 +62,17 @@ class OpenVinoEngine(Engine):
         self.n_features = int(compiled.output(0).shape[-1])
         self.batch_size = batch_size
         self.n_parallel = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # As many again wait in OpenVINO's own queue: whatever computes then goes on
-        # without waiting for Python.
+        # As many again wait in OpenVINO's own queue, so that it never waits for Python.
         n_requests = 2 * self.n_parallel
         self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
         for _ in range(n_requests):
             request = compiled.create_infer_request()
-            # Read once by this thread: threads that are the first to ask, and do so at the
-            # same moment, can wait for each other for ever.
+            # Read once by this thread: threads that are the first to read, and at the same
+            # moment, can deadlock.
             request.get_output_tensor(0).data.copy()
             self._requests.put(request)
-        # These only wait. OpenVINO's callbacks would need no threads, but are not called
-        # where computing fails.
+        # These only wait. OpenVINO's callbacks would need no threads, but are not called if
+        # the computation fails.
         self._waiters = ThreadPoolExecutor(n_requests, "openvino")
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
@@ -104,11 +103,11 @@ def _cpu_has(precision: str) -> bool:
 
 
 def _settings(precision: str) -> dict[str, str | bool]:
-    # Where a processor has bfloat16 but not float16, OpenVINO would take the former for the latter.
+    # On a processor with bfloat16 but without float16, OpenVINO would use bfloat16 for float16.
     computed = precision if precision == "float32" or _cpu_has(precision) else "float32"
     return {
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
-        # Pinned, the threads of two engines would share cores while others are idle.
+        # If pinned, the threads of two engines would share cores while others are idle.
         "ENABLE_CPU_PINNING": False,
     }

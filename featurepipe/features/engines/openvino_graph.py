@@ -1,9 +1,9 @@
 """Backbones as OpenVINO graphs: converted once, then kept in the user's cache.
 
-Whatever Keras computes with, TensorFlow converts: graphs that come by way of
-PyTorch, or of Keras' own OpenVINO backend, compute the same at a third of the
-speed, since they turn the axes of every map, and JAX's cannot be converted at
-all. As a process cannot change its backend, TensorFlow then has one of its own.
+TensorFlow always does the conversion, whatever the backend of Keras: graphs from
+PyTorch, or from Keras' own OpenVINO backend, run at a third of the speed, since they
+transpose every feature map, and those of JAX cannot be converted. As a process cannot
+change its backend, TensorFlow then runs in a separate process.
 """
 
 import json
@@ -29,9 +29,9 @@ _CONVERSION = "featurepipe.features.engines.openvino_conversion"
 
 
 def graph_file(network: HeadlessNetwork) -> Path:
-    """The graph of a network for OpenVINO, from the user's cache or put there now.
+    """The graph of a network for OpenVINO; converted now if the user's cache lacks it.
 
-    uint8 pixels go in, float32 features come out; the batch is left open.
+    Its input is uint8 pixels, its output float32 features; the batch size is variable.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def graph_file(network: HeadlessNetwork) -> Path:
     Returns
     -------
     Path
-        An `.xml` file; its weights lie beside it as `.bin`.
+        An `.xml` file; its weights are beside it as `.bin`.
 
     Raises
     ------
@@ -68,13 +68,13 @@ def _convert(network: HeadlessNetwork, graph: Path) -> None:
             keras_engine.export_graph(network, exported)
         else:
             if network.weights.kind == "random":
-                # Each backend draws other numbers; a Keras engine of this process has these.
+                # Each backend draws different numbers; these are those of this process.
                 path = Path(folder, "random.weights.h5")
                 keras_engine.save_weights(network, path)
                 drawn = replace(network.weights, kind="file", path=path)
                 network = replace(network, weights=drawn)
             _convert_elsewhere(network, exported)
-        # The graph's file comes last: where it is, its weights are.
+        # The graph comes last, so that its weights are there whenever it is.
         for suffix in (".bin", ".xml"):
             with replacing(graph.with_suffix(suffix)) as beside:
                 shutil.copyfile(exported.with_suffix(suffix), beside)
@@ -102,7 +102,7 @@ def _convert_elsewhere(network: HeadlessNetwork, exported: Path) -> None:
 
 
 def _error_of(done: "subprocess.CompletedProcess[str]", backbone: str) -> FeaturepipeError:
-    """What the other process raised, as far as it was raised on purpose."""
+    """The error of the other process, if it was raised on purpose."""
     last_line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     name, _, text = last_line.partition(": ")
     kinds = {kind.__name__: kind for kind in (UsageError, WeightsError)}

@@ -1,10 +1,9 @@
-"""Probes: generated pictures that tell whether two engines compute the same.
+"""Probes: generated pictures by which the features of two engines are compared.
 
-A float32 engine must give the features of another within rounding. Reduced
-precision must not move an image's features by more than a small share of the
-distance between different images: a share of their length, or a cosine, would
-say little, since features of random weights nearly all point the same way.
-Pixels, which are uint8, must be equal.
+float32 engines must agree within rounding. Reduced precision must not move the
+features of an image by more than a small share of the distance between different
+images: a share of their length, or a cosine, would say little, since features of
+random weights all have nearly the same direction. Pixels, which are uint8, must be equal.
 """
 
 from typing import Any
@@ -33,7 +32,7 @@ def probe_images(size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def _picture(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    # Whole numbers only: every processor computes them alike.
+    # Integers only: every processor computes them alike.
     y, x, channel = np.ogrid[: size[0], : size[1], :3]
     y, x = y * 256 // size[0], x * 256 // size[1]
     waves = np.abs(
@@ -49,13 +48,13 @@ def _picture(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def distance(features: NDArray[Any], reference: NDArray[Any], precision: str) -> float:
-    """How far the features of the probes are from a reference.
+    """Distance of the features of the probes from a reference.
 
     Parameters
     ----------
     features, reference : ndarray of shape (N_PROBES, n_features), float32 or uint8
     precision : str
-        In which `features` were computed.
+        Precision in which `features` were computed.
 
     Returns
     -------
@@ -78,5 +77,5 @@ def _median_distance(features: NDArray[np.float32]) -> float:
 
 
 def tolerance(precision: str) -> float:
-    """The largest `distance` at which two engines count as equal."""
+    """The largest `distance` at which two engines are considered equal."""
     return {"float32": FLOAT32_TOLERANCE, "uint8": 0.0}.get(precision, REDUCED_TOLERANCE)

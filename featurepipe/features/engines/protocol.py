@@ -1,4 +1,4 @@
-"""What every engine is."""
+"""The protocol of engines."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -16,15 +16,15 @@ class Engine(Protocol):
     name : str
         Such as ``"openvino"``, ``"keras-tensorflow"`` or ``"descriptors"``.
     versions : dict of str to str
-        The libraries that compute, and their versions.
+        Versions of the libraries that compute.
     input_size : (int, int)
         Height and width of the images it is given.
     n_features : int
-        Width of what it returns.
+        Number of features of an image.
     batch_size : int
-        Images computed at once, at most.
+        Largest number of images computed at once.
     n_parallel : int
-        Batches that it computes side by side.
+        Batches that it computes in parallel.
     """
 
     name: str
@@ -35,19 +35,19 @@ class Engine(Protocol):
     n_parallel: int
 
     def start(self, images: NDArray[np.uint8]) -> Future[NDArray[Any]]:
-        """Begin to compute the features of a batch, and do not wait for them.
+        """Begin to compute the features of a batch, without waiting for them.
 
-        Batches that are started sooner than computed wait their turn.
+        Batches that are started faster than they are computed wait.
 
         Parameters
         ----------
         images : ndarray of shape (n_images, height, width, 3), uint8
-            RGB in [0, 255]; at least one, at most `batch_size`. The caller leaves
-            them alone until the features are there.
+            RGB in [0, 255]; at least one image, at most `batch_size`. The caller does not
+            change them until the features are there.
 
         Returns
         -------
-        Future of ndarray of shape (n_images, n_features), float32; of `Pixels` uint8
+        Future of ndarray of shape (n_images, n_features), float32; uint8 from `Pixels`
         """
         ...
 
@@ -61,7 +61,7 @@ class Engine(Protocol):
 
         Returns
         -------
-        ndarray of shape (n_images, n_features), float32; of `Pixels` uint8
+        ndarray of shape (n_images, n_features), float32; uint8 from `Pixels`
         """
         batches = [self.start(batch).result() for batch in _cut(images, self.batch_size)]
         return np.concatenate([np.empty((0, self.n_features), np.float32), *batches])
@@ -72,7 +72,7 @@ def _cut(images: NDArray[np.uint8], length: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def pad_batch(batch: NDArray[np.uint8], batch_size: int) -> NDArray[np.uint8]:
-    """A batch of fixed size, its last image repeated as often as needed.
+    """Pad a batch to a fixed size by repeating its last image.
 
     Parameters
     ----------

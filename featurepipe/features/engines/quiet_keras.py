@@ -1,4 +1,4 @@
-"""Keras, imported so that its backend does not greet the user."""
+"""Keras, imported without the messages of its backend."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ import numpy as np
 
 @contextmanager
 def native_stderr_silenced() -> Iterator[None]:
-    """Let nothing through that native libraries write to the file descriptor of stderr itself."""
-    # TensorFlow's libraries greet there before any setting of theirs is read.
+    """Discard what native libraries write directly to the file descriptor of stderr."""
+    # TensorFlow's libraries write there before any of their settings is read.
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -25,12 +25,12 @@ def native_stderr_silenced() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Features of float32 are those of every other engine: TF32 has 10 bits of mantissa, not 23.
+# TF32 has 10 bits of mantissa instead of 23: float32 features would differ from other engines.
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 with native_stderr_silenced():
     import keras
 
-# Each engine compiles one graph; TensorFlow takes several engines for a mistake.
+# Each engine compiles one graph; TensorFlow would warn of several engines.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 __all__ = [
@@ -45,14 +45,14 @@ __all__ = [
 
 
 def computes_on_gpu() -> bool:
-    """Whether Keras computes on a GPU, or another device that is no CPU."""
-    # A tensor says where it is with every backend; a list of devices is not to be had of
-    # PyTorch, and is an error with JAX where there is no GPU.
+    """Whether Keras computes on a GPU, or on another device than the CPU."""
+    # The device of a tensor works with every backend; PyTorch has no list of devices, and
+    # with JAX the list is an error where there is no GPU.
     return "CPU" not in str(keras.ops.ones(1).device).upper()
 
 
 def backend() -> str:
-    """What Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
+    """The backend of Keras: ``tensorflow``, ``jax`` or ``torch``."""
     return str(keras.backend.backend())
 
 
@@ -76,11 +76,11 @@ def computing_in(precision: str) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int | None) -> Iterator[None]:
-    """Draw as `keras.utils.set_random_seed` has it, and disturb no other's draws."""
+    """Seed all random generators of Keras, and restore those of Python and NumPy afterwards."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         if seed is not None:
-            # Which imports TensorFlow with every backend.
+            # This imports TensorFlow with every backend.
             with native_stderr_silenced():
                 keras.utils.set_random_seed(seed)
         yield

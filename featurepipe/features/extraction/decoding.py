@@ -1,4 +1,4 @@
-"""Images: bytes become uint8 RGB of one size, or a reason why they do not.
+"""Decoding: the bytes of an image become uint8 RGB of one size, or a reason why they cannot.
 
 Upright 8-bit RGB images come out bit for bit as from `keras.utils.load_img`
 with `interpolation="bilinear"`. Everything else follows one rule each:
@@ -11,12 +11,12 @@ palette                    its colours
 CMYK                       converted as Pillow does, without colour profiles
 16-bit grey                scaled: 65535 becomes 255
 32-bit integers or floats  refused: what is white in them is not known
-animations, pages          the first
+animations, pages          the first frame or page
 =========================  ==================================================
 
-Ordinary JPEGs are decoded by simplejpeg, which gives Pillow's very values with
-one copy fewer. What it refuses or warns of, Pillow decides: an outcome, pixels
-or reason, is always Pillow's own.
+Ordinary JPEGs are decoded by simplejpeg, which returns the same values as Pillow
+with one copy fewer. Pillow decides about what simplejpeg refuses or warns of: pixels
+and reasons are always those of Pillow.
 """
 
 import warnings
@@ -37,12 +37,12 @@ from featurepipe.features.extraction.image_headers import (
     require_decodable,
 )
 
-# Once for the process: `warnings.catch_warnings` is not safe among threads, and
-# Pillow's remarks on odd metadata concern nobody who gets features in the end.
+# Once for the process: `warnings.catch_warnings` is not thread-safe, and Pillow's
+# warnings about odd metadata do not matter for features.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Blocks this large are mapped for themselves, so that what a large image took goes
-# back to the system; smaller ones would stay with the heap.
+# Blocks this large are mapped separately, so that the memory of a large image returns
+# to the system; smaller blocks would stay in the heap.
 Image.core.set_block_size(64 << 20)
 
 _UPRIGHT = {
@@ -57,7 +57,7 @@ _UPRIGHT = {
 
 _MAX_REASON_LENGTH = 80
 
-# Conversions go by bands of rows, so that only one band is held in every mode. A row
+# Images are converted in bands of rows, so that only one band is held in two modes. A row
 # always fits, since `MAX_SIDE` is less.
 _BAND_PIXELS = 1 << 20
 
@@ -111,7 +111,7 @@ def decode_at_sizes(
     Returns
     -------
     dict of (int, int) to ndarray of shape (height, width, 3), uint8
-        RGB in [0, 255]; what one size gets does not depend on the others.
+        RGB in [0, 255]; the result for one size does not depend on the others.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def decode_at_sizes(
 
 
 def open_rgb(data: bytes) -> Image.Image:
-    """Decode an image at its own size, upright and RGB, by the same rules.
+    """Decode an image at its original size, upright and RGB, by the same rules.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def open_rgb(data: bytes) -> Image.Image:
 def _decode_group(
     data: bytes, sizes: list[tuple[int, int]], reduction: int
 ) -> dict[tuple[int, int], NDArray[np.uint8]]:
-    # A function of its own, so that one picture is gone before the next comes.
+    # A separate function, so that one picture is freed before the next is decoded.
     picture = _open_reduced(data, reduction)
     return {
         (height, width): np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
@@ -158,7 +158,7 @@ def _decode_group(
 def _open_reduced(data: bytes, reduction: int) -> Image.Image:
     with _refusing():
         picture = _load(_open_checked(data, reduction), data)
-        # Rebound, so that the picture as it lay is gone before it is converted.
+        # Rebound, so that the original picture is freed before it is converted.
         picture = _turn_upright(picture)
         return _convert_to_rgb(picture)
 
@@ -201,16 +201,16 @@ def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def _load_ordinary_jpeg(image: ImageFile.ImageFile, data: bytes) -> Image.Image | None:
-    """Decode by simplejpeg, or not at all where its values might not be Pillow's."""
+    """Decode with simplejpeg; None where its values might differ from Pillow's."""
     width, height = image.size
     if image.tile != [("jpeg", (0, 0, width, height), 0, ("RGB", ""))] or image.decoderconfig:
         return None
     try:
-        # The header may say otherwise than Pillow's reading of it, which was checked.
+        # The header may differ from Pillow's reading of it, which was checked.
         if simplejpeg.decode_jpeg_header(data)[:3] != (height, width, "YCbCr"):
             return None
         pixels = simplejpeg.decode_jpeg(data, "RGBX")
-        # Pillow's own layout of RGB, and therefore not copied.
+        # Pillow's own layout of RGB, so that nothing is copied.
         shared = pa.Array.from_buffers(pa.uint8(), pixels.size, [None, pa.py_buffer(pixels)])
         fast = Image.fromarrow(shared, "RGB", image.size)
     except Exception:
@@ -220,7 +220,7 @@ def _load_ordinary_jpeg(image: ImageFile.ImageFile, data: bytes) -> Image.Image 
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    # Asked after loading: Pillow has turned a TIFF by then, and says so.
+    # Asked after loading: by then Pillow has turned a TIFF and reset its orientation.
     orientation = orientation_of(image)
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if method is None else image.transpose(method)

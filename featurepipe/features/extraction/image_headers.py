@@ -1,6 +1,6 @@
-"""What an image file declares before it is decoded: format, size, scans, orientation.
+"""Image headers: format, size, scans and orientation that a file declares.
 
-Files that would take too much memory or time are refused by what they declare.
+Files that would take too much memory or time are refused before they are decoded.
 """
 
 import re
@@ -25,17 +25,17 @@ MAX_PIXELS = 128_000_000
 """Larger images are refused before they are decoded: they would fill the memory."""
 
 MAX_SIDE = 1_000_000
-"""Images wider or higher are refused: decoders hold rows, and something for each row."""
+"""Wider or higher images are refused: decoders take memory for each row and column."""
 
 MAX_BYTES = 8 * MAX_PIXELS
-"""What the pixels of one image take at most while it is decoded: 1.024 GB.
+"""Most memory that the pixels of one image take while it is decoded: 1.024 GB.
 
-A picture and its conversion take 4 bytes a pixel each. Kinds whose decoders
+A picture and its conversion take 4 bytes per pixel each. Formats whose decoders
 need more have a lower limit of pixels.
 """
 
 MAX_SCANS = 100
-"""Progressive JPEGs of more scans are refused: each costs the time of a whole picture."""
+"""Progressive JPEGs of more scans are refused: each scan takes the time of a whole picture."""
 
 # Not `Image.open`: its check for decompression bombs comes with a warning, and
 # depends on a limit that any other code of the process may change.
@@ -109,7 +109,7 @@ def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
 
 
 def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Pixels of a TIFF's tile, which may be larger than the picture."""
+    """Width and height of the tiles of a TIFF, which may be larger than the picture."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return (0, 0)
     tags = image.tag_v2
@@ -130,5 +130,5 @@ def orientation_of(image: Image.Image) -> object:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # Damaged metadata do not make the pixels worse.
+        # Damaged metadata do not affect the pixels.
         return None

@@ -21,7 +21,7 @@ class Cost:
     Attributes
     ----------
     seconds : float
-        By the clock; what several engines share is parted by how busy each was.
+        Wall-clock time; engines that work at the same time share it by how busy each was.
     stages : StageTimes
     """
 
@@ -30,14 +30,14 @@ class Cost:
 
 
 class Sink(Protocol):
-    """What becomes of the images of a lane; called by one thread."""
+    """Receives the images of a lane; called by one thread."""
 
     def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
-        """Take the features of some images, one row each, and what they cost."""
+        """Receive the features of some images, one row each, and their cost."""
         ...
 
     def not_embedded(self, image: LoadedImage) -> None:
-        """Take note of an image that cannot be decoded, or need not be."""
+        """Receive an image that cannot be decoded, or need not be."""
         ...
 
 
@@ -52,19 +52,18 @@ class Lane:
         Height and width of the engine's input.
     view : View
     wanted : mapping of str to (bytes or None)
-        Ids of the images to embed, each with the digest of those bytes that need
-        not be embedded again, if there are such.
+        Ids of the images to embed, each with the digest of the bytes that need not be
+        embedded again, if any.
     open_engine : callable
-        Loads the engine for batches of at most that many pictures (None: of as
-        many as it likes).
+        Loads the engine for batches of at most so many pictures (None: its default).
     sink : Sink
 
     Attributes
     ----------
     stages : StageTimes
-        Of the images so far.
+        Times of the images so far.
     credited_s : float
-        Seconds by the clock that were put down to them.
+        Wall-clock seconds that were assigned to the images so far.
     """
 
     def __init__(
@@ -87,33 +86,33 @@ class Lane:
 
     @property
     def n_parallel(self) -> int:
-        """Batches that the engine computes side by side."""
+        """Batches that the engine computes in parallel."""
         return self._opened().n_parallel
 
     def take(self, image: LoadedImage) -> list[LoadedImage]:
-        """Add a decoded image; a batch, once it is full."""
+        """Add a decoded image; returns the batch once it is full."""
         self._batch.append(image)
         is_full = len(self._batch) * self.view.n_pictures >= self._opened().batch_size
         return self.take_rest() if is_full else []
 
     def take_rest(self) -> list[LoadedImage]:
-        """The batch as it is."""
+        """Return the incomplete batch."""
         batch, self._batch = self._batch, []
         return batch
 
     def start(self, images: Sequence[LoadedImage]) -> "Flight":
-        """Begin to embed a batch, and do not wait."""
+        """Begin to embed a batch, without waiting."""
         engine = self._opened()
         pictures = self.view.apply(np.stack([image.pixels[self.size] for image in images]))
         future = self._clock.watch(lambda: _start(engine, pictures))
         return Flight(self, images, pictures, future)
 
     def embed_in_less_memory(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
-        """Features of a batch for which the memory did not suffice, in smaller ones."""
+        """Features of a batch that did not fit into memory, computed in smaller batches."""
 
         def embed(n_pictures: int) -> NDArray[Any]:
             if n_pictures < self._opened().batch_size:
-                # Given up first: two engines would need yet more memory.
+                # Released first: two engines would need even more memory.
                 self._engine = None
                 self._engine = self._open_engine(n_pictures)
             return self._opened().embed(pictures)
@@ -121,7 +120,7 @@ class Lane:
         return load_with_room(embed, self._opened().batch_size, self.title)
 
     def count(self, images: Iterable[LoadedImage]) -> None:
-        """Add up what the images cost until now."""
+        """Add the times of some images."""
         for image in images:
             self.stages.read += image.read_s
             self.stages.decode += image.decode_s
@@ -136,7 +135,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Flight:
-    """A batch that is being embedded."""
+    """A batch that is being embedded, as `Lane.start` returns it."""
 
     lane: Lane
     images: Sequence[LoadedImage]
@@ -144,7 +143,7 @@ class Flight:
     future: Future[NDArray[Any]]
 
     def land(self) -> NDArray[Any]:
-        """One row an image."""
+        """Wait for the features, one row per image."""
         try:
             features = self.future.result()
         except Exception as error:
@@ -155,7 +154,7 @@ class Flight:
 
 
 def _start(engine: Engine, pictures: NDArray[np.uint8]) -> Future[NDArray[Any]]:
-    """Start a batch; one too large, after memory was short, is computed at once."""
+    """Start a batch; a batch that is now too large is computed at once."""
     settled: Future[NDArray[Any]] = Future()
     try:
         if len(pictures) <= engine.batch_size:

@@ -1,4 +1,4 @@
-"""Loading: image ids -> bytes, digest and pixels, by threads that run ahead."""
+"""Loading: images are read, hashed and decoded by threads that run ahead."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 
 @dataclass
 class LoadedImage:
-    """One image as its source has it now: pixels, or the reason why there are none.
+    """One image as it is in its source now: pixels, or the reason why there are none.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class LoadedImage:
     reason : str
         Why there are no pixels; empty if there are, or if they are not needed.
     read_s, decode_s : float
-        Seconds of the loader's time that it took: those of a thread over the
-        number of threads; hashing counts as reading.
+        Seconds that a thread took, divided by the number of threads; hashing counts
+        as reading.
     """
 
     image_id: str
@@ -50,7 +50,7 @@ class LoadedImage:
 
 
 class ImageLoader:
-    """Reads, hashes and decodes images; nothing that is wrong with one is raised.
+    """Reads, hashes and decodes images; never raises because of a bad image.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ImageLoader:
         self._fast_decode = fast_decode
         self._n_cpus = count_cpus()
         self._n_threads = max(self._n_cpus, source.n_readers)
-        # A source that is slow to answer has more readers than there are cores to decode.
+        # A slow source has more readers than there are cores for decoding.
         self._cores = threading.BoundedSemaphore(self._n_cpus)
 
     def load(self, image_id: str, sizes: Mapping[Size, Collection[bytes | None]]) -> LoadedImage:
@@ -74,8 +74,8 @@ class ImageLoader:
         ----------
         image_id : str
         sizes : mapping of (int, int) to collection of (bytes or None)
-            Heights and widths to resize to; each with the digests of bytes that
-            need not be decoded at it.
+            Heights and widths to resize to, each with the digests of bytes that need
+            not be decoded at that size.
         """
         image, started = LoadedImage(image_id), time.perf_counter()
         try:
@@ -105,7 +105,7 @@ class ImageLoader:
     def load_all(
         self, jobs: Iterable[tuple[str, Mapping[Size, Collection[bytes | None]]]], n_ahead: int
     ) -> Iterator[LoadedImage]:
-        """Load images in order, at most `n_ahead` of them before they are asked for."""
+        """Load images in order, at most `n_ahead` of them in advance."""
         return _in_background(lambda job: self.load(*job), jobs, n_ahead, self._n_threads)
 
 

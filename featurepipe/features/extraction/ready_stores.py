@@ -15,7 +15,7 @@ from featurepipe.features.engines import Engine, probes
 from featurepipe.features.extraction.embedding import Embedder, OnDemandEngine
 from featurepipe.features.store import (
     FeatureStore,
-    FoundStore,
+    StoreFile,
     StoreKey,
     features_dtype,
     require_room,
@@ -55,13 +55,13 @@ class ReadyStore:
     store : FeatureStore
         Open for writing, with a row for each image.
     engine : OnDemandEngine
-    found : FoundStore
+    file : StoreFile
     """
 
     maker: RowMaker
     store: FeatureStore
     engine: OnDemandEngine
-    found: FoundStore
+    file: StoreFile
 
     def open_engine(self, n_pictures: int | None = None) -> Engine:
         """The engine, if it computes what the store holds.
@@ -79,7 +79,7 @@ class ReadyStore:
 
     def complete(self) -> None:
         """Every row is computed: the damaged file that was kept meanwhile goes."""
-        self.found.complete()
+        self.file.complete()
 
 
 @contextmanager
@@ -125,26 +125,28 @@ def open_stores(
         If the disk has no room for what must be written.
     """
     with ExitStack() as opened:
-        found = [opened.enter_context(FoundStore.look(path)) for path in makers]
-        settled = _settle(list(makers.values()), found, precision)
-        _require_room(found, settled, ids)
+        files = [opened.enter_context(StoreFile.look(path)) for path in makers]
+        settled = _settle(list(makers.values()), files, precision)
+        _require_room(files, settled, ids)
         engines = [OnDemandEngine(maker, batch_size) for maker in settled]
         creations = [
-            None if one.store else _prepare_creation(one.path, maker, ids, engine.open())
-            for one, maker, engine in zip(found, settled, engines, strict=True)
+            None if file.store else _prepare_creation(file.path, maker, ids, engine.open())
+            for file, maker, engine in zip(files, settled, engines, strict=True)
         ]
-        stores = [one.make_ready(ids, create) for one, create in zip(found, creations, strict=True)]
-        yield [ReadyStore(*parts) for parts in zip(settled, stores, engines, found, strict=True)]
+        stores = [
+            file.make_ready(ids, create) for file, create in zip(files, creations, strict=True)
+        ]
+        yield [ReadyStore(*parts) for parts in zip(settled, stores, engines, files, strict=True)]
 
 
 def _settle(
-    makers: Sequence[RowMaker], found: Sequence[FoundStore], precision: str | None
+    makers: Sequence[RowMaker], files: Sequence[StoreFile], precision: str | None
 ) -> list[RowMaker]:
     """The makers in their precision; first those of existing stores, which load nothing."""
     settled: dict[int, RowMaker] = {}
-    order = sorted(range(len(makers)), key=lambda k: found[k].store is None)
+    order = sorted(range(len(makers)), key=lambda k: files[k].store is None)
     for k in order:
-        store, maker = found[k].store, makers[k]
+        store, maker = files[k].store, makers[k]
         if precision is not None:
             maker = maker.settled(precision, store.key.precision if store else None)
         if store is not None:
@@ -154,19 +156,19 @@ def _settle(
 
 
 def _require_room(
-    found: Sequence[FoundStore], makers: Sequence[RowMaker], ids: Sequence[str]
+    files: Sequence[StoreFile], makers: Sequence[RowMaker], ids: Sequence[str]
 ) -> None:
     """Stop unless the disk has room for all that must be written, as far as its size is known."""
     n_bytes = 0
-    for one, maker in zip(found, makers, strict=True):
-        if one.store is not None:
-            n_images = len(one.wanted_ids(ids))
-            n_bytes += 0 if one.is_ready(ids) else one.store.room_needed(n_images)
+    for file, maker in zip(files, makers, strict=True):
+        if file.store is not None:
+            n_images = len(file.wanted_ids(ids))
+            n_bytes += 0 if file.is_ready(ids) else file.store.room_needed(n_images)
         elif maker.n_features is not None:
             row_bytes = maker.n_features * features_dtype(maker.key.precision).itemsize
             n_bytes += room_needed(len(ids) + probes.N_PROBES, row_bytes)
-    if found and n_bytes:
-        require_room(found[0].path, n_bytes)
+    if files and n_bytes:
+        require_room(files[0].path, n_bytes)
 
 
 def _prepare_creation(

@@ -1,7 +1,7 @@
-"""The pipeline: read, decode, embed and hand on, all at once, several engines in one pass.
+"""One pass over images for several engines: read, decode, embed and write at the same time.
 
-Threads read and decode ahead, engines compute several batches side by side, one
-thread writes. Every queue is bounded: memory does not grow with the images.
+Threads read and decode ahead, engines compute several batches in parallel, one
+thread writes. Every queue is bounded: memory does not grow with the number of images.
 """
 
 import time
@@ -20,7 +20,7 @@ _N_WRITES_AHEAD = 4
 
 
 def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> None:
-    """Load every image once and let each lane embed it that wants it.
+    """Load every image once and embed it in each lane that wants it.
 
     Parameters
     ----------
@@ -45,20 +45,20 @@ def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> 
 def _jobs(
     ids: Iterable[str], lanes: Sequence[Lane]
 ) -> Iterator[tuple[str, dict[Size, set[bytes | None]]]]:
-    """Each image that is wanted, with the sizes and the digests that need no decoding."""
+    """Images that are wanted, with their sizes and the digests that need no decoding."""
     for image_id in ids:
         known: dict[Size, set[bytes | None]] = {}
         for lane in lanes:
             if image_id in lane.wanted:
                 digest = {lane.wanted[image_id]}
-                # At one size for two lanes, both must know the bytes.
+                # Where two lanes share a size, both must know the bytes.
                 known[lane.size] = known.get(lane.size, digest) & digest
         if known:
             yield image_id, known
 
 
 class _Pass:
-    """Batches under way, in the order in which they were started."""
+    """Batches in progress, in the order in which they were started."""
 
     def __init__(self, lanes: Sequence[Lane], writer: "_Writer", progress: Progress) -> None:
         self._lanes, self._writer, self._progress = lanes, writer, progress
@@ -67,7 +67,7 @@ class _Pass:
 
     def add(self, image: LoadedImage) -> None:
         wanting = [lane for lane in self._lanes if image.image_id in lane.wanted]
-        # It was read once for all of them.
+        # It was read once for all lanes.
         image.read_s, image.decode_s = image.read_s / len(wanting), image.decode_s / len(wanting)
         for lane in wanting:
             if lane.wanted[image.image_id] == image.digest or lane.size not in image.pixels:
@@ -78,7 +78,7 @@ class _Pass:
                 self._start(lane, batch)
 
     def _start(self, lane: Lane, batch: Sequence[LoadedImage]) -> None:
-        # Twice as many as are computed at once: none of the places is ever empty.
+        # Twice as many as are computed at once, so that the engine never waits.
         while len(self._flights) >= 2 * lane.n_parallel:
             self._land(self._flights.popleft())
         self._flights.append(lane.start(batch))
@@ -92,9 +92,9 @@ class _Pass:
         self._progress.advance(len(flight.images))
 
     def _credit(self, lane: Lane) -> float:
-        """Seconds by the clock to put down to a lane, by its share of all engines' work."""
-        of_all = sum(other.stages.infer for other in self._lanes)
-        share = lane.stages.infer / of_all if of_all else 1.0
+        """Wall-clock seconds to assign to a lane, by its share of the work of all engines."""
+        total_s = sum(other.stages.infer for other in self._lanes)
+        share = lane.stages.infer / total_s if total_s else 1.0
         due_s = share * (time.perf_counter() - self._started)
         seconds = max(0.0, due_s - lane.credited_s)
         lane.credited_s += seconds
@@ -108,14 +108,14 @@ class _Pass:
             self._land(self._flights.popleft())
 
     def keep_what_is_done(self) -> None:
-        """After an error or an interrupt: write the batches that are computed already."""
+        """After an error or an interrupt: write the batches that are already computed."""
         for flight in self._flights:
             if flight.future.done() and flight.future.exception() is None:
                 self._land(flight)
 
 
 class _Writer:
-    """One thread that writes, a bounded number of writes behind."""
+    """One thread that writes, with a bounded queue."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")

@@ -1,4 +1,4 @@
-"""Views: what of the image a backbone is shown."""
+"""Views: how an image is shown to a backbone."""
 
 import random
 from collections import defaultdict
@@ -28,15 +28,15 @@ class View:
     Attributes
     ----------
     name : str
-        As on the command line and in a store's name.
+        Name on the command line and in a store's name.
     summary : str
         One line for a person.
     apply : callable
-        uint8 RGB of shape (n_images, height, width, 3) to pictures of the same
+        Maps uint8 RGB of shape (n_images, height, width, 3) to pictures of the same
         type and shape (n_pictures * n_images, height, width, 3): the first
         picture of every image, then the second of every image, and so on.
     n_pictures : int
-        Pictures that the backbone is shown of each image.
+        Number of pictures that the backbone is shown per image.
     """
 
     name: str
@@ -45,12 +45,12 @@ class View:
     n_pictures: int = 1
 
     def merge(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Features of the images: the mean over the pictures of each.
+        """Average the features of the pictures of each image.
 
         Parameters
         ----------
         features : ndarray of shape (n_pictures * n_images, n_features), float32
-            Of the pictures, in the order of `apply`.
+            Features of the pictures, in the order of `apply`.
 
         Returns
         -------
@@ -58,12 +58,12 @@ class View:
         """
         if self.n_pictures == 1:
             return features
-        of_pictures = features.reshape(self.n_pictures, -1, features.shape[-1])
-        return of_pictures.mean(axis=0, dtype=np.float32)
+        by_picture = features.reshape(self.n_pictures, -1, features.shape[-1])
+        return by_picture.mean(axis=0, dtype=np.float32)
 
 
 def find_view(name: str) -> View:
-    """The view of a name.
+    """Look up a view by its name.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def _shuffle_patches(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=8)
 def _shuffled_pixels(height: int, width: int) -> NDArray[np.intp]:
-    """Which pixel, by its number from the top left, is shown at each place.
+    """The pixel that is shown at each position, by its number from the top left.
 
     The borders of the 28 x 28 patches are rounded to whole pixels, so that
     their sides differ by at most one; patches of the same height and width
-    change places with each other. An image of fewer pixels along a side has
-    patches of one pixel there.
+    are swapped among each other. Along a side of fewer than 28 pixels, patches
+    are one pixel wide.
 
     Returns
     -------
@@ -110,12 +110,12 @@ def _shuffled_pixels(height: int, width: int) -> NDArray[np.intp]:
     shuffled = np.empty_like(numbers)
     draw = random.Random(_SHUFFLE_SEED)
     for patches in _patches_of_one_shape(height, width):
-        # By sorting: `random()` is all that Python promises to draw alike in
-        # every version, and features of the same name must be of the same view.
+        # By sorting: Python guarantees equal draws in every version for `random()` only,
+        # and features of the same name must come from the same view.
         order = sorted(patches, key=lambda _: draw.random())
-        # Each shows the next: none stays where it was, unless it is alone of its shape.
-        for place, source in zip(order, order[1:] + order[:1], strict=True):
-            shuffled[place] = numbers[source]
+        # Each patch shows the next: none stays where it was, unless no other has its shape.
+        for target, source in zip(order, order[1:] + order[:1], strict=True):
+            shuffled[target] = numbers[source]
     shuffled.flags.writeable = False
     return shuffled.ravel()
 
@@ -142,8 +142,8 @@ VIEWS: dict[str, View] = {
     view.name: view
     for view in (
         View(PLAIN_VIEW, "the image as it is", _show_as_is),
-        View("grey", "its luminance only, so that colours cannot tell", _show_luminance),
-        View("shuffle", "its 28 x 28 patches mixed, so that shapes cannot tell", _shuffle_patches),
+        View("grey", "its luminance, without colour", _show_luminance),
+        View("shuffle", "its 28 x 28 patches shuffled, without shapes", _shuffle_patches),
         View("flip", "it and its mirror image, features averaged", _show_both_ways, n_pictures=2),
     )
 }

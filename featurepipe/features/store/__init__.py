@@ -1,6 +1,6 @@
 """The feature store: one HDF5 file of features; no other room knows its layout."""
 
-from featurepipe.features.store.healing import FoundStore
+from featurepipe.features.store.healing import StoreFile
 from featurepipe.features.store.key import StoreKey, WeightsKey
 from featurepipe.features.store.layout import (
     DONE,
@@ -18,8 +18,8 @@ __all__ = [
     "PENDING",
     "REFUSED",
     "FeatureStore",
-    "FoundStore",
     "Rows",
+    "StoreFile",
     "StoreKey",
     "WeightsKey",
     "features_dtype",

@@ -46,6 +46,12 @@ class CheckedRows:
         """Image ids in UTF-8: ndarray of shape (n_images,)."""
         return self._file["ids"][:]
 
+    @cached_property
+    def ids(self) -> NDArray[np.object_]:
+        """Image ids: ndarray of shape (n_images,), str."""
+        # A damaged id may be no text at all; its checksum reveals that.
+        return np.array([raw.decode(errors="replace") for raw in self.raw_ids], dtype=object)
+
     def features(self, rows: Rows) -> NDArray[Any]:
         """Features of some rows, all of which must be done.
 
@@ -120,10 +126,10 @@ class CheckedRows:
         n_open = int((~self._done(rows)).sum())
         if n_open:
             return StoreError(f"{self._path}: {n_open} of the rows asked for are not done.")
-        first = self.raw_ids[rows[0]].decode(errors="replace")
         again = "train" if self._file["features"].dtype.kind == "u" else "extract"
         return StoreError(
-            f"{self._path}: {len(rows)} rows are damaged (checksum), first {first!r}. Run "
+            f"{self._path}: {len(rows)} rows are damaged (checksum), first "
+            f"{self.ids[rows[0]]!r}. Run "
             f"featurepipe {again} again, which computes them anew."
         )
 
@@ -133,9 +139,8 @@ class CheckedRows:
             return
         odd = rows[~np.isfinite(features).all(axis=1)]
         if len(odd):
-            first = self.raw_ids[odd[0]].decode(errors="replace")
             raise StoreError(
                 f"{self._path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
-                f"first {first!r}. Check the weights, delete the store, and extract again with "
-                "--precision float32."
+                f"first {self.ids[odd[0]]!r}. Check the weights, delete the store, and extract "
+                "again with --precision float32."
             )

@@ -47,7 +47,7 @@ def open_checked(path: Path, *, writable: bool = False) -> h5py.File:
         file = h5py.File(path, "r+" if writable else "r", locking=False)
     except H5PY_ERRORS as error:
         is_cut = "truncated" in str(error)
-        damage = "it is truncated: its end is missing" if is_cut else f"it cannot be read ({error})"
+        damage = "its end is missing (truncated)" if is_cut else f"it cannot be read ({error})"
         raise StoreDamagedError(path, damage) from error
     try:
         _require_layout(file, path)

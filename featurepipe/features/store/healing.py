@@ -39,8 +39,8 @@ _SIZE_OFFSETS = {0: 40, 1: 44, 2: 28, 3: 28}
 
 
 @dataclass
-class FoundStore:
-    """A store as an extraction finds it, locked for writing.
+class StoreFile:
+    """The file of a store as an extraction finds it, locked for writing.
 
     `look` changes nothing; `make_ready` then makes, heals or grows the store.
 
@@ -76,13 +76,13 @@ class FoundStore:
         NotWritableError
             If it may not be written to.
         """
-        found = cls(path)
+        file = cls(path)
         with ExitStack() as unless_opened:
-            unless_opened.callback(found.close)
+            unless_opened.callback(file.close)
             if path.exists():
-                found._open()
+                file._open()
             unless_opened.pop_all()
-        return found
+        return file
 
     def _open(self) -> None:
         try:

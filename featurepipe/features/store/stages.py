@@ -1,4 +1,4 @@
-"""Stage times: where the time of an extraction goes."""
+"""Stage times: how the time of an extraction is spent."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ STAGES = ("read", "decode", "infer", "write")
 
 @dataclass
 class StageTimes:
-    """Seconds that each stage was busy, averaged over what works in it side by side.
+    """Seconds that each stage was busy, averaged over the threads that work in it.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ class StageTimes:
 
 
 class BusyClock:
-    """How long an engine was busy that computes several batches side by side.
+    """How long an engine that computes several batches in parallel was busy.
 
     Parameters
     ----------
     n_parallel : int
-        Batches that are computed at once; others wait their turn.
+        Batches that are computed at once; others wait.
     """
 
     def __init__(self, n_parallel: int) -> None:

@@ -169,8 +169,7 @@ class FeatureStore:
     @property
     def ids(self) -> NDArray[np.object_]:
         """Image ids, sorted: ndarray of shape (n_images,), str."""
-        # A damaged id may be no text at all; its checksum reveals that.
-        return np.array([raw.decode(errors="replace") for raw in self._checked.raw_ids], object)
+        return self._checked.ids
 
     @property
     def n_features(self) -> int:

@@ -1,4 +1,5 @@
 import logging
+from itertools import pairwise
 
 import pytest
 
@@ -82,9 +83,9 @@ def test_the_batch_is_halved_until_it_fits(caplog, room, expected):
     assert engine == f"engine of {expected[-1]}"
     assert tried == expected
     assert [record.getMessage() for record in caplog.records] == [
-        "xception at 299 px in float32: memory does not suffice for that many images at once; "
+        f"xception at 299 px in float32: a batch of {larger} images does not fit into memory; "
         f"trying {n_images}."
-        for n_images in expected[1:]
+        for larger, n_images in pairwise(expected)
     ]
 
 

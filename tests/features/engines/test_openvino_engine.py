@@ -124,7 +124,7 @@ def test_unknown_layer():
         open_small(pooling="out_rel")
     assert str(error.value) == (
         "Unknown layer 'out_rel'. Did you mean 'out_relu'? "
-        "Or give avg or max; the last layer is 'out_relu'."
+        "Or use avg or max; the last layer is 'out_relu'."
     )
 
 

@@ -11,7 +11,7 @@ import featurepipe
 from featurepipe import FeatureStore
 from featurepipe.cli import run
 from featurepipe.errors import LockedError, NotWritableError, StoreDamagedError, StoreError
-from featurepipe.features.store import FoundStore
+from featurepipe.features.store import StoreFile
 from featurepipe.files import only_writer
 from pictures import ColourMean, draw, draw_data_set
 
@@ -133,7 +133,7 @@ def test_the_sound_rows_of_a_truncated_store_are_kept(store, capsys, caplog, col
     refused_is_lost = row_of(store, REFUSED) >= N - n_rows_lost
     store.write_bytes(store.read_bytes()[:-n_lost])
     assert run(["fit"]) == 1
-    assert "is truncated: its end is missing. Run featurepipe extract again" in (
+    assert "its end is missing (truncated). Run featurepipe extract again" in (
         capsys.readouterr().err
     )
     # Refused images have no features that could be lost.
@@ -353,7 +353,7 @@ def test_a_file_that_may_not_be_opened_is_told_as_such(store, monkeypatch, is_da
 def test_what_the_callers_body_raises_is_not_taken_for_damage(store, raised):
     flip(store, "features", 2)
     store.write_bytes(store.read_bytes()[:-100])
-    with pytest.raises(type(raised)) as error, FoundStore.look(store):
+    with pytest.raises(type(raised)) as error, StoreFile.look(store):
         raise raised
     assert error.value is raised
     assert others(store) == []

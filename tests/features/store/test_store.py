@@ -186,8 +186,8 @@ def test_a_flipped_bit_of_a_status_or_a_reason_is_found(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "is truncated"),
-        (lambda path: path.write_bytes(b"no HDF5"), "is not an HDF5 file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "its end is missing"),
+        (lambda path: path.write_bytes(b"no HDF5"), "it is not an HDF5 file"),
         (lambda path: path.unlink(), "There is no feature store"),
         (lambda path: path.unlink() or h5py.File(path, "w").close(), "but no feature store"),
     ],
