@@ -311,13 +311,10 @@ def audit(as_json: bool, workspace: Path, run: str | None, seed: int) -> None:
     if as_json:
         print_json(records(table))
         return
-    counts = table["finding"].value_counts(sort=False)
-    for finding, count in counts.items():
-        click.echo(f"{count} {finding}{'' if count == 1 else 's'}, such as:")
-        for _, row in table[table["finding"] == finding].head(3).iterrows():
-            click.echo(f"  {row['image']}: {row['reason']}")
-    if table.empty:
-        click.echo("Nothing odd was found.")
+    from featurepipe.reports.audit_text import audit_text
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    click.echo(audit_text(table, width, is_terminal=sys.stdout.isatty()))
 
 
 @cli.command()
