@@ -288,7 +288,7 @@ def _settings(settings: Facts, room: int) -> list[str]:
             continue
         words = _SETTINGS.get(name, name.replace("_", " "))
         if isinstance(value, Mapping):
-            value = " ".join(f"{key}={each}" for key, each in value.items())
+            value = " ".join(f"{key}={item}" for key, item in value.items())
         if isinstance(value, bool):
             said.append(words if value else f"not {words}")
         else:
