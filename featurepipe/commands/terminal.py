@@ -112,6 +112,23 @@ def write_facts(facts: dict[str, Any], as_json: bool) -> None:
         write_styled(info_text(facts, _width()))
 
 
+def write_findings(findings: "pd.DataFrame", as_json: bool) -> None:
+    """Write the findings of an audit as short tables, or as JSON.
+
+    Parameters
+    ----------
+    findings : pandas.DataFrame
+        As `featurepipe.audit` returns it.
+    as_json : bool
+    """
+    from featurepipe.reports.audit_text import audit_text
+
+    if as_json:
+        write_json(records(findings))
+    else:
+        write_styled(audit_text(findings, _width(), is_terminal=sys.stdout.isatty()))
+
+
 def _rows_of(board: "pd.DataFrame", attribute: str | None) -> "pd.DataFrame":
     if attribute is None:
         return board

@@ -9,6 +9,7 @@ from featurepipe.reports.terminal_text import (
     MIN_WIDTH,
     Column,
     aligned,
+    beginning,
     byte_size,
     count,
     counted,
@@ -106,7 +107,7 @@ def _workspace(facts: Facts, room: int) -> list[Section]:
         ("pixels", _lines([_store_row(store) for store in facts["pixel_caches"]], room)),
         ("splits", _lines([[_name(split), _parts(split)] for split in facts["splits"]], room)),
         ("runs", [*runs, *_lines(_run_rows(facts["runs"]), room)]),
-        ("damaged", [_sentence(message, room) for message in facts["damaged"]]),
+        ("damaged", [beginning(message, room) for message in facts["damaged"]]),
         ("next", [_next_of_workspace(facts)]),
     ]
 
@@ -144,7 +145,7 @@ def _next_of_workspace(facts: Facts) -> str:
 def _manifest(facts: Facts, room: int) -> list[Section]:
     return [
         *_images(facts, room),
-        ("findings", [_sentence(finding, room) for finding in facts["findings"]]),
+        ("findings", [beginning(finding, room) for finding in facts["findings"]]),
         ("made by", ["featurepipe extract"]),
         (
             "next",
@@ -235,7 +236,7 @@ def _split(facts: Facts, room: int) -> list[Section]:
         ("left out", [counted(facts["left_out"], "image")] if facts["left_out"] else []),
         ("held out", [listed(held_out, room)] if held_out else []),
         ("settings", [", ".join(said)]),
-        ("findings", [_sentence(finding, room) for finding in facts["findings"]]),
+        ("findings", [beginning(finding, room) for finding in facts["findings"]]),
         ("made by", ["featurepipe fit or train; the same options use it again"]),
     ]
 
@@ -287,7 +288,7 @@ def _settings(settings: Facts, room: int) -> list[str]:
             continue
         words = _SETTINGS.get(name, name.replace("_", " "))
         if isinstance(value, Mapping):
-            value = " ".join(f"{key}={each}" for key, each in value.items())
+            value = " ".join(f"{key}={item}" for key, item in value.items())
         if isinstance(value, bool):
             said.append(words if value else f"not {words}")
         else:
@@ -333,11 +334,6 @@ def _printable(texts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def _name(facts: Facts) -> str:
     return shortened(printable(facts["name"]), _MAX_NAME)
-
-
-def _sentence(text: str, room: int) -> str:
-    text = printable(" ".join(text.split()))
-    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _lines(rows: Sequence[Sequence[str]], room: int) -> list[str]:

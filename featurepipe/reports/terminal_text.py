@@ -150,6 +150,18 @@ def shortened(text: str, width: int) -> str:
     return f"{set_cell_size(text, width - 1 - n_last)}…{last}"
 
 
+def beginning(text: str, width: int) -> str:
+    r"""The beginning of a sentence, on one line that fits a width.
+
+    Examples
+    --------
+    >>> beginning("an image is\nmissing", 14)
+    'an image is m…'
+    """
+    text = printable(" ".join(text.split()))
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
+
+
 def listed(names: Sequence[str], width: int) -> str:
     """As many of the names as fit a width, and how many more there are.
 

@@ -90,7 +90,7 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
     # A manifest that cannot be read is met again at every store.
     damaged: dict[str, None] = {}
 
-    def each(paths: Iterable[Path], describe: Callable[[Path], Facts]) -> list[Facts]:
+    def read_all(paths: Iterable[Path], describe: Callable[[Path], Facts]) -> list[Facts]:
         described = []
         for path in paths:
             try:
@@ -106,15 +106,15 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
         "what": "workspace",
         **{
             name: value
-            for manifest in each([place.manifest], _manifest_facts)
+            for manifest in read_all([place.manifest], _manifest_facts)
             for name, value in manifest.items()
             if name != "what"
         },
         "path": str(place.root.absolute()),
-        "stores": each(place.stores(), store),
-        "pixel_caches": each(place.pixel_caches(), store),
-        "splits": each(place.splits(), _split_facts),
-        "runs": each(place.runs(), lambda path: _run_facts(path, verify)),
+        "stores": read_all(place.stores(), store),
+        "pixel_caches": read_all(place.pixel_caches(), store),
+        "splits": read_all(place.splits(), _split_facts),
+        "runs": read_all(place.runs(), lambda path: _run_facts(path, verify)),
         "damaged": list(damaged),
     }
     if verify and damaged:
