@@ -177,12 +177,12 @@ def _load_predictions(folder: Path, name: str, info: HeadRunInfo | NetworkRunInf
         predictions = Predictions.load(folder / name)
     except RunError as error:
         raise RunError(f"Run {folder.name!r} is damaged: {error}") from error
-    found = (predictions.task, *predictions.labels)
+    actual = (predictions.task, *predictions.labels)
     expected = (info.task, *info.attributes)
-    if found != expected:
+    if actual != expected:
         raise RunError(
             f"Run {folder.name!r} is damaged: {folder / name} has task and attributes "
-            f"{', '.join(found)}, but its run.json has {', '.join(expected)}. Fit it again."
+            f"{', '.join(actual)}, but its run.json has {', '.join(expected)}. Fit it again."
         )
     return predictions
 
@@ -218,8 +218,8 @@ def _heads_file(model: HeadModel) -> bytes:
     schema = dumped.read("schema.json").decode()
     addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))
     numbers = {address: str(number) for number, address in enumerate(addresses, start=1)}
-    schema = re.sub(r'(?<="__id__": )\d+', lambda found: numbers[found[0]], schema)
-    schema = re.sub(r'(?<="file": ")\d+(?=\.npy")', lambda found: numbers[found[0]], schema)
+    schema = re.sub(r'(?<="__id__": )\d+', lambda address: numbers[address[0]], schema)
+    schema = re.sub(r'(?<="file": ")\d+(?=\.npy")', lambda address: numbers[address[0]], schema)
     members = {"schema.json": schema.encode()}
     for name in dumped.namelist():
         address = name.removesuffix(".npy")

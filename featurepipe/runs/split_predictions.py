@@ -54,8 +54,8 @@ def n_labelled(labels: Mapping[str, Labels], task: str) -> dict[str, int]:
     task : str
         A head for all labels only uses images that have them all.
     """
-    n_complete = int(np.all([each.labelled for each in labels.values()], axis=0).sum())
+    n_complete = int(np.all([truth.labelled for truth in labels.values()], axis=0).sum())
     if task != "per-attribute":
         return dict.fromkeys([*labels, ALL], n_complete)
-    counts = {name: int(each.labelled.sum()) for name, each in labels.items()}
+    counts = {name: int(truth.labelled.sum()) for name, truth in labels.items()}
     return {**counts, ALL: n_complete}

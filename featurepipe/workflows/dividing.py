@@ -239,11 +239,13 @@ def _make_splits(
     alike: dict[str, int] = {}
     if settings.group_duplicates:
         images.require_near_duplicates()
-        found = images.near_duplicates
-        alike = {} if found is None else found.groups()
+        near_duplicates = images.near_duplicates
+        alike = {} if near_duplicates is None else near_duplicates.groups()
     manifest, digests = images.manifest, images.digests
     if not hold_out_each:
         return make_splits(manifest, digests, settings, alike)
-    each, findings = each_held_out(manifest, digests, settings, alike)
+    settings_of_splits, findings = each_held_out(manifest, digests, settings, alike)
     tell(findings)
-    return [split for one in each for split in make_splits(manifest, digests, one, alike)]
+    return [
+        split for one in settings_of_splits for split in make_splits(manifest, digests, one, alike)
+    ]

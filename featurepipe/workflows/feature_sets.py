@@ -166,7 +166,7 @@ def chosen_feature_set(
     with Progress(None, "Choosing features", "trial") as progress:
         trials = choose_features(
             {cache.name: cache.read(ids[rows]) for cache in caches},
-            {name: each.take(rows) for name, each in labels.items()},
+            {name: truth.take(rows) for name, truth in labels.items()},
             groups[rows],
             objective=objective,
             seed=seed,

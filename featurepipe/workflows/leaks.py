@@ -31,7 +31,7 @@ def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> No
     if not set(weights) - {"random", "none"}:
         return
     labels = manifest.labels()
-    classes = dict.fromkeys(name for each in labels.values() for name in each.classes)
+    classes = dict.fromkeys(name for truth in labels.values() for name in truth.classes)
     known = imagenet_classes_among(classes)
     if known:
         logger.warning(
@@ -52,16 +52,18 @@ def warn_of_near_duplicates(
     images : ImagesToSplit
     splits : sequence of Split
     """
-    found = images.near_duplicates
-    if found is not None:
+    near_duplicates = images.near_duplicates
+    if near_duplicates is not None:
         for split in splits:
-            _list_near_duplicates(workspace, split, found)
+            _list_near_duplicates(workspace, split, near_duplicates)
 
 
-def _list_near_duplicates(workspace: Workspace, split: Split, found: NearDuplicates) -> None:
+def _list_near_duplicates(
+    workspace: Workspace, split: Split, near_duplicates: NearDuplicates
+) -> None:
     path = workspace.near_duplicates(split.name)
     part_of = dict(zip(split.ids, split.parts, strict=True))
-    leaks = found.across(part_of)
+    leaks = near_duplicates.across(part_of)
     if not len(leaks):
         path.unlink(missing_ok=True)
         return

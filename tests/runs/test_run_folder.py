@@ -18,6 +18,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.predictions import Predictions
 from featurepipe.runs import run_folder
+from featurepipe.runs.run_facts import NetworkShape
 from featurepipe.runs.run_folder import NewRun, load_run, save_run
 from featurepipe.workspace import Workspace
 from run_infos import head_info, network_info
@@ -212,13 +213,18 @@ def test_a_network_is_known_by_its_info(tmp_path):
     model, test = save(tmp_path / "heads")
     assert load_run(tmp_path / "heads").network is None
     (tmp_path / "weights.keras").write_bytes(b"12345")
-    new = NewRun(network_info(), model, test, test, {"network.keras": tmp_path / "weights.keras"})
+    shape = NetworkShape(size_px=96, outputs={"color": 3}, same=(-2, 1.5))
+    info = network_info(network=shape)
+    new = NewRun(info, model, test, test, {"network.keras": tmp_path / "weights.keras"})
     run = save_run(tmp_path / "network", new)
     heads_bytes = (tmp_path / "network" / "heads.skops").stat().st_size
     assert run.info.costs.model_bytes == heads_bytes + 5
     network = load_run(tmp_path / "network").network
-    assert (network.name, network.size_px) == ("smallervggnet", 32)
-    assert (network.outputs, network.same) == ({"color": 3}, None)
+    assert (network.name, network.title, network.input_size) == (
+        "smallervggnet", "smallervggnet", (96, 96)
+    )  # fmt: skip
+    assert (network.outputs, network.same) == ({"color": 3}, (-2.0, 1.5))
+    assert network.path == tmp_path / "network" / "network.keras"
     assert network.path.read_bytes() == b"12345"
 
 

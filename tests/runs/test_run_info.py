@@ -151,13 +151,27 @@ def test_the_wrong_field_is_named(tmp_path, field, value, message):
     assert text.endswith(". Fit it again.")
 
 
-def test_a_damaged_network_is_to_be_trained_again(tmp_path):
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (None, "has no valid network (got None)"),
+        ({}, "has no network.size_px"),
+        ({"size_px": "x"}, "has no valid network.size_px (got 'x')"),
+        ({"outputs": ["a"]}, "has no valid network.outputs (got ['a'])"),
+        ({"outputs": {"a": "x"}}, "has no valid network.outputs.a (got 'x')"),
+        ({"outputs": {"a": 2, "b": 2}}, "has other outputs than one for each of color"),
+        ({"same": [1]}, "has no network.same.1"),
+    ],
+)
+def test_a_damaged_network_is_to_be_trained_again(tmp_path, network, message):
     write_run_info(tmp_path, network_info())
     content = json.loads((tmp_path / RUN_FILE).read_text())
-    content["network"]["outputs"]["kind"] = 2
+    content["network"] = content["network"] | network if network else network
     (tmp_path / RUN_FILE).write_text(json.dumps(content))
-    with pytest.raises(RunError, match=r"one for each of color\. Train it again\."):
+    with pytest.raises(RunError) as caught:
         read_run_info(tmp_path)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(". Train it again.")
 
 
 def test_the_digest_of_a_damaged_run_is_found(tmp_path):

@@ -1,7 +1,6 @@
 """Networks as Keras computes them: what is built, frozen, trained on, saved and loaded."""
 
 import io
-import json
 import zipfile
 from dataclasses import replace
 
@@ -538,25 +537,3 @@ def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="cannot be read"):
         TrainedNetwork(path, {"article": 3}, 2)
     assert not trace.exists()
-
-
-INFO = {"head": "pair", "network": {"size_px": 96, "outputs": {"a": 2, "b": 3}, "same": [-2, 1.5]}}
-
-
-def test_a_run_says_what_its_network_is(tmp_path):
-    info = json.loads(json.dumps(INFO))
-    saved = SavedNetwork.of_run(tmp_path, info)
-    assert saved.path == tmp_path / "network.keras"
-    assert (saved.name, saved.title, saved.input_size) == ("pair", "pair", (96, 96))
-    assert saved.outputs == {"a": 2, "b": 3}
-    assert saved.same == (-2.0, 1.5)
-
-
-@pytest.mark.parametrize(
-    "about",
-    [None, {}, {"size_px": "x"}, {"outputs": ["a"]}, {"outputs": {"a": "x"}}, {"same": [1]}],
-)
-def test_a_run_that_says_nothing_sound_of_its_network_is_damaged(tmp_path, about):
-    network = INFO["network"] | about if about else about
-    with pytest.raises(RunError, match=r"its run\.json does not describe its network"):
-        SavedNetwork.of_run(tmp_path, INFO | {"network": network})
