@@ -96,7 +96,7 @@ def test_not_even_one_image():
     assert tried == [4, 2, 1]
     assert str(error.value) == (
         "xception at 9000 px in float32 does not fit into memory, even one image at a time "
-        "(RESOURCE_EXHAUSTED: trying to allocate 12 GiB). Give a smaller --size, another "
+        "(RESOURCE_EXHAUSTED: trying to allocate 12 GiB). Use a smaller --size or another "
         "--backbone, or compute on the CPU with --engine openvino."
     )
 
