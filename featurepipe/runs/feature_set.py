@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.models.answers.head_model import Columns
+from featurepipe.models.answers.arrays import Columns
 from featurepipe.models.studies.feature_choice import Trial
 from featurepipe.predictions import ALL
 
@@ -130,7 +130,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Features of some images: a `featurepipe.models.heads.streaming.RowReader`.
+    """Features of some images: a `featurepipe.models.answers.row_chunks.RowReader`.
 
     Attributes
     ----------

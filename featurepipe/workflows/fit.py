@@ -20,10 +20,11 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.finishing import FittedHeads
 from featurepipe.models.answers.head_model import HeadModel
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, available_memory, in_words, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.streaming import plan_chunks, predict_in_chunks, stream_heads
+from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.models.heads.tuning import describe_tuned
 from featurepipe.models.studies.feature_choice import OBJECTIVES
 from featurepipe.predictions import Predictions
@@ -160,7 +161,7 @@ def fit(
             f"--curve and --memory {memory} contradict each other: a learning curve reads all "
             "features at once. Give one of them."
         )
-    settings = HeadSettings(
+    settings = HeadSettings.of(
         head=head,
         solver=solver,
         task=task,
@@ -339,12 +340,11 @@ def fit_once(
         name, manifest, feature_set, split, settings, n_jobs, chunk_rows
     )
     fit_s = time.perf_counter() - started
-    for attribute, fitted in model.heads.items():
-        if fitted.tuned is not None:
-            logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(fitted.tuned))
+    for attribute, tuned in model.tuned.items():
+        logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(tuned))
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     reader = feature_set.of(split.ids[tested])
-    scores, p_values, head_s = predict_in_chunks(model, reader, chunk_rows or len(reader))
+    scores, p_values, head_s = RowChunks(reader, chunk_rows or len(reader)).predict(model)
     head_ms = 1000 * head_s / len(reader)
     selection = predictions_of(manifest, split, train, model, out_of_fold)
     raw = predictions_of(manifest, split, train, model, uncalibrated)
@@ -362,7 +362,7 @@ def fit_once(
         "predict_ms_per_image": head_ms + 1000 / feature_set.images_per_s,
     }
     if settings.tune:
-        info["tuned"] = {attribute: head.tuned for attribute, head in model.heads.items()}
+        info["tuned"] = model.tuned
     predictions = predictions_of(manifest, split, tested, model, scores, p_values)
     return info, model, predictions, selection
 
@@ -392,9 +392,8 @@ def _fit_heads(
         how = {"columns": feature_set.columns, "n_jobs": n_jobs, "progress": advance}
         if chunk_rows is None:
             return fit_heads(feature_set.read(ids), labels, groups, settings, **how)
-        return stream_heads(
-            feature_set.of(ids), labels, groups, settings, chunk_rows=chunk_rows, **how
-        )
+        rows = RowChunks(feature_set.of(ids), chunk_rows)
+        return stream_heads(rows, labels, groups, settings, **how)
 
 
 def _needed_memory(

@@ -76,7 +76,7 @@ class Material:
         train = split.rows("train")
         labels, groups = manifest.labels(split.ids[train]), split.groups[train]
         columns = dict.fromkeys(labels, ())
-        questions, _ = make_questions(labels, settings.task, columns, groups)
+        questions = make_questions(labels, settings.task, columns, groups).questions
         targets = make_targets(labels, settings)
         validation = draw_validation(labels, targets, groups, settings.seed)
         outputs = make_outputs(labels, settings)

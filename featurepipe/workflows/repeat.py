@@ -85,7 +85,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
 
 def _kept_settings(run: Run) -> HeadSettings:
     try:
-        return HeadSettings(**run.info["settings"])
+        return HeadSettings.of(**run.info["settings"])
     except TypeError as error:
         raise RunError(
             f"Run {run.folder.name!r} has settings of another version of featurepipe ({error}): "

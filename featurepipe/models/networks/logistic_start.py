@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.head_model import Head
+from featurepipe.models.answers.head import Head
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.outputs import Output
+from featurepipe.predictions import Task
 
 # A score of classes that all images show, and minus that of those that none does.
 _ALWAYS = 10.0
@@ -47,8 +48,8 @@ def logistic_top(
     list of (ndarray of shape (n_features, n_classes), ndarray of shape (n_classes,)), float32
     """
     columns = dict.fromkeys(labels, ((0, features.shape[1]),))
-    questions, _ = make_questions(dict(labels), "per-attribute", columns, groups)
-    settings = HeadSettings(head="logistic", seed=seed)
+    questions = make_questions(dict(labels), Task.PER_ATTRIBUTE, columns, groups).questions
+    settings = HeadSettings.of("logistic", seed=seed)
     tops = []
     for question, output in zip(questions, outputs, strict=True):
         asked = replace(question, exclusive=output.softmax)
@@ -61,10 +62,10 @@ def _as_layer(head: Head, n_features: int) -> Top:
     # The steps before the regression are affine as well: so is the whole.
     bias = head.decision_scores(np.zeros((1, n_features)))
     kernel = head.decision_scores(np.eye(n_features)) - bias
-    if head.exclusive and len(head.learnt) == 2:
+    if head.known.exclusive and len(head.known.learnt) == 2:
         # Two scores of opposite sign are twice as far apart as one score is from 0.
         kernel, bias = kernel / 2, bias / 2
     unknown = np.isnan(bias[0])
     kernel[:, unknown] = 0
-    bias[0, unknown] = np.where(head.constant[unknown] > 0, _ALWAYS, -_ALWAYS)
+    bias[0, unknown] = np.where(head.known.constant[unknown] > 0, _ALWAYS, -_ALWAYS)
     return kernel.astype(np.float32), bias[0].astype(np.float32)

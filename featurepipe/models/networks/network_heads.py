@@ -1,6 +1,6 @@
 """What a trained network answers: the same heads as features have, on its scores and embeddings.
 
-A network's rows hold the scores of all outputs, and behind them its embeddings. A `Head` takes
+A network's rows hold the scores of all outputs, and behind them its embeddings. A `ScoreHead` takes
 the scores as they are; calibration, thresholds and rejection are learnt on the validation images,
 which are to a network what the rows held out by inner folds are to a head. Which epoch was best
 was chosen on these very images, and so their own figures would be too good: each fold of them is
@@ -12,14 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.finishing import FittedHeads, HeldOut, finish_heads
-from featurepipe.models.answers.head_model import Columns, Head, Rows
-from featurepipe.models.answers.questions import Question
+from featurepipe.models.answers.arrays import Columns, Rows
+from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
+from featurepipe.models.answers.head import KnownClasses, ScoreHead
+from featurepipe.models.answers.questions import Question, Questions
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import Output, Targets, total_losses
+from featurepipe.predictions import Task
 from featurepipe.splits import inner_folds
 
 N_FOLDS = 5
@@ -77,63 +79,45 @@ def finish_network(
     FittedHeads
         ``out_of_fold`` and ``uncalibrated`` are of the validation images.
     """
-    questions, heads, held_out = [], {}, {}
+    asked = []
+    fits = HeadFits({}, {})
     for question in train_questions:
-        own = _among(question, validation)
-        columns = _score_columns(question, outputs)
-        head = _head_of(question, validation, columns)
-        questions.append(own)
-        heads[own.name] = head
-        held_out[own.name] = _hold_out(own, head, scores, columns, outputs, targets, settings)
-    return finish_heads(
-        questions,
-        heads,
-        held_out,
-        np.empty((0, len(labels)), np.intp),
-        labels,
-        groups,
-        settings,
-        predict_rows=lambda head, places: head.predict_proba(rows[places]),
-        read_rows=lambda places: rows[places],
-        most_rows=len(rows),
+        head = _head_of(question, validation, outputs)
+        validated = _among(question, validation)
+        asked.append(validated)
+        fits.heads[question.name] = head
+        fits.held_out[question.name] = _hold_out(
+            validated, head, scores, outputs, targets, settings
+        )
+    questions = Questions(
+        Task(settings.task), labels, groups, asked, np.empty((0, len(labels)), np.intp)
     )
+    return finish_heads(questions, fits, RowChunks.in_memory(rows), settings)
 
 
 def _among(question: Question, validation: Rows) -> Question:
-    """A question of all training images, of those among them that validate."""
-    place_of = {int(row): place for place, row in enumerate(validation)}
-    kept = np.isin(question.rows, validation)
-    return replace(
-        question,
-        rows=np.array([place_of[int(row)] for row in question.rows[kept]], np.intp),
-        truth=question.truth[kept],
-        groups=question.groups[kept],
-    )
+    """A question of all training images, asked of the validation images among them."""
+    position_of = {int(row): position for position, row in enumerate(validation)}
+    validated = question.take(np.flatnonzero(np.isin(question.rows, validation)))
+    rows = np.array([position_of[int(row)] for row in validated.rows], np.intp)
+    return replace(validated, rows=rows)
 
 
-def _score_columns(question: Question, outputs: Sequence[Output]) -> slice:
-    own = [output.columns for output in outputs if output.attribute == question.name]
-    return own[0] if own else slice(0, outputs[-1].columns.stop)
-
-
-def _head_of(question: Question, validation: Rows, columns: slice) -> Head:
+def _head_of(question: Question, validation: Rows, outputs: Sequence[Output]) -> ScoreHead:
+    columns = [output.columns for output in outputs if output.attribute == question.name]
+    scores = columns[0] if columns else slice(0, outputs[-1].columns.stop)
     fitted = question.truth[~np.isin(question.rows, validation)]
-    constant = np.asarray(fitted.all(axis=0))
-    return Head(
-        None,
-        np.flatnonzero(fitted.any(axis=0) & ~constant),
-        constant.astype(np.float64),
-        question.exclusive,
+    return ScoreHead(
+        KnownClasses.of(fitted, question.exclusive),
         question.columns,
-        scored=(columns.start, columns.stop),
+        (scores.start, scores.stop),
     )
 
 
 def _hold_out(
     question: Question,
-    head: Head,
+    head: ScoreHead,
     scores: NDArray[np.float32],
-    columns: slice,
     outputs: Sequence[Output],
     targets: Targets,
     settings: NetworkSettings,
@@ -141,18 +125,9 @@ def _hold_out(
     """Each fold of the validation images, answered after the epoch that was best on the others."""
     folds = inner_folds(question.strata(N_FOLDS), question.groups, N_FOLDS, settings.seed)
     held_out = []
-    for others, own in folds:
+    for others, fold in folds:
         losses = total_losses(outputs, scores, targets, question.rows[others])
         best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-        of_fold = scores[best, question.rows[own], columns].astype(np.float64)
-        known = np.full(of_fold.shape, np.nan)
-        known[:, head.learnt] = of_fold[:, head.learnt]
-        held_out.append(HeldOut(own, head, _probabilities(head, of_fold), known))
+        X = scores[best, question.rows[fold]]
+        held_out.append(HeldOut(fold, head.known, head.predict_proba(X), head.decision_scores(X)))
     return held_out
-
-
-def _probabilities(head: Head, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    probabilities = np.tile(head.constant, (len(scores), 1))
-    learnt = scores[:, head.learnt]
-    probabilities[:, head.learnt] = softmax(learnt, axis=1) if head.exclusive else expit(learnt)
-    return probabilities
