@@ -15,9 +15,10 @@ import pandas as pd
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
-from featurepipe.metrics import ece, label_set_log_loss, log_loss
+from featurepipe.metrics import ece, label_set_log_losses, log_losses
 from featurepipe.models.answers.calibration import CALIBRATIONS, fit_calibrator
-from featurepipe.models.heads.registry import build_head
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.pipelines import build_head
 from featurepipe.splits import Split, inner_folds
 from featurepipe.workspace import Workspace
 
@@ -61,13 +62,7 @@ def compare(X, truth, exclusive, groups, head) -> dict[str, float]:
     folds = inner_folds(strata, groups, 5, 0)
     scores, own = np.empty(truth.shape), np.empty(truth.shape)
     for train, validation in folds:
-        estimator = build_head(
-            head,
-            n_train_rows=len(train),
-            variance_threshold="1%",
-            seed=0,
-            one_vs_rest=not exclusive,
-        )
+        estimator = build_head(HeadSettings.of(head), len(train), label_sets=not exclusive)
         estimator.fit(X[train], truth[train].argmax(axis=1) if exclusive else truth[train])
         scores[validation] = estimator.decision_function(X[validation])
         own[validation] = estimator.predict_proba(X[validation])
@@ -85,11 +80,11 @@ def compare(X, truth, exclusive, groups, head) -> dict[str, float]:
 def judge(method, truth, probabilities, exclusive) -> dict[str, float]:
     """Log-loss and ECE of one calibration."""
     if not exclusive:
-        return {f"log-loss {method}": label_set_log_loss(truth, probabilities)}
+        return {f"log-loss {method}": label_set_log_losses(truth, probabilities).mean()}
     codes = truth.argmax(axis=1)
     correct = probabilities.argmax(axis=1) == codes
     return {
-        f"log-loss {method}": log_loss(codes, probabilities),
+        f"log-loss {method}": log_losses(codes, probabilities).mean(),
         f"ece {method}": ece(correct, probabilities.max(axis=1)),
     }
 

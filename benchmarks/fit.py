@@ -27,11 +27,12 @@ from threadpoolctl import threadpool_limits
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels, Manifest
-from featurepipe.metrics import log_loss
+from featurepipe.metrics import log_losses
 from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.registry import HEADS, build_head
+from featurepipe.models.heads.pipelines import build_head
+from featurepipe.models.heads.registry import HEADS
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
@@ -55,7 +56,8 @@ def draw_features(
 
 def ours(penalty: str, n_rows: int, seed: int = 0) -> BaggedSGDClassifier:
     """The head's own solver, on all cores."""
-    return BaggedSGDClassifier(penalty=penalty, alpha=1 / n_rows, n_jobs=-1, random_state=seed)
+    l1_ratio = {"l2": 0.0, "elasticnet": 0.15}[penalty]
+    return BaggedSGDClassifier(alpha=1 / n_rows, l1_ratio=l1_ratio, n_jobs=-1, random_state=seed)
 
 
 def of_sklearn(penalty: str, n_rows: int, seed: int = 0) -> BaggingClassifier:
@@ -142,9 +144,7 @@ def logistic_of_one_c(n_rows: int, seed: int) -> Pipeline:
 
 def head_named(name: str) -> Callable[[int, int], Pipeline]:
     """What `fit --head` fits."""
-    return lambda n_rows, seed: build_head(
-        name, n_train_rows=n_rows, variance_threshold="1%", seed=seed
-    )
+    return lambda n_rows, seed: build_head(HeadSettings.of(name, seed=seed), n_rows)
 
 
 def measure_heads(workspaces: tuple[Path, ...]) -> None:
@@ -171,7 +171,8 @@ def measure_tuning(workspaces: tuple[Path, ...], repeats: int) -> None:
         for head in HEADS:
             for seed in range(repeats):
                 for tune in (False, True):
-                    _measure_run(title, X, codes, HeadSettings(head=head, tune=tune, seed=seed))
+                    settings = HeadSettings.of(head, tune=tune, seed=seed)
+                    _measure_run(title, X, codes, settings)
 
 
 def _measure_run(title: str, X: Features, codes: Codes, settings: HeadSettings) -> None:
@@ -184,7 +185,7 @@ def _measure_run(title: str, X: Features, codes: Codes, settings: HeadSettings) 
     fit_s = time.process_time() - started
     probabilities = model.predict(X[held_out])["class"]
     accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
-    loss = log_loss(codes[held_out], probabilities)
+    loss = log_losses(codes[held_out], probabilities).mean()
     tuned = model.heads["class"].tuned
     chosen = ", ".join(map(str, tuned["chosen"].values())) if tuned else ""
     click.echo(
@@ -206,7 +207,7 @@ def _judge(
     model = build(len(train), seed).fit(X[train], codes[train])
     probabilities = model.predict_proba(X[held_out])
     accuracy = np.mean(probabilities.argmax(axis=1) == codes[held_out])
-    return float(accuracy), log_loss(codes[held_out], probabilities)
+    return float(accuracy), log_losses(codes[held_out], probabilities).mean()
 
 
 def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features, Codes]]:

@@ -25,7 +25,8 @@ from featurepipe.manifest import Manifest
 from featurepipe.metrics import auroc, risk_coverage_area
 from featurepipe.models.answers.calibration import fit_calibrator
 from featurepipe.models.answers.rejection import fit_rejector
-from featurepipe.models.heads.registry import build_head
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.pipelines import build_head
 from featurepipe.predictions import COVERAGE
 from featurepipe.splits import SplitSettings, inner_folds, make_splits
 from featurepipe.workspace import Workspace
@@ -132,7 +133,7 @@ def predict(X, codes, folds) -> dict[str, np.ndarray]:
     truth = np.eye(codes.max() + 1, dtype=bool)[codes]
 
     def fit(rows):
-        head = build_head("logistic", n_train_rows=len(rows), variance_threshold="1%", seed=0)
+        head = build_head(HeadSettings.of("logistic"), len(rows))
         head.fit(X["train"][rows], codes[rows])
         return lambda Z: (
             head.decision_function(Z).reshape(len(Z), -1) * ([-1, 1] if truth.shape[1] == 2 else 1)

@@ -19,10 +19,11 @@ from fit import draw_features
 from featurepipe.features.cached import open_caches
 from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.manifest import Labels
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.streaming import plan_chunks, predict_in_chunks, stream_heads
+from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.workflows.feature_sets import one_store_set
 
 _BATCH = 1000
@@ -63,7 +64,7 @@ def labels_of(codes: np.ndarray, n_classes: int) -> dict[str, Labels]:
 def warm_up() -> None:
     """Have the compiler imported, whose memory is not that of the fit."""
     X, codes = draw_features(60, 8, 2)
-    settings = HeadSettings(n_folds=2)
+    settings = HeadSettings.of(n_folds=2)
     fit_heads(X, labels_of(codes, 2), np.arange(60), settings, n_jobs=1)
 
 
@@ -85,7 +86,7 @@ def main(
         feature_set = one_store_set(open_caches([path], ids.tolist())[0], ["label"])
         is_test = np.arange(n_rows) % 10 == 0
         labels = labels_of(codes[~is_test], n_classes)
-        settings = HeadSettings(n_folds=n_folds)
+        settings = HeadSettings.of(n_folds=n_folds)
         needed = FitMemory.of(labels, n_features, settings.task, n_folds)
         budget = parse_memory(memory)
         chunk_rows = plan_chunks(settings, needed, budget)
@@ -100,11 +101,10 @@ def main(
             X = train.read(np.arange(len(train)))
             model, out_of_fold, _ = fit_heads(X, labels, groups, settings, n_jobs=n_jobs)
         else:
-            model, out_of_fold, _ = stream_heads(
-                train, labels, groups, settings, chunk_rows=chunk_rows, n_jobs=n_jobs
-            )
+            rows = RowChunks(train, chunk_rows)
+            model, out_of_fold, _ = stream_heads(rows, labels, groups, settings, n_jobs=n_jobs)
         seconds = time.perf_counter() - started
-        scores, *_ = predict_in_chunks(model, feature_set.of(ids[is_test]), chunk_rows or n_rows)
+        scores, *_ = RowChunks(feature_set.of(ids[is_test]), chunk_rows or n_rows).predict(model)
         peak = _peak_bytes() - before
         print(describe_machine())
         print(

@@ -1,121 +1,128 @@
 """Figures of merit: arrays in, numbers out.
 
-`truth` holds the index of each row's class (intp, 0 to n_classes - 1) or, for
-sets of labels, the indicator (bool, n x n_classes). Every figure of no rows
-is NaN. What is a mean over rows has a function in the plural that gives the rows.
+Truth comes in two forms: *codes*, the index of each row's class (intp, 0 to n_classes - 1), and
+an *indicator* (bool, n_rows x n_classes), which also holds sets of labels.
+
+A figure that is a mean over rows has a function that gives the value of each row, such as
+`log_losses`. Every other figure takes ``weights`` of shape (n_resamples, n_rows), which say how
+often each resample counts each row, and returns one number for each resample. Without weights it
+returns the figure of the rows themselves, as a float: NaN if there are no rows.
 """
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import metrics
+from scipy.special import digamma
+from sklearn.metrics import roc_auc_score
 
-TruthCodes = NDArray[np.intp]
+Codes = NDArray[np.intp]
 Indicator = NDArray[np.bool_]
 Probabilities = NDArray[np.float64]
+Weights = NDArray[np.float64]
+Values = NDArray[np.float64]
+
+N_BINS = 15
+"""Bins of confidence in the expected calibration error."""
 
 
-def _nan_of_no_rows(figure: Callable[..., float]) -> Callable[..., float]:
-    @wraps(figure)
-    def of_rows(truth: NDArray, *others: NDArray, **options: int) -> float:
-        return float(figure(truth, *others, **options)) if len(truth) else np.nan
+class Figure(Protocol):
+    """A figure of some rows, or of resamples of them."""
 
-    return of_rows
-
-
-@_nan_of_no_rows
-def accuracy(truth: TruthCodes, predicted: TruthCodes) -> float:
-    """Share of the rows whose predicted class is the true one.
-
-    Parameters
-    ----------
-    truth, predicted : ndarray of shape (n_samples,), intp
-
-    Returns
-    -------
-    float
-        In [0, 1].
-    """
-    return metrics.accuracy_score(truth, predicted)
+    @overload
+    def __call__(self, *arrays: NDArray) -> float: ...
+    @overload
+    def __call__(self, *arrays: NDArray, weights: Weights) -> Values: ...
 
 
-@_nan_of_no_rows
-def balanced_accuracy(truth: TruthCodes, predicted: TruthCodes) -> float:
-    """Mean over the classes of the share of their rows that is found.
+def _figure(of_resamples: Callable[..., Values]) -> Figure:
+    """Let a figure of resamples also take plain rows, which count once each."""
 
-    Classes without a row are left out.
+    @wraps(of_resamples)
+    def figure(*arrays: NDArray, weights: Weights | None = None) -> float | Values:
+        if weights is not None:
+            return of_resamples(*arrays, weights=weights)
+        n_rows = len(arrays[0])
+        return float(of_resamples(*arrays, weights=np.ones((1, n_rows)))[0]) if n_rows else np.nan
 
-    Parameters
-    ----------
-    truth, predicted : ndarray of shape (n_samples,), intp
-
-    Returns
-    -------
-    float
-        In [0, 1].
-    """
-    classes = np.unique(truth)
-    return metrics.recall_score(truth, predicted, labels=classes, average="macro")
+    return figure  # type: ignore[return-value]
 
 
-@_nan_of_no_rows
-def macro_f1(truth: NDArray, predicted: NDArray) -> float:
-    """Mean F1 over the classes, ``2 TP / (2 TP + FP + FN)`` each.
+def log_losses(truth: Codes, probabilities: Probabilities) -> Values:
+    """Negative natural logarithm of the true class's probability.
 
-    Classes that are neither true nor predicted anywhere are left out.
+    Probabilities are clipped to the machine epsilon of float64 (2.2e-16): a true class with
+    probability 0 costs 36.04, not infinity.
 
     Parameters
     ----------
-    truth, predicted : ndarray of shape (n_samples,), intp, or (n_samples, n_classes), bool
+    truth : ndarray of shape (n_rows,), intp
+    probabilities : ndarray of shape (n_rows, n_classes), float64
+        Rows sum to 1.
 
     Returns
     -------
-    float
-        In [0, 1]; NaN if no class is true or predicted.
+    ndarray of shape (n_rows,), float64
+        In [0, 36.05].
     """
-    if truth.shape[1:] == (1,):
-        # scikit-learn takes a single label for the two classes yes and no.
-        return micro_f1(truth, predicted)
-    return metrics.f1_score(truth, predicted, average="macro", zero_division=np.nan)
+    return _surprise(_summing_to_1(probabilities)[np.arange(len(truth)), truth])
 
 
-@_nan_of_no_rows
-def top_k_accuracy(truth: TruthCodes, probabilities: Probabilities, *, k: int = 5) -> float:
-    """Share of the rows whose true class is among the `k` most probable.
+def label_set_log_losses(truth: Indicator, probabilities: Probabilities) -> Values:
+    """Negative natural logarithm of the true label set's probability.
+
+    Labels count as independent: the sum of their binary log-losses, clipped as in `log_losses`.
 
     Parameters
     ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-    k : int
+    truth : ndarray of shape (n_rows, n_classes), bool
+    probabilities : ndarray of shape (n_rows, n_classes), float64
 
     Returns
     -------
-    float
-        In [0, 1]; NaN where there are no more than `k` classes, since every
-        answer would be right.
+    ndarray of shape (n_rows,), float64
+        In [0, 36.05 n_classes].
     """
-    return top_k_hits(truth, probabilities, k=k).mean()
+    return _surprise(np.where(truth, probabilities, 1 - probabilities)).sum(axis=1)
 
 
-def top_k_hits(
-    truth: TruthCodes, probabilities: Probabilities, *, k: int = 5
-) -> NDArray[np.float64]:
+def squared_distances(truth: Codes, probabilities: Probabilities) -> Values:
+    """Summed squared distance of each row's probabilities from the truth; the mean is Brier's.
+
+    Brier (1950), Verification of forecasts expressed in terms of probability: the multi-class
+    sum, not halved for two classes.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_rows,), intp
+    probabilities : ndarray of shape (n_rows, n_classes), float64
+        Rows sum to 1.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), float64
+        In [0, 2].
+    """
+    wanted = np.eye(probabilities.shape[1])[truth]
+    return ((_summing_to_1(probabilities) - wanted) ** 2).sum(axis=1)
+
+
+def top_k_hits(truth: Codes, probabilities: Probabilities, *, k: int = 5) -> Values:
     """Whether each row's true class is among the `k` most probable.
 
     Parameters
     ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
+    truth : ndarray of shape (n_rows,), intp
+    probabilities : ndarray of shape (n_rows, n_classes), float64
     k : int
 
     Returns
     -------
-    ndarray of shape (n_samples,), float64
-        0 or 1; NaN where there are no more than `k` classes. Of classes that are
-        equally probable the later counts first, as in scikit-learn.
+    ndarray of shape (n_rows,), float64
+        0 or 1. NaN where there are at most `k` classes, since every row would be a hit. Among
+        equally probable classes the later ones count first, as in scikit-learn.
     """
     if probabilities.shape[1] <= k:
         return np.full(len(truth), np.nan)
@@ -123,310 +130,209 @@ def top_k_hits(
     return (best == truth[:, None]).any(axis=1).astype(np.float64)
 
 
-@_nan_of_no_rows
-def log_loss(truth: TruthCodes, probabilities: Probabilities) -> float:
-    """Mean negative natural logarithm of the true class's probability.
-
-    Probabilities are clipped to the machine epsilon of float64 (2.2e-16): a
-    class held for impossible costs 36.04, not infinity.
+@_figure
+def balanced_accuracy(truth: Indicator, predicted: Indicator, *, weights: Weights) -> Values:
+    """Mean of the classes' recalls. Classes without a row are left out.
 
     Parameters
     ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-        Rows sum to 1.
+    truth, predicted : ndarray of shape (n_rows, n_classes), bool
+        One class a row.
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
 
     Returns
     -------
-    float
-        In [0, 36.05].
-    """
-    return log_losses(truth, probabilities).mean()
-
-
-def log_losses(truth: TruthCodes, probabilities: Probabilities) -> NDArray[np.float64]:
-    """Negative natural logarithm of the true class's probability; see `log_loss`.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        In [0, 36.05].
-    """
-    return _surprise(_summing_to_1(probabilities)[np.arange(len(truth)), truth])
-
-
-@_nan_of_no_rows
-def label_set_log_loss(truth: Indicator, probabilities: Probabilities) -> float:
-    """Mean negative natural logarithm of the true label set's probability.
-
-    The labels count as independent: the sum over the labels of their binary
-    log-losses, clipped as in `log_loss`.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples, n_classes), bool
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-        Each label's own.
-
-    Returns
-    -------
-    float
-        In [0, 36.05 n_classes].
-    """
-    return label_set_log_losses(truth, probabilities).mean()
-
-
-def label_set_log_losses(truth: Indicator, probabilities: Probabilities) -> NDArray[np.float64]:
-    """Negative natural logarithm of the true label set's probability; see `label_set_log_loss`.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples, n_classes), bool
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        In [0, 36.05 n_classes].
-    """
-    return _surprise(np.where(truth, probabilities, 1 - probabilities)).sum(axis=1)
-
-
-@_nan_of_no_rows
-def brier(truth: TruthCodes, probabilities: Probabilities) -> float:
-    """Mean over the rows of the summed squared distances from the truth.
-
-    Brier (1950), Verification of forecasts expressed in terms of probability:
-    the multi-class sum, not halved for two classes.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-        Rows sum to 1.
-
-    Returns
-    -------
-    float
-        In [0, 2].
-    """
-    return squared_distances(truth, probabilities).mean()
-
-
-def squared_distances(truth: TruthCodes, probabilities: Probabilities) -> NDArray[np.float64]:
-    """Summed squared distance of each row's probabilities from the truth; see `brier`.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples,), intp
-    probabilities : ndarray of shape (n_samples, n_classes), float64
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        In [0, 2].
-    """
-    wanted = np.eye(probabilities.shape[1])[truth]
-    return ((_summing_to_1(probabilities) - wanted) ** 2).sum(axis=1)
-
-
-@_nan_of_no_rows
-def ece(correct: NDArray[np.bool_], confidence: NDArray[np.float64], *, n_bins: int = 15) -> float:
-    """Expected calibration error of the answers that were given.
-
-    Guo, Pleiss, Sun & Weinberger (2017), On calibration of modern neural
-    networks, eq. 3: rows are sorted into equally wide bins by confidence; the
-    distance between mean confidence and accuracy of each bin is averaged,
-    weighted by the bin's rows. The estimate is biased: upwards for few rows,
-    where a bin's accuracy is noise (a perfectly calibrated head on 100 rows
-    shows about 0.1), and downwards within a bin, where errors of either sign
-    cancel.
-
-    Parameters
-    ----------
-    correct : ndarray of shape (n_samples,), bool
-        Which answers were right.
-    confidence : ndarray of shape (n_samples,), float64
-        Probability of each given answer, in [0, 1].
-    n_bins : int
-
-    Returns
-    -------
-    float
+    float or ndarray of shape (n_resamples,), float64
         In [0, 1].
     """
-    return np.abs(calibration_gaps(correct, confidence, n_bins=n_bins).mean(axis=0)).sum()
+    return _mean_ratio(weights @ (truth & predicted), weights @ truth)
 
 
-def calibration_gaps(
-    correct: NDArray[np.bool_], confidence: NDArray[np.float64], *, n_bins: int = 15
-) -> NDArray[np.float64]:
-    """What each row adds to the gap between accuracy and confidence of its bin; see `ece`.
+@_figure
+def macro_f1(truth: Indicator, predicted: Indicator, *, weights: Weights) -> Values:
+    """Mean of the classes' F1, ``2 TP / (2 TP + FP + FN)``.
+
+    Classes that are neither true nor predicted in any row are left out.
 
     Parameters
     ----------
-    correct : ndarray of shape (n_samples,), bool
-    confidence : ndarray of shape (n_samples,), float64
-    n_bins : int
+    truth, predicted : ndarray of shape (n_rows, n_classes), bool
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
 
     Returns
     -------
-    ndarray of shape (n_samples, n_bins), float64
-        ``correct - confidence`` in the row's bin, else 0.
+    float or ndarray of shape (n_resamples,), float64
+        In [0, 1]; NaN if no class is true or predicted.
     """
-    # Bins are open below and closed above, as in the paper; 0 joins the first.
-    bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
-    return np.eye(n_bins)[bins] * (correct - confidence)[:, None]
+    n_right = weights @ (truth & predicted)
+    return _mean_ratio(2 * n_right, weights @ truth + weights @ predicted)
 
 
-@_nan_of_no_rows
-def subset_accuracy(truth: Indicator, predicted: Indicator) -> float:
-    """Share of the rows whose whole set of labels is right.
-
-    Parameters
-    ----------
-    truth, predicted : ndarray of shape (n_samples, n_classes), bool
-
-    Returns
-    -------
-    float
-        In [0, 1].
-    """
-    return (truth == predicted).all(axis=1).mean()
-
-
-@_nan_of_no_rows
-def label_accuracy(truth: Indicator, predicted: Indicator) -> float:
-    """Share of the single yes-or-no answers that are right: 1 - Hamming loss.
+@_figure
+def micro_f1(truth: Indicator, predicted: Indicator, *, weights: Weights) -> Values:
+    """F1 over the yes-or-no answers for all labels together, ``2 TP / (2 TP + FP + FN)``.
 
     Parameters
     ----------
-    truth, predicted : ndarray of shape (n_samples, n_classes), bool
+    truth, predicted : ndarray of shape (n_rows, n_classes), bool
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
 
     Returns
     -------
-    float
-        In [0, 1].
-    """
-    return 1 - metrics.hamming_loss(truth, predicted)
-
-
-@_nan_of_no_rows
-def micro_f1(truth: Indicator, predicted: Indicator) -> float:
-    """F1 over all yes-or-no answers together, ``2 TP / (2 TP + FP + FN)``.
-
-    Parameters
-    ----------
-    truth, predicted : ndarray of shape (n_samples, n_classes), bool
-
-    Returns
-    -------
-    float
+    float or ndarray of shape (n_resamples,), float64
         In [0, 1]; NaN if no label is true or predicted.
     """
-    return metrics.f1_score(truth.ravel(), predicted.ravel(), zero_division=np.nan)
+    n_right = weights @ (truth & predicted).sum(axis=1)
+    n_positive = weights @ (truth.sum(axis=1) + predicted.sum(axis=1))
+    return _ratio(2 * n_right, n_positive)
 
 
-@_nan_of_no_rows
-def mean_average_precision(truth: Indicator, probabilities: Probabilities) -> float:
-    """Mean over the labels of their average precision.
+@_figure
+def mean_average_precision(
+    truth: Indicator, probabilities: Probabilities, *, weights: Weights
+) -> Values:
+    """Mean of the labels' average precision: scikit-learn's step-wise one, not interpolated.
 
-    scikit-learn's step-wise, uninterpolated average precision. Labels that no
-    row has are left out.
+    Labels that no row has are left out.
 
     Parameters
     ----------
-    truth : ndarray of shape (n_samples, n_classes), bool
-    probabilities : ndarray of shape (n_samples, n_classes), float64
+    truth : ndarray of shape (n_rows, n_classes), bool
+    probabilities : ndarray of shape (n_rows, n_classes), float64
         Only their order within a label counts.
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
 
     Returns
     -------
-    float
+    float or ndarray of shape (n_resamples,), float64
         In [0, 1]; NaN if no row has a label.
     """
     present = np.flatnonzero(truth.any(axis=0))
-    if not len(present):
-        return np.nan
-    return np.mean(
-        [metrics.average_precision_score(truth[:, c], probabilities[:, c]) for c in present]
-    )
+    by_row = np.ascontiguousarray(weights.T)
+    precisions = np.full((len(present), len(weights)), np.nan)
+    for number, label in enumerate(present):
+        precisions[number] = _average_precision(truth[:, label], probabilities[:, label], by_row)
+    # A resample may lack a label.
+    return _ratio(np.nansum(precisions, axis=0), (~np.isnan(precisions)).sum(axis=0))
 
 
-def _surprise(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.abs(np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1)))
+def _average_precision(truth: Indicator, probabilities: Values, weights: Weights) -> Values:
+    """Average precision of one label; `weights` has the shape (n_rows, n_resamples)."""
+    falling = np.argsort(-probabilities, kind="stable")
+    truth, probabilities = truth[falling], probabilities[falling]
+    # Precision counts where recall grows: up to the last row that ties with a true one.
+    ends = np.unique(np.searchsorted(-probabilities, -probabilities[truth], side="right"))
+    starts = np.append(0, ends[:-1])
+    n_taken = np.add.reduceat(weights[falling[: ends[-1]]], starts, axis=0).cumsum(axis=0)
+    n_true = np.append(0, truth.cumsum()[ends[:-1] - 1])
+    gained = np.add.reduceat(weights[falling[truth]], n_true, axis=0)
+    n_right = gained.cumsum(axis=0)
+    return _ratio((gained * n_right / np.maximum(n_taken, 1)).sum(axis=0), n_right[-1])
 
 
-def _summing_to_1(probabilities: Probabilities) -> Probabilities:
-    # Rows that come of float32 features sum to 1 within its rounding only.
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
+@_figure
+def ece(correct: NDArray[np.bool_], confidence: Values, *, weights: Weights) -> Values:
+    """Expected calibration error of the given answers, in 15 equally wide bins.
+
+    Guo, Pleiss, Sun & Weinberger (2017), On calibration of modern neural networks, eq. 3: rows
+    are sorted into bins by confidence, and the distance between mean confidence and accuracy
+    of each bin is averaged, weighted by the bin's rows. The estimate is biased upwards for few
+    rows, where a bin's accuracy is noise (a perfectly calibrated head on 100 rows shows about
+    0.1), and downwards within a bin, where errors of either sign cancel.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n_rows,), bool
+        Which answers are right.
+    confidence : ndarray of shape (n_rows,), float64
+        Probability of the given answers, in [0, 1].
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
+
+    Returns
+    -------
+    float or ndarray of shape (n_resamples,), float64
+        In [0, 1].
+    """
+    # Bins are open below and closed above, as in the paper; 0 joins the first.
+    bins = np.clip(np.ceil(confidence * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
+    gaps = np.eye(N_BINS)[bins] * (correct - confidence)[:, None]
+    return np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
 
 
-@_nan_of_no_rows
-def risk_coverage_area(correct: NDArray[np.bool_], certainty: NDArray[np.float64]) -> float:
+@_figure
+def risk_coverage_area(
+    correct: NDArray[np.bool_], certainty: Values, *, weights: Weights
+) -> Values:
     """Share of wrong answers among the i most certain ones, averaged over all i.
 
-    The area under the risk-coverage curve (AURC) of Geifman & El-Yaniv (2017),
-    Selective classification for deep neural networks. Equally certain answers
-    count in the mean of all their orders.
+    The area under the risk-coverage curve (AURC) of Geifman & El-Yaniv (2017), Selective
+    classification for deep neural networks. Equally certain answers count in the mean of all
+    their orders: of m of them with the error rate r, after N others with E errors, the k-th
+    leaves a mean risk of ``(E + k r) / (N + k)``. These add up to
+    ``m r + (E - N r) (H(N + m) - H(N))``, where H are the harmonic numbers.
 
     Parameters
     ----------
-    correct : ndarray of shape (n_samples,), bool
-        Which answers were right.
-    certainty : ndarray of shape (n_samples,), float64
-        Only its order counts; the least certain are the first to be withheld.
+    correct : ndarray of shape (n_rows,), bool
+        Which answers are right.
+    certainty : ndarray of shape (n_rows,), float64
+        Only its order counts; the least certain answers are withheld first.
+    weights : ndarray of shape (n_resamples, n_rows), float64, optional
 
     Returns
     -------
-    float
-        In [0, 1]; the error rate if certainty says nothing of it.
+    float or ndarray of shape (n_resamples,), float64
+        In [0, 1]; the error rate if certainty and correctness are independent.
     """
-    return selective_risks(correct, certainty).mean()
+    levels, level_of_row = np.unique(-certainty, return_inverse=True)
+    order = np.argsort(level_of_row, kind="stable")
+    starts = np.searchsorted(level_of_row[order], np.arange(len(levels)))
+    drawn = weights[:, order]
+    n_rows = np.add.reduceat(drawn, starts, axis=1)
+    n_wrong = np.add.reduceat(drawn * ~correct[order], starts, axis=1)
+    n_after, wrong_after = np.cumsum(n_rows, axis=1), np.cumsum(n_wrong, axis=1)
+    n_before, wrong_before = n_after - n_rows, wrong_after - n_wrong
+    rate = n_wrong / np.maximum(n_rows, 1)
+    harmonic = digamma(n_after + 1) - digamma(n_before + 1)
+    risks = n_rows * rate + (wrong_before - n_before * rate) * harmonic
+    return risks.sum(axis=1) / n_after[:, -1]
 
 
-def selective_risks(
-    correct: NDArray[np.bool_], certainty: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Share of wrong answers among the i most certain ones: the risk-coverage curve.
-
-    Parameters
-    ----------
-    correct, certainty
-        See `risk_coverage_area`.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,), float64
-        At the coverages 1/n_samples, 2/n_samples, … 1.
-    """
-    _, levels, counts = np.unique(-certainty, return_inverse=True, return_counts=True)
-    wrong = np.bincount(levels, weights=~correct, minlength=len(counts)) / np.maximum(counts, 1)
-    return np.cumsum(np.repeat(wrong, counts)) / np.arange(1, len(correct) + 1)
-
-
-@_nan_of_no_rows
-def auroc(is_foreign: NDArray[np.bool_], novelty: NDArray[np.float64]) -> float:
-    """How often a foreign image is more novel than a known one; ties count half.
+def auroc(is_unrelated: NDArray[np.bool_], novelty: Values) -> float:
+    """How often an unrelated image is more novel than a familiar one; ties count half.
 
     The area under the receiver operating characteristic.
 
     Parameters
     ----------
-    is_foreign : ndarray of shape (n_samples,), bool
-    novelty : ndarray of shape (n_samples,), float64
+    is_unrelated : ndarray of shape (n_rows,), bool
+    novelty : ndarray of shape (n_rows,), float64
         Only its order counts.
 
     Returns
     -------
     float
-        In [0, 1], 0.5 by chance; NaN if all images are foreign, or none.
+        In [0, 1], 0.5 by chance; NaN if all images are unrelated, or none.
     """
-    if is_foreign.all() or not is_foreign.any():
+    if is_unrelated.all() or not is_unrelated.any():
         return np.nan
-    return metrics.roc_auc_score(is_foreign, novelty)
+    return roc_auc_score(is_unrelated, novelty)
+
+
+def _surprise(probabilities: Probabilities) -> Values:
+    return np.abs(np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1)))
+
+
+def _summing_to_1(probabilities: Probabilities) -> Probabilities:
+    # Rows computed from float32 features sum to 1 within its rounding only.
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def _mean_ratio(parts: Values, wholes: Values) -> Values:
+    """Mean of part / whole over the columns; those with a whole of 0 are left out."""
+    ratios = np.divide(parts, wholes, out=np.zeros_like(parts), where=wholes > 0)
+    return _ratio(ratios.sum(axis=1), (wholes > 0).sum(axis=1))
+
+
+def _ratio(part: NDArray, whole: NDArray) -> Values:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

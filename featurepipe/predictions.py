@@ -1,26 +1,67 @@
-"""What a head said about some images: where models and reports meet."""
+"""What a head predicts for some images, beside the truth: where models and reports meet."""
 
 import zipfile
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import RunError
+from featurepipe.errors import RunError, UnknownNameError
 from featurepipe.files import replacing
 from featurepipe.manifest import Labels
+from featurepipe.metrics import label_set_log_losses, log_losses
 
 PARTS = ("train", "test", "unseen")
-TASKS = ("per-attribute", "multi-label", "joint")
 ALL = "all"
 COVERAGE = 0.95
-"""Share of images like those trained on that are to be answered, unless said otherwise."""
+"""Target share of familiar images that get an answer, unless another is given."""
+
+USUAL_THRESHOLD = 0.5
+"""A label is given above this probability where no threshold was chosen."""
+
+_NO_ARRAYS: Mapping[str, NDArray[np.float64]] = MappingProxyType({})
+
+
+class Task(StrEnum):
+    """How heads share the attributes of a run."""
+
+    PER_ATTRIBUTE = "per-attribute"
+    """One head for each attribute."""
+
+    MULTI_LABEL = "multi-label"
+    """One head with an independent probability for each label of all attributes."""
+
+    JOINT = "joint"
+    """One head over the combinations of classes that training images have."""
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The task of this name.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such task.
+        """
+        if name not in list(cls):
+            raise UnknownNameError("task", name, [task.value for task in cls])
+        return cls(name)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities that one head gave to some images, beside the truth.
+    """Probabilities that the heads of one run give to some images, beside the truth.
+
+    `Predictions.of` fills in the usual thresholds and p-values.
 
     Attributes
     ----------
@@ -29,49 +70,98 @@ class Predictions:
     parts : ndarray of shape (n_images,), str
         ``"train"`` for rows predicted out of fold, ``"test"`` or ``"unseen"``.
     groups : ndarray of shape (n_images,), int64
-        Images of one number belong together, such as copies or photographs of one
-        patient: they are no independent evidence.
-    task : str
-        ``"per-attribute"``, ``"multi-label"`` or ``"joint"``.
+        Images with the same number belong together, such as copies or photographs of one
+        patient. They are not independent evidence.
+    task : Task
     labels : dict of str to Labels
         The truth for each attribute, over all classes that the manifest knows.
     scores : dict of str to ndarray of shape (n_images, n_classes), float64
-        Raw probabilities for each attribute, in [0, 1]. Rows of an exclusive
-        attribute sum to 1, but for the multi-label task, where each label has a
-        probability of its own. A class that was never trained has 0.
+        Raw probabilities for each attribute, in [0, 1]. Rows of an exclusive attribute sum
+        to 1, except in the multi-label task, where each label has an independent
+        probability. A class without training images has 0.
     thresholds : dict of str to ndarray of shape (n_classes,), float64
-        A label is given where its score is above this; 0.5 each unless said.
+        A label of a set is given where its score is above its threshold.
     p_values : dict of str to ndarray of shape (n_images,), float64
-        How much each image is like those trained on, in (0, 1], for each attribute;
-        1 unless said. See `featurepipe.models.answers.rejection.Rejector.p_values`.
+        How similar each image is to the training images, in (0, 1], for each attribute. See
+        `featurepipe.models.answers.rejection.Rejector.p_values`.
+
+    Raises
+    ------
+    ValueError
+        If shapes, names or parts do not fit each other.
     """
 
     ids: NDArray[np.str_]
     parts: NDArray[np.str_]
     groups: NDArray[np.int64]
-    task: str
+    task: Task
     labels: dict[str, Labels]
     scores: dict[str, NDArray[np.float64]]
-    thresholds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    p_values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    thresholds: dict[str, NDArray[np.float64]]
+    p_values: dict[str, NDArray[np.float64]]
 
     def __post_init__(self) -> None:
-        usual = {name: np.full(len(each.classes), 0.5) for name, each in self.labels.items()}
-        object.__setattr__(self, "thresholds", usual | self.thresholds)
-        familiar = {name: np.ones(len(self.ids)) for name in self.labels}
-        object.__setattr__(self, "p_values", familiar | self.p_values)
-        shapes_fit = (
-            self.parts.shape == self.groups.shape == self.ids.shape == (len(self.ids),)
+        names, n_images = list(self.labels), len(self.ids)
+        by_attribute = (self.scores, self.thresholds, self.p_values)
+        fits = (
+            self.parts.shape == self.groups.shape == self.ids.shape == (n_images,)
             and np.issubdtype(self.groups.dtype, np.integer)
-            and list(self.labels) == list(self.scores) == list(self.thresholds)
-            and all(self.scores[name].shape == _shape(self.labels[name]) for name in self.labels)
-            and all(len(labels) == len(self.ids) for labels in self.labels.values())
-            and all(self.thresholds[name].shape == usual[name].shape for name in usual)
-            and list(self.labels) == list(self.p_values)
-            and all(values.shape == self.ids.shape for values in self.p_values.values())
+            and np.isin(self.parts, PARTS).all()
+            and all(list(arrays) == names for arrays in by_attribute)
+            and all(self._fits(name, n_images) for name in names)
         )
-        if not (shapes_fit and self.task in TASKS and np.isin(self.parts, PARTS).all()):
-            raise ValueError("ids, parts, groups, task, labels and scores do not fit each other")
+        if not fits:
+            raise ValueError("ids, parts, groups, labels, scores do not fit each other")
+
+    def _fits(self, attribute: str, n_images: int) -> bool:
+        n_classes = len(self.labels[attribute].classes)
+        return (
+            len(self.labels[attribute]) == n_images
+            and self.scores[attribute].shape == (n_images, n_classes)
+            and self.thresholds[attribute].shape == (n_classes,)
+            and self.p_values[attribute].shape == (n_images,)
+        )
+
+    @classmethod
+    def of(
+        cls,
+        ids: NDArray[np.str_],
+        parts: NDArray[np.str_],
+        groups: NDArray[np.int64],
+        task: str,
+        labels: dict[str, Labels],
+        scores: dict[str, NDArray[np.float64]],
+        thresholds: Mapping[str, NDArray[np.float64]] = _NO_ARRAYS,
+        p_values: Mapping[str, NDArray[np.float64]] = _NO_ARRAYS,
+    ) -> Self:
+        """Predictions whose missing thresholds are 0.5 and whose missing p-values are 1.
+
+        Parameters
+        ----------
+        ids, parts, groups, labels, scores
+            See `Predictions`.
+        task : str
+            A `Task` or its value.
+        thresholds, p_values : mapping of str to ndarray, optional
+            Those of some attributes; see `Predictions`.
+
+        Raises
+        ------
+        ValueError
+            If there is no such task, or the arrays do not fit each other.
+        """
+        usual = usual_thresholds(labels)
+        familiar = {name: np.ones(len(ids)) for name in labels}
+        return cls(
+            ids=ids,
+            parts=parts,
+            groups=groups,
+            task=Task(task),
+            labels=labels,
+            scores=scores,
+            thresholds={**usual, **thresholds},
+            p_values={**familiar, **p_values},
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,16 +176,16 @@ class Predictions:
         Returns
         -------
         ndarray of shape (n_images, n_classes), float64
-            For an exclusive attribute of a multi-label run the labels'
-            probabilities over their sum, uniform where all are 0; else `scores`.
+            For an exclusive attribute of a multi-label run, the labels' probabilities
+            divided by their sum, uniform where all are 0. Otherwise `scores`.
         """
         scores = self.scores[attribute]
-        if self.task == "multi-label" and self.labels[attribute].exclusive:
+        if self.task == Task.MULTI_LABEL and self.labels[attribute].exclusive:
             return normalized(scores)
         return scores
 
     def given(self, attribute: str) -> NDArray[np.bool_]:
-        """Which labels each image is given, each by its own threshold.
+        """Which labels each image is given: those with a score above their threshold.
 
         Parameters
         ----------
@@ -108,7 +198,7 @@ class Predictions:
         return self.scores[attribute] > self.thresholds[attribute]
 
     def correct(self, attribute: str) -> NDArray[np.bool_]:
-        """Which images' answers are right.
+        """Which images are answered correctly.
 
         Parameters
         ----------
@@ -117,9 +207,9 @@ class Predictions:
         Returns
         -------
         ndarray of shape (n_images,), bool
-            Exclusive attribute: the most probable class is the true one. Else:
-            the labels that are `given` are exactly the true ones.
-            False where the label is missing.
+            For an exclusive attribute, True where the most probable class is the true one.
+            Otherwise, True where the `given` labels are exactly the true ones. False where
+            the label is missing.
         """
         labels = self.labels[attribute]
         if labels.exclusive:
@@ -127,8 +217,45 @@ class Predictions:
         right = self.given(attribute) == labels.indicator
         return right.all(axis=1) & labels.labelled
 
+    def log_losses(self, attribute: str) -> NDArray[np.float64]:
+        """Negative logarithm of the probability of each image's true class or label set.
+
+        Parameters
+        ----------
+        attribute : str
+            All images are labelled for it.
+
+        Returns
+        -------
+        ndarray of shape (n_images,), float64
+            See `featurepipe.metrics.log_losses` and
+            `featurepipe.metrics.label_set_log_losses`.
+        """
+        labels, probabilities = self.labels[attribute], self.probabilities(attribute)
+        if labels.exclusive:
+            return log_losses(labels.codes, probabilities)
+        return label_set_log_losses(labels.indicator, probabilities)
+
+    def confidence(self, attribute: str) -> NDArray[np.float64]:
+        """Probability of each image's answer; see `answer_confidence`.
+
+        Parameters
+        ----------
+        attribute : str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), float64
+            In [0, 1].
+        """
+        return answer_confidence(
+            self.probabilities(attribute),
+            self.thresholds[attribute],
+            exclusive=self.labels[attribute].exclusive,
+        )
+
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> "Predictions":
-        """The same for some of the images.
+        """Predictions for some of the images.
 
         Parameters
         ----------
@@ -156,7 +283,7 @@ class Predictions:
         return self.take(self.parts == part)
 
     def save(self, path: Path) -> None:
-        """Write to an ``.npz`` file of plain arrays, whole or not at all.
+        """Write an ``.npz`` file of plain arrays. An interrupted write leaves no file.
 
         Parameters
         ----------
@@ -165,13 +292,13 @@ class Predictions:
         Raises
         ------
         DiskFullError
-            If the disk has no room left.
+            If the disk is full.
         """
         arrays = {
             "ids": self.ids.astype(np.str_),
             "parts": self.parts.astype(np.str_),
             "groups": self.groups.astype(np.int64),
-            "task": np.array(self.task),
+            "task": np.array(self.task.value),
             "attributes": np.array(list(self.labels), dtype=np.str_),
         }
         for position, (name, labels) in enumerate(self.labels.items()):
@@ -196,7 +323,7 @@ class Predictions:
         Raises
         ------
         RunError
-            If the file is missing, damaged or another kind of file.
+            If the file is missing, damaged or of another kind.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -205,8 +332,7 @@ class Predictions:
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             raise RunError(
-                f"The predictions {path} {reason} ({error}). Expected a file that featurepipe "
-                "fit has written; fit the run again."
+                f"The predictions {path} {reason} ({error}). Fit or train the run again."
             ) from error
 
     @classmethod
@@ -229,7 +355,7 @@ class Predictions:
             ids=arrays["ids"],
             parts=arrays["parts"],
             groups=arrays["groups"],
-            task=str(arrays["task"]),
+            task=Task(str(arrays["task"])),
             labels=labels,
             scores=scores,
             thresholds=thresholds,
@@ -237,8 +363,25 @@ class Predictions:
         )
 
 
+def usual_thresholds(labels: Mapping[str, Labels]) -> dict[str, NDArray[np.float64]]:
+    """`USUAL_THRESHOLD` for every label.
+
+    Parameters
+    ----------
+    labels : mapping of str to Labels
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_classes,), float64
+    """
+    return {
+        name: np.full(len(of_attribute.classes), USUAL_THRESHOLD)
+        for name, of_attribute in labels.items()
+    }
+
+
 def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each row over its sum.
+    """Divide each row by its sum.
 
     Parameters
     ----------
@@ -248,7 +391,7 @@ def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (n_images, n_classes), float64
-        Rows sum to 1; rows of zeros become uniform.
+        Rows sum to 1. Rows of zeros become uniform.
     """
     total = scores.sum(axis=1, keepdims=True)
     uniform = np.full_like(scores, 1 / scores.shape[1])
@@ -258,13 +401,13 @@ def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def answer_confidence(
     probabilities: NDArray[np.float64], thresholds: NDArray[np.float64], *, exclusive: bool
 ) -> NDArray[np.float64]:
-    """Probability of the answer that is given: a class, or a set of independent labels.
+    """Probability of the given answer: a class, or a set of independent labels.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_images, n_classes), float64
     thresholds : ndarray of shape (n_classes,), float64
-        Above them labels of a set are given; without meaning for exclusive classes.
+        Labels of a set are given above them. Ignored for exclusive classes.
     exclusive : bool
         True if each image has exactly one class.
 
@@ -276,7 +419,3 @@ def answer_confidence(
     if exclusive:
         return probabilities.max(axis=1)
     return np.where(probabilities > thresholds, probabilities, 1 - probabilities).prod(axis=1)
-
-
-def _shape(labels: Labels) -> tuple[int, int]:
-    return labels.indicator.shape[0], len(labels.classes)

@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from featurepipe.errors import RunError
+from featurepipe.errors import RunError, UnknownNameError
 from featurepipe.manifest import Labels
-from featurepipe.predictions import Predictions, answer_confidence
+from featurepipe.predictions import Predictions, Task, answer_confidence
 
 
 def labels_of(attribute, classes, indicator, *, exclusive=True):
@@ -14,7 +14,7 @@ def labels_of(attribute, classes, indicator, *, exclusive=True):
 
 
 def make_predictions(task="per-attribute"):
-    return Predictions(
+    return Predictions.of(
         ids=np.array(["a/1.jpg", "b/2.jpg", "ü/3.jpg"]),
         parts=np.array(["test", "test", "unseen"]),
         groups=np.array([4, 0, 4]),
@@ -78,7 +78,7 @@ def test_save_and_load_give_the_same_predictions(tmp_path):
     assert loaded.ids.tolist() == saved.ids.tolist()
     assert loaded.parts.tolist() == saved.parts.tolist()
     assert loaded.groups.tolist() == saved.groups.tolist()
-    assert loaded.task == "multi-label"
+    assert loaded.task is Task.MULTI_LABEL
     assert list(loaded.labels) == ["color", "tags"]
     for name, labels in saved.labels.items():
         assert loaded.labels[name].classes == labels.classes
@@ -90,7 +90,7 @@ def test_save_and_load_give_the_same_predictions(tmp_path):
 
 def test_ids_of_dtype_object_are_saved_as_text(tmp_path):
     predictions = make_predictions()
-    with_objects = Predictions(
+    with_objects = Predictions.of(
         predictions.ids.astype(object),
         predictions.parts,
         predictions.groups,
@@ -151,8 +151,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
 
 def test_unknown_parts_and_tasks_are_refused():
     predictions = make_predictions()
-    with pytest.raises(ValueError, match="do not fit"):
-        Predictions(
+    with pytest.raises(ValueError, match="'together' is not a valid Task"):
+        Predictions.of(
             predictions.ids,
             predictions.parts,
             predictions.groups,
@@ -160,10 +160,19 @@ def test_unknown_parts_and_tasks_are_refused():
             predictions.labels,
             predictions.scores,
         )
+    with pytest.raises(UnknownNameError, match=r"Unknown task 'multilabel'.*'multi-label'"):
+        Task.named("multilabel")
+    with pytest.raises(ValueError, match="do not fit"):
+        replace(predictions, parts=np.array(["test", "test", "seen"]))
+
+
+def rebuild(predictions, **changes):
+    names = ("ids", "parts", "groups", "task", "labels", "scores")
+    return Predictions.of(**{name: getattr(predictions, name) for name in names}, **changes)
 
 
 def with_thresholds():
-    return replace(make_predictions(), thresholds={"tags": np.array([0.75, 0.3])})
+    return rebuild(make_predictions(), thresholds={"tags": np.array([0.75, 0.3])})
 
 
 def test_labels_are_given_above_one_half_unless_said():
@@ -180,7 +189,7 @@ def test_labels_are_given_above_their_own_thresholds():
 
 
 def test_thresholds_of_exclusive_attributes_change_no_answer():
-    predictions = replace(make_predictions(), thresholds={"color": np.array([0.9, 0.0])})
+    predictions = rebuild(make_predictions(), thresholds={"color": np.array([0.9, 0.0])})
     assert predictions.correct("color").tolist() == [True, False, False]
 
 
@@ -194,7 +203,7 @@ def test_thresholds_survive_taking_and_saving(tmp_path):
 @pytest.mark.parametrize("thresholds", [{"tags": np.zeros(3)}, {"size": np.zeros(2)}])
 def test_thresholds_that_do_not_fit_are_refused(thresholds):
     with pytest.raises(ValueError, match="do not fit"):
-        replace(make_predictions(), thresholds=thresholds)
+        rebuild(make_predictions(), thresholds=thresholds)
 
 
 def test_confidence_is_the_probability_of_the_answer():
@@ -203,3 +212,16 @@ def test_confidence_is_the_probability_of_the_answer():
     np.testing.assert_allclose(exclusive, [0.7, 0.4])
     of_sets = answer_confidence(probabilities, np.array([0.5, 0.15]), exclusive=False)
     np.testing.assert_allclose(of_sets, [0.7 * 0.2, 0.6 * 0.9])
+
+
+def test_log_losses_are_of_the_true_class_or_label_set():
+    predictions = make_predictions().take(np.array([0, 1]))
+    np.testing.assert_allclose(predictions.log_losses("color"), -np.log([0.6, 0.1]))
+    np.testing.assert_allclose(predictions.log_losses("tags"), -np.log([0.7 * 0.6, 0.9 * 0.5]))
+
+
+def test_confidence_depends_on_the_thresholds():
+    np.testing.assert_allclose(
+        with_thresholds().confidence("tags"), [0.3 * 0.4, 0.9 * 0.5, 0.8 * 0.9]
+    )
+    np.testing.assert_allclose(make_predictions().confidence("color"), [0.6, 0.9, 0.0])

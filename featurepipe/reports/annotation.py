@@ -1,4 +1,4 @@
-"""Copies of images with text written on."""
+"""Copies of images with lines of text below."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,15 @@ _LEAST_SIDE_PX = 240
 
 
 def annotate_image(image: Path, lines: Sequence[str], copy: Path) -> None:
-    """Write lines of text below an image and save that as a JPEG.
+    """Save a copy of an image as JPEG, with lines of text below it.
 
     Parameters
     ----------
     image : Path
         A readable image.
     lines : sequence of str
-        One line of text each.
     copy : Path
-        Where to save; its folder is made.
+        Where to save; its folder is created.
     """
     picture = open_rgb(image.read_bytes())
     scale = max(1.0, _LEAST_SIDE_PX / min(picture.size))

@@ -10,7 +10,8 @@ import pandas as pd
 
 from featurepipe.files import replacing
 from featurepipe.predictions import ALL, Predictions
-from featurepipe.reports.figures import FIGURES, Answers, answers_to, evaluate
+from featurepipe.reports.attribute_predictions import AttributePredictions
+from featurepipe.reports.figures import FIGURES, evaluate
 from featurepipe.reports.paired_tests import tied_in_accuracy, tied_in_log_loss
 from featurepipe.reports.series import SPREADS, summarise_series
 
@@ -36,7 +37,7 @@ _COUNTS = (
     "epochs",
     "peak_memory_bytes",
 )
-_TIES: dict[str, Callable[[Sequence[Answers]], list[bool]]] = {
+_TIES: dict[str, Callable[[Sequence[AttributePredictions]], list[bool]]] = {
     "tied_with_best": tied_in_accuracy,
     "log_loss_tied_with_best": tied_in_log_loss,
 }
@@ -261,11 +262,11 @@ def _summary(
 
 def _add_ties(runs: Sequence[EvaluatedRun], rows_by_run: Sequence[list[dict[str, Any]]]) -> None:
     """Add to the rows which of them are tied with the best."""
-    comparable: dict[Hashable, list[tuple[dict[str, Any], Answers]]] = {}
+    comparable: dict[Hashable, list[tuple[dict[str, Any], AttributePredictions]]] = {}
     for run, rows in zip(runs, rows_by_run, strict=True):
         test = run.predictions.select("test")
         for row in rows:
-            answers = answers_to(test, row["attribute"])
+            answers = AttributePredictions.of(test, row["attribute"])
             key = row["split"], row["attribute"], _images_and_labels(answers.predictions)
             comparable.setdefault(key, []).append((row, answers))
     for compared in comparable.values():

@@ -1,14 +1,13 @@
-"""Predictions -> figures for each attribute, and how sure they are."""
+"""Predictions -> figures for each attribute, with confidence intervals."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe import metrics
-from featurepipe.predictions import ALL, COVERAGE, Predictions, answer_confidence
-from featurepipe.reports import resampling
+from featurepipe.predictions import ALL, COVERAGE, Predictions, Task
+from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import (
     Interval,
     accuracy_interval,
@@ -16,14 +15,14 @@ from featurepipe.reports.intervals import (
     loss_interval,
     share_interval,
 )
-from featurepipe.reports.resampling import Rows
+from featurepipe.reports.resampling import Resamples
 
 _N_BINS = 10
-_OF_CLASSES = ("balanced_accuracy", "macro_f1")
+_OVER_CLASSES = ("balanced_accuracy", "macro_f1")
 
 MEASURED = (
     "accuracy",
-    *_OF_CLASSES,
+    *_OVER_CLASSES,
     "top5_accuracy",
     "log_loss",
     "brier",
@@ -40,7 +39,7 @@ MEASURED = (
     "unseen_answered",
     "risk_coverage_area",
 )
-"""Figures that have an interval, whose ends are named ``_low`` and ``_high``."""
+"""Figures with an interval; its ends are named ``_low`` and ``_high``."""
 
 FIGURES = tuple(
     column
@@ -54,95 +53,61 @@ FIGURES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Answers:
-    """How good the answers to one attribute are, image by image.
-
-    Attributes
-    ----------
-    predictions : Predictions
-        The images that are labelled for it.
-    right : ndarray of shape (n_images,), bool
-    losses : ndarray of shape (n_images,), float64
-        Negative logarithm of the probability of the truth.
-    confidence : ndarray of shape (n_images,), float64
-        Probability of the answer that was given.
-    p_values : ndarray of shape (n_images,), float64
-        How much the image is like those trained on.
-    """
-
-    predictions: Predictions
-    right: NDArray[np.bool_]
-    losses: NDArray[np.float64]
-    confidence: NDArray[np.float64]
-    p_values: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.right)
-
-
 def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
-    """Figures of a run on its test rows, and on combinations never trained.
+    """Figures of a run on its test images, and on combinations that were never trained.
+
+    Each attribute is measured on the images labelled for it, ``"all"`` on the images labelled
+    for every attribute. For ``"all"`` an image is right if it is right for every attribute;
+    ``log_loss`` is the sum over attributes (that of their joint answer, were they independent);
+    ``ece`` compares how often all are right with the product of the answers' probabilities.
+
+    The multi-label figures (from ``subset_accuracy`` on) and a ``macro_f1`` over labels belong
+    to attributes that are not exclusive, and to ``"all"`` of a multi-label run, over all labels.
+    A label counts as given where its probability is above its threshold.
+
+    ``answered`` is the share of images that ``predict`` would not call unknown at its default
+    coverage, for each attribute separately. ``risk_coverage_area`` is the area under the error
+    rate of the answered images, from the most familiar image to the last.
 
     Parameters
     ----------
     predictions : Predictions
-        Rows of the parts ``"test"`` and ``"unseen"``; others are left out.
+        Rows of the parts ``"test"`` and ``"unseen"``; others are ignored.
 
     Returns
     -------
     list of dict
-        One for each attribute and one for ``"all"``, with the keys
-        ``attribute``, ``n_test``, ``interval`` and `FIGURES`; NaN where a figure
-        does not apply.
-
-        Each attribute is measured on the images that are labelled for it,
-        ``"all"`` on those that are labelled for every attribute: there an
-        answer is right if every attribute's is; ``log_loss`` is the sum of the
-        attributes' (that of their joint answer, were they independent), and
-        ``ece`` compares how often all are right with the product of the
-        answers' probabilities.
-
-        The ends of 95 % intervals follow their figure. ``interval`` says what
-        they show the chance of: which ``"images"`` were drawn, or, where some
-        belong together, which ``"groups"``.
-
-        The multi-label figures (from ``subset_accuracy`` on) and a ``macro_f1``
-        over labels belong to attributes that are not exclusive, and to ``"all"``
-        of a multi-label run, over all labels. They take a label for given where
-        its probability is above its threshold.
-
-        ``answered`` is the share of images that ``predict`` would not call unknown
-        at its usual coverage, where each attribute has its own; the
-        ``risk_coverage_area`` is that under the error rate of those that are
-        answered, from the most familiar image to the last.
-
-        Of unseen combinations, balanced accuracy and macro F1 are left empty
-        where they are of fewer than two classes.
+        One for each attribute and one for ``"all"``, with the keys ``attribute``, ``n_test``,
+        ``interval`` and `FIGURES`. A figure that does not apply is NaN, such as balanced
+        accuracy and macro F1 of unseen combinations with fewer than two classes. The ends of
+        95 % intervals follow their figure; ``interval`` says what was resampled for them:
+        ``"images"``, or ``"groups"`` where some images belong together.
     """
     test, unseen = predictions.select("test"), predictions.select("unseen")
     rows = []
     for attribute in [*predictions.labels, ALL]:
-        row: dict[str, Any] = dict.fromkeys(FIGURES, np.nan)
-        seen_answers, unseen_answers = answers_to(test, attribute), answers_to(unseen, attribute)
-        grouped = any(
-            Rows(each.predictions.groups).grouped for each in (seen_answers, unseen_answers)
+        tested, never_trained = (
+            AttributePredictions.of(part, attribute) for part in (test, unseen)
         )
-        row |= _figures(seen_answers, attribute) | _unseen_figures(unseen_answers, attribute)
+        grouped = any(
+            Resamples(judged.predictions.groups).grouped for judged in (tested, never_trained)
+        )
         rows.append(
             {
                 "attribute": attribute,
-                "n_test": len(seen_answers),
+                "n_test": len(tested),
                 "interval": "groups" if grouped else "images",
-                **row,
-                "n_unseen": len(unseen_answers),
+                **dict.fromkeys(FIGURES, np.nan),
+                **_figures(tested, attribute),
+                **_unseen_figures(never_trained, attribute),
+                "n_unseen": len(never_trained),
             }
         )
     return rows
 
 
 def accuracies(predictions: Predictions) -> dict[str, float]:
-    """Accuracy of each attribute and of all together, over all rows given.
+    """Accuracy for each attribute and for all together, over all given rows.
 
     Parameters
     ----------
@@ -153,12 +118,14 @@ def accuracies(predictions: Predictions) -> dict[str, float]:
     dict of str to float
         By attribute, and ``"all"``; in [0, 1], NaN where no row is labelled.
     """
-    right = {name: answers_to(predictions, name).right for name in [*predictions.labels, ALL]}
-    return {name: float(rows.mean()) if len(rows) else np.nan for name, rows in right.items()}
+    judged = {
+        name: AttributePredictions.of(predictions, name) for name in [*predictions.labels, ALL]
+    }
+    return {name: float(of.right.mean()) if len(of) else np.nan for name, of in judged.items()}
 
 
 def reliability(predictions: Predictions) -> dict[str, dict[str, Any]]:
-    """How far the probabilities of answers can be taken at their word.
+    """How well the probabilities of answers match how often they are right.
 
     Parameters
     ----------
@@ -171,170 +138,132 @@ def reliability(predictions: Predictions) -> dict[str, dict[str, Any]]:
         confidence the ``n_images``, their mean ``confidence`` and their ``accuracy``. JSON
         values; bins without images are left out.
     """
-    return {name: _reliability(answers_to(predictions, name)) for name in predictions.labels}
-
-
-def _reliability(answers: Answers) -> dict[str, Any]:
-    bins = np.minimum((answers.confidence * _N_BINS).astype(int), _N_BINS - 1)
     return {
-        "log_loss": float(answers.losses.mean()),
-        "ece": float(metrics.ece(answers.right, answers.confidence)),
+        name: _reliability(AttributePredictions.of(predictions, name))
+        for name in predictions.labels
+    }
+
+
+def _reliability(judged: AttributePredictions) -> dict[str, Any]:
+    bins = np.minimum((judged.confidence * _N_BINS).astype(int), _N_BINS - 1)
+    return {
+        "log_loss": float(judged.losses.mean()),
+        "ece": metrics.ece(judged.right, judged.confidence),
         "bins": [
             {
                 "n_images": int((bins == k).sum()),
-                "confidence": float(answers.confidence[bins == k].mean()),
-                "accuracy": float(answers.right[bins == k].mean()),
+                "confidence": float(judged.confidence[bins == k].mean()),
+                "accuracy": float(judged.right[bins == k].mean()),
             }
             for k in np.unique(bins)
         ],
     }
 
 
-def answers_to(predictions: Predictions, attribute: str) -> Answers:
-    """How good the answers to one attribute are, on the images labelled for it.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    attribute : str
-        Or ``"all"``; see `evaluate`.
-
-    Returns
-    -------
-    Answers
-    """
-    attributes = list(predictions.labels) if attribute == ALL else [attribute]
-    labelled = predictions.take(
-        np.all([predictions.labels[each].labelled for each in attributes], axis=0)
-    )
-    return Answers(
-        predictions=labelled,
-        right=np.all([labelled.correct(each) for each in attributes], axis=0),
-        losses=np.sum([_log_losses(labelled, each) for each in attributes], axis=0),
-        confidence=np.prod([_confidence(labelled, each) for each in attributes], axis=0),
-        p_values=np.min([labelled.p_values[each] for each in attributes], axis=0),
-    )
-
-
-def _unseen_figures(answers: Answers, attribute: str) -> dict[str, float]:
-    figures = _figures(answers, attribute)
+def _unseen_figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:
+    figures = _figures(judged, attribute)
     if attribute != ALL:
-        truth = answers.predictions.labels[attribute].indicator
+        truth = judged.predictions.labels[attribute].indicator
         if truth.any(axis=0).sum() < 2:
-            figures = {k: v for k, v in figures.items() if not k.startswith(_OF_CLASSES)}
+            figures = {k: v for k, v in figures.items() if not k.startswith(_OVER_CLASSES)}
     unseen = {f"unseen_{name}": value for name, value in figures.items()}
     return {name: value for name, value in unseen.items() if name in FIGURES}
 
 
-def _figures(answers: Answers, attribute: str) -> dict[str, float]:
-    if not len(answers):
+def _figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:
+    if not len(judged):
         return {}
-    rows = Rows(answers.predictions.groups)
-    gaps = metrics.calibration_gaps(answers.right, answers.confidence)
-    ece = metrics.ece(answers.right, answers.confidence)
+    predictions = judged.predictions
+    resamples = Resamples(predictions.groups)
     figures = {
-        **_accuracy("accuracy", answers.right, rows),
-        **_loss("log_loss", answers.losses, rows),
-        **_named("ece", ece, ece_interval(ece, resampling.eces(gaps, rows.weights))),
-        **_accuracy("answered", answers.p_values > 1 - COVERAGE, rows),
+        **_accuracy("accuracy", judged.right, resamples),
+        **_loss("log_loss", judged.losses, resamples),
+        **_ece(judged, resamples),
+        **_accuracy("answered", judged.p_values > 1 - COVERAGE, resamples),
+        **_share(
+            "risk_coverage_area",
+            metrics.risk_coverage_area,
+            (judged.right, judged.p_values),
+            resamples,
+            resamples.n_units,
+        ),
     }
-    area = metrics.risk_coverage_area(answers.right, answers.p_values)
-    replicates = resampling.risk_coverage_areas(answers.right, answers.p_values, rows.weights)
-    figures |= _named("risk_coverage_area", area, share_interval(area, replicates, rows.n_units))
-    predictions = answers.predictions
     if attribute != ALL and predictions.labels[attribute].exclusive:
-        return figures | _class_figures(predictions, attribute, rows)
-    if attribute == ALL and predictions.task != "multi-label":
+        return figures | _class_figures(predictions, attribute, resamples)
+    if attribute == ALL and predictions.task != Task.MULTI_LABEL:
         return figures
-    attributes = list(predictions.labels) if attribute == ALL else [attribute]
-    truth = np.hstack([predictions.labels[each].indicator for each in attributes])
-    scores = np.hstack([predictions.scores[each] for each in attributes])
-    given = np.hstack([predictions.given(each) for each in attributes])
-    return figures | _label_figures(truth, given, scores, rows)
+    return figures | _label_figures(predictions, attribute, resamples)
 
 
-def _class_figures(predictions: Predictions, attribute: str, rows: Rows) -> dict[str, float]:
+def _class_figures(
+    predictions: Predictions, attribute: str, resamples: Resamples
+) -> dict[str, float]:
     labels, probabilities = predictions.labels[attribute], predictions.probabilities(attribute)
-    codes, predicted = labels.codes, probabilities.argmax(axis=1)
-    truth, answered = labels.indicator, np.eye(len(labels.classes), dtype=bool)[predicted]
-    n_certain = _n_certain(truth, rows)
-    balanced = metrics.balanced_accuracy(codes, predicted)
-    balanced_replicates = resampling.balanced_accuracies(truth, answered, rows.weights)
-    f1 = metrics.macro_f1(codes, predicted)
-    f1_replicates = resampling.macro_f1s(truth, answered, rows.weights)
+    codes, truth = labels.codes, labels.indicator
+    predicted = np.eye(len(labels.classes), dtype=bool)[probabilities.argmax(axis=1)]
+    n_certain = _n_certain(truth, resamples)
+    pair = truth, predicted
     hits = metrics.top_k_hits(codes, probabilities, k=5)
     return {
-        **_named(
-            "balanced_accuracy", balanced, share_interval(balanced, balanced_replicates, n_certain)
-        ),
-        **_named("macro_f1", f1, share_interval(f1, f1_replicates, n_certain)),
-        **({} if np.isnan(hits).any() else _accuracy("top5_accuracy", hits, rows)),
-        **_loss("brier", metrics.squared_distances(codes, probabilities), rows),
+        **_share("balanced_accuracy", metrics.balanced_accuracy, pair, resamples, n_certain),
+        **_share("macro_f1", metrics.macro_f1, pair, resamples, n_certain),
+        **({} if np.isnan(hits).any() else _accuracy("top5_accuracy", hits, resamples)),
+        **_loss("brier", metrics.squared_distances(codes, probabilities), resamples),
     }
 
 
 def _label_figures(
-    truth: NDArray[np.bool_], predicted: NDArray[np.bool_], scores: NDArray[np.float64], rows: Rows
+    predictions: Predictions, attribute: str, resamples: Resamples
 ) -> dict[str, float]:
-    weights = rows.weights
-    n_certain = _n_certain(truth, rows)
-    shares = {
-        "macro_f1": (
-            metrics.macro_f1(truth, predicted),
-            resampling.macro_f1s(truth, predicted, weights),
-            n_certain,
-        ),
-        "label_accuracy": (
-            metrics.label_accuracy(truth, predicted),
-            resampling.means((truth == predicted).mean(axis=1), weights),
-            rows.n_units,
-        ),
-        "micro_f1": (
-            metrics.micro_f1(truth, predicted),
-            resampling.micro_f1s(truth, predicted, weights),
-            rows.n_units,
-        ),
-        "map": (
-            metrics.mean_average_precision(truth, scores),
-            resampling.mean_average_precisions(truth, scores, weights),
-            n_certain,
-        ),
+    names = list(predictions.labels) if attribute == ALL else [attribute]
+    truth = np.hstack([predictions.labels[name].indicator for name in names])
+    scores = np.hstack([predictions.scores[name] for name in names])
+    given = np.hstack([predictions.given(name) for name in names])
+    n_certain, n_units = _n_certain(truth, resamples), resamples.n_units
+    right = truth == given
+    share_right = right.mean(axis=1)
+    interval = share_interval(share_right.mean(), resamples.means(share_right), n_units)
+    pair = truth, given
+    return {
+        **_accuracy("subset_accuracy", right.all(axis=1), resamples),
+        **_with_ends("label_accuracy", float(share_right.mean()), interval),
+        **_share("macro_f1", metrics.macro_f1, pair, resamples, n_certain),
+        **_share("micro_f1", metrics.micro_f1, pair, resamples, n_units),
+        **_share("map", metrics.mean_average_precision, (truth, scores), resamples, n_certain),
     }
-    figures = _accuracy("subset_accuracy", (truth == predicted).all(axis=1), rows)
-    for name, (share, replicates, n_if_certain) in shares.items():
-        figures |= _named(name, share, share_interval(share, replicates, n_if_certain))
-    return figures
 
 
-def _accuracy(name: str, right: NDArray, rows: Rows) -> dict[str, float]:
-    return _named(name, float(right.mean()), accuracy_interval(right, rows))
+def _accuracy(name: str, right: NDArray, resamples: Resamples) -> dict[str, float]:
+    return _with_ends(name, float(right.mean()), accuracy_interval(right, resamples))
 
 
-def _loss(name: str, losses: NDArray[np.float64], rows: Rows) -> dict[str, float]:
-    return _named(name, float(losses.mean()), loss_interval(losses, rows))
+def _loss(name: str, losses: NDArray[np.float64], resamples: Resamples) -> dict[str, float]:
+    return _with_ends(name, float(losses.mean()), loss_interval(losses, resamples))
 
 
-def _named(name: str, figure: float, interval: Interval) -> dict[str, float]:
+def _ece(judged: AttributePredictions, resamples: Resamples) -> dict[str, float]:
+    ece = metrics.ece(judged.right, judged.confidence)
+    replicates = metrics.ece(judged.right, judged.confidence, weights=resamples.weights)
+    return _with_ends("ece", ece, ece_interval(ece, replicates))
+
+
+def _share(
+    name: str,
+    figure: metrics.Figure,
+    arrays: tuple[NDArray, NDArray],
+    resamples: Resamples,
+    n_if_certain: float,
+) -> dict[str, float]:
+    share, replicates = figure(*arrays), figure(*arrays, weights=resamples.weights)
+    return _with_ends(name, share, share_interval(share, replicates, n_if_certain))
+
+
+def _with_ends(name: str, figure: float, interval: Interval) -> dict[str, float]:
     return {name: figure, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
-def _n_certain(truth: NDArray[np.bool_], rows: Rows) -> float:
-    """How many answers a mean over classes is worth: that of few images weighs most."""
-    counts = (rows.sums(truth) > 0).sum(axis=0)
+def _n_certain(truth: NDArray[np.bool_], resamples: Resamples) -> float:
+    """Effective sample size of a mean over classes: the class with few images weighs most."""
+    counts = (resamples.sums(truth) > 0).sum(axis=0)
     counts = counts[counts > 0]
     return len(counts) ** 2 / (1 / counts).sum() if len(counts) else 0
-
-
-def _log_losses(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
-    labels, probabilities = predictions.labels[attribute], predictions.probabilities(attribute)
-    if labels.exclusive:
-        return metrics.log_losses(labels.codes, probabilities)
-    return metrics.label_set_log_losses(labels.indicator, probabilities)
-
-
-def _confidence(predictions: Predictions, attribute: str) -> NDArray[np.float64]:
-    return answer_confidence(
-        predictions.probabilities(attribute),
-        predictions.thresholds[attribute],
-        exclusive=predictions.labels[attribute].exclusive,
-    )

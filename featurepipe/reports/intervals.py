@@ -1,15 +1,15 @@
-"""How sure a figure is: 95 % intervals.
+"""95 % confidence intervals of figures.
 
-The method of each was chosen by simulation. Plain percentiles of a bootstrap, which
-many tools show, hold the true value far less often than they say: 77 % for the log-loss
-of an overconfident head on 50 images, 83 % for the balanced accuracy of a good one.
+The method for each figure was chosen by simulation. Plain bootstrap percentiles, which many tools
+report, cover the true value far less often than 95 %: 77 % for the log-loss of an overconfident
+head on 50 images, 83 % for the balanced accuracy of a good one.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from featurepipe.reports.resampling import Replicates, Rows, means
+from featurepipe.reports.resampling import Replicates, Resamples
 
 Interval = tuple[float, float]
 
@@ -23,14 +23,14 @@ def wilson_interval(n_right: float, n: float, level: float = LEVEL) -> Interval:
 
     Wilson (1927), Probable inference, the law of succession, and statistical
     inference; without continuity correction. Unlike the normal approximation it
-    stays within [0, 1] and says something where all or none are right.
+    stays within [0, 1] and has a width where all or none are right.
 
     Parameters
     ----------
     n_right, n : float
-        Right answers, and all of them.
+        Number of right answers, and of all answers.
     level : float
-        Share of such intervals that hold the true value, in (0, 1).
+        Confidence level, in (0, 1).
 
     Returns
     -------
@@ -47,35 +47,34 @@ def wilson_interval(n_right: float, n: float, level: float = LEVEL) -> Interval:
     return _wilson(n_right / n, n, stats.norm.ppf((1 + level) / 2))
 
 
-def accuracy_interval(right: NDArray[np.bool_], rows: Rows) -> Interval:
+def accuracy_interval(right: NDArray[np.bool_], resamples: Resamples) -> Interval:
     """Interval of the share of rows that are right.
 
-    Wilson's where every group is a single row, else `share_interval`. Simulated on 10 to
-    350 groups it held the true accuracy in 92 to 97 % of cases, but in 86 % where the 8
+    Wilson's where every group is a single row, else `share_interval`. In simulations with 10
+    to 350 groups it covered the true accuracy in 92 to 97 % of cases, but in 86 % where the 8
     images of each of 50 groups were nearly all right or all wrong together.
 
     Parameters
     ----------
     right : ndarray of shape (n_rows,), bool
-    rows : Rows
+    resamples : Resamples
 
     Returns
     -------
     low, high : float
         In [0, 1]; NaN without rows.
     """
-    if not rows.grouped:
+    if not resamples.grouped:
         return wilson_interval(right.sum(), len(right))
-    return share_interval(right.mean(), means(right, rows.weights), rows.n_units)
+    return share_interval(right.mean(), resamples.means(right), resamples.n_units)
 
 
 def share_interval(share: float, replicates: Replicates, n_if_certain: float) -> Interval:
-    """Interval of a figure in [0, 1], such as an F1, by its variance over resamples.
+    """Interval of a figure in [0, 1], such as an F1, from its variance over resamples.
 
-    Wilson's interval for the number of independent answers whose share would vary as
-    much, ``share (1 - share) / variance`` (the effective sample size of Korn &
+    Wilson's interval with the effective sample size ``share (1 - share) / variance`` (Korn &
     Graubard 1998, Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data), with Student's t for few units.
+    positive counts estimated from survey data), and with Student's t for few units.
 
     Parameters
     ----------
@@ -83,7 +82,7 @@ def share_interval(share: float, replicates: Replicates, n_if_certain: float) ->
     replicates : ndarray of shape (n_resamples,), float64
         The figure of each resample.
     n_if_certain : float
-        The number of independent answers where no resample differs, as when all
+        The effective sample size to use where no resample differs, as when all answers
         are right.
 
     Returns
@@ -100,30 +99,29 @@ def share_interval(share: float, replicates: Replicates, n_if_certain: float) ->
     return _wilson(share, n, stats.t.ppf(_ENDS[1], max(n_if_certain - 1, 1)))
 
 
-def loss_interval(losses: NDArray[np.float64], rows: Rows) -> Interval:
+def loss_interval(losses: NDArray[np.float64], resamples: Resamples) -> Interval:
     """Interval of the mean of the rows' losses, by the studentised bootstrap.
 
-    Efron & Tibshirani (1993), An introduction to the bootstrap, section 12.5: the
-    resamples tell how far a mean lies from the truth in units of its own standard
-    error. Losses are skewed, since few images cost most of it: the upper end lies
-    further away than the lower.
+    Efron & Tibshirani (1993), An introduction to the bootstrap, section 12.5: resamples
+    estimate how far a mean lies from the truth in units of its standard error. Losses are
+    skewed, since a few images cause most of them, so the upper end lies further away.
 
     Parameters
     ----------
     losses : ndarray of shape (n_rows,), float64
         Not negative.
-    rows : Rows
+    resamples : Resamples
 
     Returns
     -------
     low, high : float
-        At least 0; NaN where the losses do not differ.
+        At least 0; NaN if the losses do not differ.
     """
-    if rows.n_units < 2:
+    if resamples.n_units < 2:
         return _NOTHING
-    sums, sizes = rows.sums(losses), rows.sums(np.ones(len(losses)))
-    mean, error = _mean_and_error(sums, sizes, np.ones((1, rows.n_units)))
-    resampled_mean, resampled_error = _mean_and_error(sums, sizes, rows.unit_weights)
+    sums, sizes = resamples.sums(losses), resamples.sums(np.ones(len(losses)))
+    mean, error = _mean_and_error(sums, sizes, np.ones((1, resamples.n_units)))
+    resampled_mean, resampled_error = _mean_and_error(sums, sizes, resamples.unit_weights)
     varies = resampled_error > 1e-9 * error[0]
     if error[0] <= 1e-12 * mean[0] or not varies.any():
         return _NOTHING
@@ -135,12 +133,12 @@ def loss_interval(losses: NDArray[np.float64], rows: Rows) -> Interval:
 def ece_interval(ece: float, replicates: Replicates) -> Interval:
     """Interval of the expected calibration error, by the reversed percentile bootstrap.
 
-    Resampling biases an ECE upwards once more, by about as much as drawing the rows
-    did; the reversed percentiles (Davison & Hinkley 1997, Bootstrap methods and their
-    application, section 5.2) take that off twice, so that the figure itself may lie
-    above them. Simulated on 100 to 2,000 rows they hold an ECE of 0.04 and more in 87
-    to 96 % of cases, but that of a nearly perfectly calibrated head in only 45 to 60 %:
-    they then lie too high.
+    Resampling biases an ECE upwards by about as much as drawing the rows did. Reversed
+    percentiles (Davison & Hinkley 1997, Bootstrap methods and their application, section
+    5.2) subtract that bias twice: the interval is bias-corrected and may exclude the point
+    estimate. In simulations with 100 to 2,000 rows they covered an ECE of 0.04 or more in 87
+    to 96 % of cases, but that of a nearly perfectly calibrated head in only 45 to 60 %: the
+    interval then lies too high.
 
     Parameters
     ----------
@@ -161,12 +159,11 @@ def ece_interval(ece: float, replicates: Replicates) -> Interval:
 def repeats_interval(figures: NDArray[np.float64], n_train: float, n_test: float) -> Interval:
     """Interval of a figure's mean over repeated splits of the same images.
 
-    The corrected resampled t of Nadeau & Bengio (2003), Inference for the
-    generalization error: the splits overlap, so that the plain standard error of
-    their mean is far too small; its square, the variance over n, gets
-    ``n_test / n_train`` of the variance added. Simulated with a nearest-mean
-    classifier on 200 and 1,000 images and 3 to 10 splits, it held the expected accuracy
-    of such a training set in 94 to 96 % of cases, the plain one in 74 to 92 %.
+    The corrected resampled t of Nadeau & Bengio (2003), Inference for the generalization
+    error. Splits overlap, so the plain standard error of their mean is far too small; the
+    correction adds ``n_test / n_train`` of the variance to its square. In simulations with a
+    nearest-mean classifier on 200 and 1,000 images and 3 to 10 splits, it covered the expected
+    accuracy for such a training set in 94 to 96 % of cases, the plain one in 74 to 92 %.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.models.answers.head_model import Columns
+from featurepipe.models.answers.arrays import Columns
 from featurepipe.models.studies.feature_choice import Trial
 from featurepipe.predictions import ALL
 from featurepipe.runs.run_facts import Block, FeatureTrial
@@ -142,7 +142,7 @@ class FeatureSet:
 class FeatureRows:
     """Features of some images, read on demand.
 
-    A `featurepipe.models.heads.streaming.RowReader`.
+    A `featurepipe.models.answers.row_chunks.RowReader`.
 
     Attributes
     ----------

@@ -6,7 +6,7 @@ through other images.
 """
 
 from featurepipe.splits.divisible import divisible_ids
-from featurepipe.splits.folds import combination_folds, inner_folds
+from featurepipe.splits.folds import combination_folds, inner_folds, pool_rare
 from featurepipe.splits.holding_out import each_held_out
 from featurepipe.splits.making import make_splits
 from featurepipe.splits.split import PARTS, Split
@@ -21,4 +21,5 @@ __all__ = [
     "each_held_out",
     "inner_folds",
     "make_splits",
+    "pool_rare",
 ]

@@ -6,6 +6,8 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from featurepipe.errors import SplitError
 from featurepipe.manifest import Manifest
@@ -140,19 +142,14 @@ def divisible_images(
 
 def _join(n_rows: int, keys: Sequence[Sequence[Hashable]]) -> Integers:
     """Number rows so that rows with an equal key, directly or through others, share a number."""
-    parent = list(range(n_rows))
-
-    def first(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
+    edges: list[tuple[int, int]] = []
     for values in keys:
         row_of: dict[Hashable, int] = {}
-        for row, value in enumerate(values):
-            if value is not None:
-                ends = first(row), first(row_of.setdefault(value, row))
-                parent[max(ends)] = min(ends)
-    firsts = [first(row) for row in range(n_rows)]
-    return np.unique(firsts, return_inverse=True)[1].astype(np.int64)
+        edges += [
+            (row, row_of.setdefault(value, row))
+            for row, value in enumerate(values)
+            if value is not None
+        ]
+    rows, firsts = np.array(edges, np.intp).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(rows)), (rows, firsts)), shape=(n_rows, n_rows))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -62,6 +62,23 @@ def inner_folds(
     return [(training, validation) for training, validation in pairs if len(validation)]
 
 
+def pool_rare(strata: ArrayLike, n_folds: int) -> Rows:
+    """Merge the strata that are too rare to be in every fold into one.
+
+    Parameters
+    ----------
+    strata : array-like of shape (n_rows,)
+        Codes of classes, or of sets of classes.
+    n_folds : int
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), intp
+    """
+    _, codes, counts = np.unique(np.ravel(strata), return_inverse=True, return_counts=True)
+    return np.where(counts[codes] < n_folds, len(counts), codes)
+
+
 def combination_folds(
     labels: Sequence[Labels], groups: NDArray[np.intp], n_folds: int, seed: int
 ) -> list[tuple[Rows, Rows]]:

@@ -158,8 +158,8 @@ def fit(
         )
     check_features(features, objective, task)
     request = _FitRequest(
-        settings=HeadSettings(
-            head=head,
+        settings=HeadSettings.of(
+            head,
             solver=solver,
             task=task,
             calibrate=calibrate,

@@ -14,10 +14,11 @@ from featurepipe.errors import UsageError
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.models.answers.finishing import FittedHeads
 from featurepipe.models.answers.head_model import HeadModel
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, available_memory, in_words, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.streaming import plan_chunks, predict_in_chunks, stream_heads
+from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.models.heads.tuning import describe_tuned
 from featurepipe.predictions import Predictions
 from featurepipe.progress import Progress
@@ -170,7 +171,7 @@ def fit_task(task: FitTask, name: str) -> NewRun:
     split, model = task.split, fitted.model
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     rows = task.feature_set.rows(split.ids[tested])
-    scores, p_values, head_s = predict_in_chunks(model, rows, task.chunk_rows or len(rows))
+    scores, p_values, head_s = RowChunks(rows, task.chunk_rows or len(rows)).predict(model)
     images_per_s = task.feature_set.images_per_s
     costs = Costs(
         extract_images_per_s=none_if_nan(images_per_s),
@@ -197,8 +198,8 @@ def _fit_heads(task: FitTask, title: str) -> FittedHeads:
         }
         if chunk_rows is None:
             return fit_heads(feature_set.read(task.train_ids), *training, **options)
-        rows = feature_set.rows(task.train_ids)
-        return stream_heads(rows, *training, chunk_rows=chunk_rows, **options)
+        rows = RowChunks(feature_set.rows(task.train_ids), chunk_rows)
+        return stream_heads(rows, *training, **options)
 
 
 def _selection(task: FitTask, fitted: FittedHeads) -> Predictions:
@@ -240,15 +241,14 @@ def _info(task: FitTask, fitted: FittedHeads, costs: Costs) -> HeadRunInfo:
 
 def _tuned(model: HeadModel) -> dict[str, TunedHead | None]:
     return {
-        name: None if head.tuned is None else TunedHead(**head.tuned)
-        for name, head in model.heads.items()
+        name: TunedHead(**model.tuned[name]) if name in model.tuned else None
+        for name in model.heads
     }
 
 
 def _tell_tuned(model: HeadModel, name: str) -> None:
-    for attribute, head in model.heads.items():
-        if head.tuned is not None:
-            logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(head.tuned))
+    for attribute, tuned in model.tuned.items():
+        logger.info("Tuned %s of %s: %s.", attribute, name, describe_tuned(tuned))
 
 
 def _warn_of_memory(task: FitTask) -> None:

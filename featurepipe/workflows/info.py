@@ -14,9 +14,9 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import ALL, Predictions
-from featurepipe.reports.figures import answers_to
+from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
-from featurepipe.reports.resampling import Rows
+from featurepipe.reports.resampling import Resamples
 from featurepipe.reports.terminal_text import counted
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import Split
@@ -250,9 +250,9 @@ def _accuracies(predictions: Predictions) -> dict[str, dict[str, float | None]]:
     """Accuracy and its interval by attribute, where there are images."""
     accuracies = {}
     for attribute in [*predictions.labels, ALL]:
-        answers = answers_to(predictions, attribute)
+        answers = AttributePredictions.of(predictions, attribute)
         if len(answers):
-            low, high = accuracy_interval(answers.right, Rows(answers.predictions.groups))
+            low, high = accuracy_interval(answers.right, Resamples(answers.predictions.groups))
             accuracy = float(answers.right.mean())
             ends = {
                 name: None if np.isnan(end) else end for name, end in (("low", low), ("high", high))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from featurepipe.errors import FitError, WorkspaceError
 from featurepipe.manifest import Manifest
-from featurepipe.models.answers.finishing import FinishSettings, attributes_with_thresholds
+from featurepipe.models.answers.finishing import attributes_with_thresholds
 from featurepipe.models.answers.questions import check_questions
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.progress import tell
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
@@ -78,14 +80,16 @@ def relabelled(manifest: Manifest, asked: Relabelling) -> Manifest:
     return manifest
 
 
-def check_labels(manifest: Manifest, split: Split, settings: FinishSettings) -> None:
+def check_labels(
+    manifest: Manifest, split: Split, settings: HeadSettings | NetworkSettings
+) -> None:
     """Stop if the labels of the training images cannot be learnt as the settings ask.
 
     Parameters
     ----------
     manifest : Manifest
     split : Split
-    settings : FinishSettings
+    settings : HeadSettings or NetworkSettings
 
     Raises
     ------
@@ -96,5 +100,5 @@ def check_labels(manifest: Manifest, split: Split, settings: FinishSettings) -> 
         If thresholds are asked for, and no attribute has sets of labels.
     """
     labels = manifest.labels(split.ids[split.rows("train")])
-    attributes_with_thresholds(labels, settings)
+    attributes_with_thresholds(labels, settings.task, settings.thresholds)
     check_questions(labels, settings.task)

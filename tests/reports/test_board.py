@@ -44,7 +44,7 @@ def make_run(name, n_right=6, split="test20-seed0", number=0, part="test", group
     right = np.where(np.arange(8) < n_right, 0.75, 0.25)[:, None]
     scores = np.where(indicator, right, 1 - right)
     labels = Labels("color", ("blue", "red"), True, indicator, np.ones(8, bool))
-    predictions = Predictions(
+    predictions = Predictions.of(
         np.array([f"{row}.jpg" for row in range(8)]),
         np.full(8, part),
         np.arange(8) if groups is None else groups,
@@ -131,7 +131,7 @@ def random_run(name, p_right, seed, **info):
     labels = Labels("color", ("blue", "red"), True, indicator, np.ones(400, bool))
     scores = np.where(indicator, sure, 1 - sure)
     ids = np.array([f"{row}.jpg" for row in range(400)])
-    run.predictions = Predictions(
+    run.predictions = Predictions.of(
         ids,
         np.full(400, "test"),
         np.arange(400),

@@ -23,7 +23,7 @@ def make_predictions(
     groups=(0, 1, 2, 3, 4),
 ):
     """Colour right on rows 0, 1 and 4 of 5 and unknown on 3; category right on 0, 2 and 3."""
-    return Predictions(
+    return Predictions.of(
         ids=np.array([f"{row}.jpg" for row in range(5)]),
         parts=np.array(parts),
         groups=np.array(groups),
@@ -43,6 +43,10 @@ def make_predictions(
             ),
         },
     )
+
+
+def with_thresholds(predictions, thresholds):
+    return replace(predictions, thresholds={**predictions.thresholds, **thresholds})
 
 
 def figures_of(predictions):
@@ -103,7 +107,7 @@ def many_predictions(groups):
     scores = np.full((200, 6), 0.02)
     scores[np.arange(200), answer] = 0.9
     labels = labels_of("kind", "abcdef", np.eye(6)[truth])
-    return Predictions(
+    return Predictions.of(
         np.arange(200).astype(str),
         np.full(200, "test"),
         groups,
@@ -157,7 +161,7 @@ def test_all_is_right_where_every_attribute_is():
 
 def test_all_of_a_single_attribute_is_that_attribute():
     both = make_predictions()
-    single = Predictions(
+    single = Predictions.of(
         both.ids,
         both.parts,
         both.groups,
@@ -197,7 +201,7 @@ def test_sets_of_labels_have_figures_of_their_own():
         labelled=[True, True, True],
     )
     scores = np.array([[0.9, 0.2], [0.7, 0.4], [0.1, 0.3]])
-    predictions = Predictions(
+    predictions = Predictions.of(
         np.array(["1", "2", "3"]),
         np.array(["test"] * 3),
         np.arange(3),
@@ -219,7 +223,7 @@ def test_sets_of_labels_have_figures_of_their_own():
 
 def test_sets_of_labels_are_given_by_their_thresholds():
     tags = labels_of("tags", ["new", "old"], [[1, 0], [1, 1], [0, 1]], exclusive=False)
-    predictions = Predictions(
+    predictions = Predictions.of(
         np.array(["1", "2", "3"]),
         np.array(["test"] * 3),
         np.arange(3),
@@ -237,7 +241,7 @@ def test_sets_of_labels_are_given_by_their_thresholds():
 
 def test_the_joint_answer_of_a_multi_label_run_uses_thresholds_of_its_own():
     thresholds = {"category": np.array([0.45, 0.5, 0.5])}
-    together = figures_of(replace(make_predictions("multi-label"), thresholds=thresholds))["all"]
+    together = figures_of(with_thresholds(make_predictions("multi-label"), thresholds))["all"]
     # The category of row 0 is at 0.5 and given now.
     assert together["subset_accuracy"] == pytest.approx(1 / 3)
     assert together["label_accuracy"] == pytest.approx((15 - 2 - 2) / 15)
@@ -262,7 +266,7 @@ def answered(parts, p_values, right):
     truth = np.zeros((n, 2), bool)
     truth[:, 0] = True
     scores = np.where(np.asarray(right)[:, None], [[0.8, 0.2]], [[0.3, 0.7]])
-    return Predictions(
+    return Predictions.of(
         np.arange(n).astype(str),
         np.array(parts),
         np.arange(n),

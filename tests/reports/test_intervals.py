@@ -13,7 +13,7 @@ from featurepipe.reports.intervals import (
     share_interval,
     wilson_interval,
 )
-from featurepipe.reports.resampling import Rows, balanced_accuracies, eces, macro_f1s, means
+from featurepipe.reports.resampling import Resamples
 
 
 def test_published_example():
@@ -60,8 +60,8 @@ class Head:
         many = self.answer(np.random.default_rng(0), 400_000)
         self.accuracy, self.log_loss, self.brier = (
             (many[0] == many[1].argmax(axis=1)).mean(),
-            metrics.log_loss(*many),
-            metrics.brier(*many),
+            metrics.log_losses(*many).mean(),
+            metrics.squared_distances(*many).mean(),
         )
 
     def answer(self, rng, n):
@@ -81,12 +81,12 @@ HEADS = {
 @pytest.mark.parametrize("name", HEADS)
 def test_intervals_of_losses_hold_the_true_value_in_95_percent(name):
     head, n = HEADS[name]
-    rng, rows = np.random.default_rng(1), Rows(np.arange(n))
+    rng, resamples = np.random.default_rng(1), Resamples(np.arange(n))
     log_losses, briers = [], []
     for _ in range(N_SIMULATED):
         answers = head.answer(rng, n)
-        log_losses.append(loss_interval(metrics.log_losses(*answers), rows))
-        briers.append(loss_interval(metrics.squared_distances(*answers), rows))
+        log_losses.append(loss_interval(metrics.log_losses(*answers), resamples))
+        briers.append(loss_interval(metrics.squared_distances(*answers), resamples))
     assert 0.93 <= coverage(log_losses, head.log_loss) <= 0.975
     assert 0.93 <= coverage(briers, head.brier) <= 0.985
 
@@ -94,9 +94,9 @@ def test_intervals_of_losses_hold_the_true_value_in_95_percent(name):
 @pytest.mark.parametrize("name", HEADS)
 def test_intervals_of_accuracy_hold_the_true_value_in_95_percent(name):
     head, n = HEADS[name]
-    rng, rows = np.random.default_rng(1), Rows(np.arange(n))
+    rng, resamples = np.random.default_rng(1), Resamples(np.arange(n))
     answers = [head.answer(rng, n) for _ in range(N_SIMULATED)]
-    intervals = [accuracy_interval(truth == p.argmax(axis=1), rows) for truth, p in answers]
+    intervals = [accuracy_interval(truth == p.argmax(axis=1), resamples) for truth, p in answers]
     assert 0.93 <= coverage(intervals, head.accuracy) <= 0.975
 
 
@@ -113,10 +113,10 @@ def test_intervals_of_grouped_images_hold_the_true_value():
     by_groups, by_images, of_losses = [], [], []
     for _ in range(N_SIMULATED):
         groups, right = grouped_answers(rng, 100, accuracy=0.9, likeness=0.5)
-        rows = Rows(groups, n_resamples=400)
-        by_groups.append(accuracy_interval(right, rows))
+        resamples = Resamples(groups, n_resamples=400)
+        by_groups.append(accuracy_interval(right, resamples))
         by_images.append(wilson_interval(right.sum(), len(right)))
-        of_losses.append(loss_interval(np.where(right, 0.1, 2.0), rows))
+        of_losses.append(loss_interval(np.where(right, 0.1, 2.0), resamples))
     assert 0.925 <= coverage(by_groups, 0.9) <= 0.97
     assert 0.925 <= coverage(of_losses, 0.1 * 0.9 + 2.0 * 0.1) <= 0.975
     # What groups are for: images taken for independent promise too much.
@@ -125,7 +125,7 @@ def test_intervals_of_grouped_images_hold_the_true_value():
 
 @pytest.mark.parametrize(("n_classes", "n", "recall"), [(3, 100, 0.97), (12, 200, 0.85)])
 def test_intervals_of_figures_of_classes_hold_the_true_value(n_classes, n, recall):
-    rng, rows = np.random.default_rng(0), Rows(np.arange(n), n_resamples=200)
+    rng, resamples = np.random.default_rng(0), Resamples(np.arange(n), n_resamples=200)
     shares = np.linspace(1, 3, n_classes) / np.linspace(1, 3, n_classes).sum()
     confusion = np.full((n_classes, n_classes), (1 - recall) / (n_classes - 1))
     np.fill_diagonal(confusion, recall)
@@ -138,11 +138,9 @@ def test_intervals_of_figures_of_classes_hold_the_true_value(n_classes, n, recal
         predicted = (confusion[truth].cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
         pair = classes[truth], classes[predicted]
         n_certain = n_classes**2 / (1 / np.maximum(np.bincount(truth), 1)).sum()
-        figure = metrics.balanced_accuracy(truth, predicted)
-        replicates = balanced_accuracies(*pair, rows.weights)
-        balanced.append(share_interval(figure, replicates, n_certain))
-        figure = metrics.macro_f1(truth, predicted)
-        macro.append(share_interval(figure, macro_f1s(*pair, rows.weights), n_certain))
+        for figure, intervals in ((metrics.balanced_accuracy, balanced), (metrics.macro_f1, macro)):
+            replicates = figure(*pair, weights=resamples.weights)
+            intervals.append(share_interval(figure(*pair), replicates, n_certain))
     assert 0.925 <= coverage(balanced, recall) <= 0.985
     assert 0.925 <= coverage(macro, true_f1) <= 0.985
 
@@ -151,9 +149,9 @@ def test_intervals_of_plain_shares_are_wilsons():
     rng = np.random.default_rng(0)
     right = rng.random(300) < 0.9
     wilson = wilson_interval(right.sum(), 300)
-    assert accuracy_interval(right, Rows(np.arange(300))) == wilson
-    rows = Rows(np.arange(300), n_resamples=20_000)
-    assert share_interval(right.mean(), means(right, rows.weights), 300) == pytest.approx(
+    assert accuracy_interval(right, Resamples(np.arange(300))) == wilson
+    resamples = Resamples(np.arange(300), n_resamples=20_000)
+    assert share_interval(right.mean(), resamples.means(right), 300) == pytest.approx(
         wilson, abs=1e-3
     )
 
@@ -161,39 +159,39 @@ def test_intervals_of_plain_shares_are_wilsons():
 def test_groups_of_copies_count_once():
     rng = np.random.default_rng(0)
     right = rng.random(200) < 0.9
-    copies = Rows(np.repeat(np.arange(200), 3), n_resamples=20_000)
+    copies = Resamples(np.repeat(np.arange(200), 3), n_resamples=20_000)
     assert accuracy_interval(np.repeat(right, 3), copies) == pytest.approx(
         wilson_interval(right.sum(), 200), abs=3e-3
     )
     losses = rng.exponential(size=200)
     assert loss_interval(np.repeat(losses, 3), copies) == pytest.approx(
-        loss_interval(losses, Rows(np.arange(200), n_resamples=20_000))
+        loss_interval(losses, Resamples(np.arange(200), n_resamples=20_000))
     )
 
 
 def test_all_right_in_every_group_is_no_certainty():
-    rows = Rows(np.repeat(np.arange(20), 2))
-    low, high = accuracy_interval(np.ones(40, bool), rows)
+    resamples = Resamples(np.repeat(np.arange(20), 2))
+    low, high = accuracy_interval(np.ones(40, bool), resamples)
     # Student's t of 19 degrees of freedom is 2.093024.
     assert (low, high) == (pytest.approx(20 / (20 + 2.093024**2)), 1)
 
 
 def test_losses_that_do_not_differ_have_no_interval():
-    assert np.isnan(loss_interval(np.full(5, 0.3), Rows(np.arange(5)))).all()
-    assert np.isnan(loss_interval(np.array([0.3, 0.4]), Rows(np.zeros(2, int)))).all()
+    assert np.isnan(loss_interval(np.full(5, 0.3), Resamples(np.arange(5)))).all()
+    assert np.isnan(loss_interval(np.array([0.3, 0.4]), Resamples(np.zeros(2, int)))).all()
 
 
 def test_the_interval_of_ece_takes_its_bias_off():
     head = Head(5, overconfidence=1.3)
     truth, p = head.answer(np.random.default_rng(0), 1_000_000)
     true_ece = metrics.ece(truth == p.argmax(axis=1), p.max(axis=1))
-    rng, rows = np.random.default_rng(1), Rows(np.arange(400), n_resamples=300)
+    rng, resamples = np.random.default_rng(1), Resamples(np.arange(400), n_resamples=300)
     figures, intervals = [], []
     for _ in range(300):
         truth, p = head.answer(rng, 400)
         right, confidence = truth == p.argmax(axis=1), p.max(axis=1)
         figures.append(metrics.ece(right, confidence))
-        replicates = eces(metrics.calibration_gaps(right, confidence), rows.weights)
+        replicates = metrics.ece(right, confidence, weights=resamples.weights)
         intervals.append(ece_interval(figures[-1], replicates))
     assert np.mean(figures) > 1.15 * true_ece
     assert 0.85 <= coverage(intervals, true_ece) <= 0.99

@@ -6,7 +6,7 @@ from scipy.stats import binom, binomtest, ttest_rel
 
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
-from featurepipe.reports.figures import Answers
+from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.paired_tests import (
     holm,
     paired_bootstrap_test,
@@ -18,10 +18,10 @@ from featurepipe.reports.paired_tests import (
 N_RUNS = 10
 
 
-def answers_of(right, losses, groups=None):
+def judged(right, losses, groups=None):
     n = len(right)
     labels = Labels("color", ("blue", "red"), True, np.eye(2, dtype=bool)[np.zeros(n, int)], right)
-    predictions = Predictions(
+    predictions = Predictions.of(
         np.arange(n).astype(str),
         np.full(n, "test"),
         np.arange(n) if groups is None else groups,
@@ -30,7 +30,8 @@ def answers_of(right, losses, groups=None):
         {"color": np.full((n, 2), 0.5)},
     )
     half = np.full(n, 0.5)
-    return Answers(predictions, np.asarray(right, bool), np.asarray(losses), half, half)
+    right, losses = np.asarray(right, bool), np.asarray(losses)
+    return AttributePredictions(predictions, right, losses, half, half)
 
 
 def equal_runs(rng, n, easiness):
@@ -124,7 +125,7 @@ def test_better_and_worse_runs_are_told_apart():
     right, losses = equal_runs(rng, 400, 1.5)
     right[3:6] &= rng.random((3, 400)) < 0.8
     losses[7] *= 2.5
-    runs = [answers_of(*run) for run in zip(right, losses, strict=True)]
+    runs = [judged(*run) for run in zip(right, losses, strict=True)]
     assert tied_in_accuracy(runs) == [True] * 3 + [False] * 3 + [True] * 4
     assert tied_in_log_loss(runs) == [True] * 7 + [False] + [True] * 2
 
@@ -133,12 +134,12 @@ def test_groups_weigh_as_single_images():
     rng = np.random.default_rng(0)
     right = np.array([np.ones(12, bool), rng.random(12) < 0.4])
     losses = np.where(right, 0.1, 2.0) + rng.uniform(0, 0.1, size=right.shape)
-    single = [answers_of(*run) for run in zip(right, losses, strict=True)]
+    single = [judged(*run) for run in zip(right, losses, strict=True)]
     assert tied_in_accuracy(single) == [True, False]
     groups = np.arange(12) // 4
-    together = [answers_of(*run, groups) for run in zip(right, losses, strict=True)]
+    together = [judged(*run, groups) for run in zip(right, losses, strict=True)]
     assert tied_in_accuracy(together) == [True, True]
 
 
 def test_a_single_run_is_the_best():
-    assert tied_in_accuracy([answers_of([True], [0.1])]) == [True]
+    assert tied_in_accuracy([judged([True], [0.1])]) == [True]

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurepipe import metrics
-from featurepipe.reports import resampling
-from featurepipe.reports.resampling import Rows
+from featurepipe.reports.resampling import Resamples
 
 
 def repeated(weights):
@@ -20,40 +19,39 @@ def resampled_rows(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     # Few decimals, so that some probabilities tie.
     scores = rng.random((n_rows, draw(st.integers(1, 6)))).round(draw(st.integers(1, 3)))
-    return rng, scores, Rows(groups, n_resamples=5, seed=draw(st.integers(0, 99)))
+    return rng, scores, Resamples(groups, n_resamples=5, seed=draw(st.integers(0, 99)))
 
 
 @settings(deadline=None)
 @given(resampled_rows())
 def test_figures_of_classes_are_those_of_the_repeated_rows(answers):
-    rng, scores, rows = answers
+    rng, scores, resamples = answers
     classes = np.eye(scores.shape[1], dtype=bool)
-    truth, predicted = rng.integers(len(classes), size=len(rows)), scores.argmax(axis=1)
-    balanced = resampling.balanced_accuracies(classes[truth], classes[predicted], rows.weights)
-    f1 = resampling.macro_f1s(classes[truth], classes[predicted], rows.weights)
+    truth, predicted = rng.integers(len(classes), size=len(scores)), scores.argmax(axis=1)
+    pair = classes[truth], classes[predicted]
+    balanced = metrics.balanced_accuracy(*pair, weights=resamples.weights)
+    f1 = metrics.macro_f1(*pair, weights=resamples.weights)
     right, confidence = truth == predicted, scores.max(axis=1)
-    shares = resampling.means(right, rows.weights)
-    gaps = metrics.calibration_gaps(right, confidence)
-    eces = resampling.eces(gaps, rows.weights)
-    for number, weights in enumerate(rows.weights):
+    shares = resamples.means(right)
+    eces = metrics.ece(right, confidence, weights=resamples.weights)
+    for number, weights in enumerate(resamples.weights):
         held = repeated(weights)
         assert shares[number] == pytest.approx(right[held].mean())
-        assert balanced[number] == pytest.approx(
-            metrics.balanced_accuracy(truth[held], predicted[held])
-        )
-        assert f1[number] == pytest.approx(metrics.macro_f1(truth[held], predicted[held]))
+        held_pair = pair[0][held], pair[1][held]
+        assert balanced[number] == pytest.approx(metrics.balanced_accuracy(*held_pair))
+        assert f1[number] == pytest.approx(metrics.macro_f1(*held_pair))
         assert eces[number] == pytest.approx(metrics.ece(right[held], confidence[held]))
 
 
 @settings(deadline=None)
 @given(resampled_rows())
 def test_figures_of_label_sets_are_those_of_the_repeated_rows(answers):
-    rng, scores, rows = answers
+    rng, scores, resamples = answers
     truth, predicted = rng.random(scores.shape) < 0.4, scores > 0.5
-    macro = resampling.macro_f1s(truth, predicted, rows.weights)
-    micro = resampling.micro_f1s(truth, predicted, rows.weights)
-    precision = resampling.mean_average_precisions(truth, scores, rows.weights)
-    for number, weights in enumerate(rows.weights):
+    macro = metrics.macro_f1(truth, predicted, weights=resamples.weights)
+    micro = metrics.micro_f1(truth, predicted, weights=resamples.weights)
+    precision = metrics.mean_average_precision(truth, scores, weights=resamples.weights)
+    for number, weights in enumerate(resamples.weights):
         held = repeated(weights)
         expected = [
             metrics.macro_f1(truth[held], predicted[held]),
@@ -67,34 +65,34 @@ def test_figures_of_label_sets_are_those_of_the_repeated_rows(answers):
 @settings(deadline=None)
 @given(resampled_rows())
 def test_areas_under_risk_and_coverage_are_those_of_the_repeated_rows(answers):
-    rng, scores, rows = answers
+    rng, scores, resamples = answers
     correct, certainty = rng.random(len(scores)) < 0.7, np.round(scores[:, 0], 1)
-    areas = resampling.risk_coverage_areas(correct, certainty, rows.weights)
+    areas = metrics.risk_coverage_area(correct, certainty, weights=resamples.weights)
     expected = [
         metrics.risk_coverage_area(correct[held], certainty[held])
-        for held in map(repeated, rows.weights)
+        for held in map(repeated, resamples.weights)
     ]
     assert areas == pytest.approx(expected)
 
 
 def test_rows_of_a_group_are_drawn_together():
-    rows = Rows(np.array([7, 3, 7, 9]), n_resamples=50)
-    assert (rows.grouped, rows.n_units) == (True, 3)
-    np.testing.assert_array_equal(rows.weights[:, 0], rows.weights[:, 2])
-    np.testing.assert_array_equal(rows.unit_weights.sum(axis=1), 3)
-    assert rows.sums(np.array([1, 2, 3, 4])).tolist() == [2, 4, 4]
+    resamples = Resamples(np.array([7, 3, 7, 9]), n_resamples=50)
+    assert (resamples.grouped, resamples.n_units) == (True, 3)
+    np.testing.assert_array_equal(resamples.weights[:, 0], resamples.weights[:, 2])
+    np.testing.assert_array_equal(resamples.unit_weights.sum(axis=1), 3)
+    assert resamples.sums(np.array([1, 2, 3, 4])).tolist() == [2, 4, 4]
 
 
 def test_each_row_is_drawn_once_on_average():
-    rows = Rows(np.arange(20), n_resamples=2000)
-    assert not rows.grouped
-    np.testing.assert_array_equal(rows.weights.sum(axis=1), 20)
-    np.testing.assert_allclose(rows.weights.mean(axis=0), 1, atol=0.1)
+    resamples = Resamples(np.arange(20), n_resamples=2000)
+    assert not resamples.grouped
+    np.testing.assert_array_equal(resamples.weights.sum(axis=1), 20)
+    np.testing.assert_allclose(resamples.weights.mean(axis=0), 1, atol=0.1)
     # Binomial of 20 draws with chance 1/20.
-    np.testing.assert_allclose(rows.weights.var(axis=0), 0.95, atol=0.15)
+    np.testing.assert_allclose(resamples.weights.var(axis=0), 0.95, atol=0.15)
 
 
 def test_the_same_rows_have_the_same_resamples():
-    first, second = Rows(np.arange(9)), Rows(np.arange(9))
+    first, second = Resamples(np.arange(9)), Resamples(np.arange(9))
     np.testing.assert_array_equal(first.weights, second.weights)
-    assert (Rows(np.arange(9), seed=1).weights != first.weights).any()
+    assert (Resamples(np.arange(9), seed=1).weights != first.weights).any()

@@ -39,14 +39,15 @@ def make_images():
 
 def fit(**settings):
     X, labels = make_images()
-    settings = HeadSettings(**{"head": "logistic", **settings})
+    settings = HeadSettings.of(**{"head": "logistic", **settings})
     return fit_heads(X, labels, np.arange(N_IMAGES), settings, n_jobs=1)[:2]
 
 
 def predictions_of(part, scores):
     ids = np.array([f"{row}.jpg" for row in range(N_IMAGES)])
     parts = np.full(N_IMAGES, part)
-    return Predictions(ids, parts, np.arange(N_IMAGES), "per-attribute", make_images()[1], scores)
+    groups, labels = np.arange(N_IMAGES), make_images()[1]
+    return Predictions.of(ids, parts, groups, "per-attribute", labels, scores)
 
 
 def save(folder, info=None, **settings):
@@ -106,9 +107,7 @@ def test_names_that_look_like_skops_own_are_kept(tmp_path):
     X, labels = make_images()
     names = ('"file": "7.npy"', '"__id__": 3', "__id__")
     odd = {"7.npy": dataclasses.replace(labels["color"], attribute="7.npy", classes=names)}
-    model, scores, _ = fit_heads(
-        X, odd, np.arange(N_IMAGES), HeadSettings(head="logistic"), n_jobs=1
-    )
+    model, scores, _ = fit_heads(X, odd, np.arange(N_IMAGES), HeadSettings.of("logistic"), n_jobs=1)
     test = predictions_of("test", {"color": scores["7.npy"]})
     save_run(tmp_path / "run", NewRun(head_info(), model, test, test))
     assert load_run(tmp_path / "run").model.classes == {"7.npy": names}

@@ -107,8 +107,8 @@ def test_auto_warns_of_what_nothing_tells_apart(tmp_path, monkeypatch, colour_me
     capsys.readouterr()
     assert run(["fit", "--head", "logistic", "--features", "auto", "--quiet"]) == 0
     assert (
-        "training images of color 'black' are of kind 'bright': nothing in them tells the one "
-        "from the other." in capsys.readouterr().err
+        "training images of color 'black' are of kind 'bright': nothing in them tells the two "
+        "apart." in capsys.readouterr().err
     )
 
 

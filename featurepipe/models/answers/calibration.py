@@ -1,9 +1,8 @@
-"""Decision scores -> probabilities, learnt on rows that the head was not fitted on.
+"""Calibration: decision scores -> probabilities, learnt on rows that the head was not fitted on.
 
-scikit-learn's CalibratedClassifierCV is not used: given scores instead of
-features it keeps the row indices of its folds in the saved model, refuses
-classes that the rows lack, and takes scores for probabilities where a batch of
-them happens to sum to 1. The tests compare with it.
+scikit-learn's CalibratedClassifierCV does not fit here. Given scores instead of features it keeps
+the row indices of its folds in the saved model, refuses classes that the rows lack, and mistakes
+scores for probabilities where a batch of them happens to sum to 1. The tests compare with it.
 """
 
 from collections.abc import Callable
@@ -17,20 +16,19 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from featurepipe.models.answers.arrays import Probabilities, Scores, Truth
 from featurepipe.predictions import normalized
 
 CALIBRATIONS = ("sigmoid", "isotonic", "temperature", "none")
 AUTO = "auto"
 
-Scores = NDArray[np.float64]
-Truth = NDArray[np.bool_]
 Curve = TypeVar("Curve")
 
 
 class Calibrator(Protocol):
     """Turns decision scores into probabilities."""
 
-    def predict_proba(self, scores: Scores) -> NDArray[np.float64]:
+    def predict_proba(self, scores: Scores) -> Probabilities:
         """Probability of each class.
 
         Parameters
@@ -57,7 +55,7 @@ class SoftmaxCalibrator:
 
     slope: float
 
-    def predict_proba(self, scores: Scores) -> NDArray[np.float64]:
+    def predict_proba(self, scores: Scores) -> Probabilities:
         """Probability of each class; see `Calibrator`."""
         return softmax(self.slope * scores, axis=1)
 
@@ -77,7 +75,7 @@ class LogisticCalibrator:
     intercepts: NDArray[np.float64]
     exclusive: bool
 
-    def predict_proba(self, scores: Scores) -> NDArray[np.float64]:
+    def predict_proba(self, scores: Scores) -> Probabilities:
         """Probability of each class; see `Calibrator`."""
         probabilities = expit(scores * self.slopes + self.intercepts)
         return normalized(probabilities) if self.exclusive else probabilities
@@ -90,7 +88,7 @@ class IsotonicCalibrator:
     Attributes
     ----------
     curves : list of IsotonicRegression
-        One a class.
+        One for each class.
     exclusive : bool
         Whether rows are divided by their sum.
     """
@@ -98,7 +96,7 @@ class IsotonicCalibrator:
     curves: list[IsotonicRegression]
     exclusive: bool
 
-    def predict_proba(self, scores: Scores) -> NDArray[np.float64]:
+    def predict_proba(self, scores: Scores) -> Probabilities:
         """Probability of each class; see `Calibrator`."""
         columns = [
             curve.predict(column) for curve, column in zip(self.curves, scores.T, strict=True)
@@ -108,15 +106,15 @@ class IsotonicCalibrator:
 
 
 def calibration_for(method: str, *, exclusive: bool) -> str:
-    """What ``auto`` stands for: the lowest log-loss measured in benchmarks/calibration.py.
+    """Resolve ``auto``: the method with the lowest log-loss in benchmarks/calibration.py.
 
     Parameters
     ----------
     method : str
-        ``"auto"``, or one of `CALIBRATIONS`, which it stays.
+        ``"auto"``, or one of `CALIBRATIONS`, which is returned as it is.
     exclusive : bool
         Temperature was the best on every set of exclusive classes. On sets of labels an
-        intercept costs a little where they are easily told, and gains much where not.
+        intercept costs a little where labels are easy, and gains much where they are not.
     """
     if method != AUTO:
         return method
@@ -124,22 +122,21 @@ def calibration_for(method: str, *, exclusive: bool) -> str:
 
 
 def fit_calibrator(method: str, scores: Scores, truth: Truth, *, exclusive: bool) -> Calibrator:
-    """Learn what decision scores mean.
+    """Fit a calibrator.
 
     Parameters
     ----------
     method : {"sigmoid", "isotonic", "temperature"}
-        ``"temperature"``: one slope for all exclusive classes (Guo et al. 2017,
-        On calibration of modern neural networks), or one a label.
-        ``"sigmoid"``: slope and intercept for each class (Platt 1999,
-        Probabilistic outputs for support vector machines). ``"isotonic"``: a
-        rising step curve for each class (Zadrozny & Elkan 2002). The last two
-        are divided by their sum where classes are exclusive.
+        ``"temperature"``: one slope for all exclusive classes (Guo et al. 2017, On
+        calibration of modern neural networks), or one for each label. ``"sigmoid"``: slope
+        and intercept for each class (Platt 1999, Probabilistic outputs for support vector
+        machines). ``"isotonic"``: a rising step curve for each class (Zadrozny & Elkan
+        2002). The last two are divided by their sum where classes are exclusive.
     scores : ndarray of shape (n_samples, n_classes), float64
         Decision scores of rows that the head was not fitted on, finite.
     truth : ndarray of shape (n_samples, n_classes), bool
-        Which classes each row has. A class that all rows or no row has is
-        calibrated as all classes together are.
+        Which classes each row has. A class that all rows or no row has gets the curve of
+        all classes together.
     exclusive : bool
         True if each row has exactly one class.
 
@@ -175,7 +172,7 @@ def _platt_curve(scores: Scores, truth: Truth) -> tuple[float, float]:
     # Platt's targets keep rows that a threshold separates from an infinite slope.
     n_true = truth.sum()
     targets = np.where(truth, (n_true + 1) / (n_true + 2), 1 / (len(truth) - n_true + 2))
-    # A target between 0 and 1 is a row that counts in part for either side.
+    # A row with a target between 0 and 1 counts partly for either side.
     scale = _scale(scores)
     doubled = np.concatenate([scores, scores])[:, None] / scale
     sides = np.repeat([1, 0], len(scores))
@@ -202,19 +199,19 @@ def _logistic_slope(scores: Scores, truth: Truth) -> tuple[float, float]:
 
 
 def _doubt(scores: Scores) -> float:
-    # As in Platt's targets: where every row is right, n rows speak for a
-    # probability of (n + 1) / (n + 2), not for certainty.
+    # As in Platt's targets: if all n rows are right, the estimate is a probability of
+    # (n + 1) / (n + 2), not certainty.
     return 1 / (len(scores) + 2)
 
 
 def _best_slope(scores: Scores, loss: Callable[[Scores], float]) -> float:
     scale = _scale(scores)
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda log_slope: loss(np.exp(log_slope) / scale * scores),
         bounds=(-10, 10),
         method="bounded",
     )
-    return float(np.exp(found.x)) / scale
+    return float(np.exp(minimum.x)) / scale
 
 
 def _scale(scores: Scores) -> float:

@@ -1,4 +1,4 @@
-"""What is learnt from the rows that inner folds hold out: calibration, thresholds, rejection."""
+"""What is learnt from held-out rows: calibration, thresholds, rejection."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -7,15 +7,18 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
+from featurepipe.models.answers.arrays import Probabilities, Rows, Scores, widths_of
 from featurepipe.models.answers.calibration import Calibrator, calibration_for, fit_calibrator
-from featurepipe.models.answers.head_model import Features, Head, HeadModel, Probabilities, Rows
-from featurepipe.models.answers.questions import Question
+from featurepipe.models.answers.head import Head, KnownClasses
+from featurepipe.models.answers.head_model import HeadModel
+from featurepipe.models.answers.questions import Question, Questions
 from featurepipe.models.answers.rejection import Rejector, fit_rejector
-from featurepipe.models.answers.thresholds import USUAL, fit_thresholds, parse_aim
+from featurepipe.models.answers.row_chunks import RowChunks
+from featurepipe.models.answers.thresholds import fit_thresholds, parse_aim
+from featurepipe.predictions import Task, usual_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -24,34 +27,30 @@ class FinishSettings(Protocol):
     """What `finish_heads` needs of the settings of heads or of a network."""
 
     @property
-    def task(self) -> str:
-        """What the heads answer; see `featurepipe.models.answers.head_model.HeadModel`."""
-
-    @property
     def calibrate(self) -> str:
         """How scores become probabilities."""
 
     @property
     def thresholds(self) -> str | None:
-        """What the thresholds of labels are chosen for."""
+        """Aim of the thresholds of labels."""
 
     @property
     def seed(self) -> int:
-        """Of what is drawn."""
+        """Seed of the rejectors' banks."""
 
 
 class FittedHeads(NamedTuple):
-    """What fitting gives.
+    """The heads of a run, and what they predict for training rows.
 
     Attributes
     ----------
     model : HeadModel
     out_of_fold : dict of str to ndarray of shape (n_train, n_classes), float64
-        Raw probabilities of the training rows by heads, and calibrated by
-        curves, that were fitted without them; rows that were left out are
-        predicted by the final heads, which never saw them either.
+        Raw probabilities of the training rows, by heads and calibration curves fitted
+        without them. Rows that were left out are predicted by the final heads, which were
+        fitted without them too.
     uncalibrated : dict of str to ndarray of shape (n_train, n_classes), float64
-        The same by the heads alone.
+        The same by uncalibrated heads.
     """
 
     model: HeadModel
@@ -61,122 +60,153 @@ class FittedHeads(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the head of one fold says of the rows that it was not fitted on.
+    """Predictions of one fold's head for the rows that it was not fitted on.
 
-    `own` are the probabilities of the estimator itself.
+    Attributes
+    ----------
+    rows : ndarray of shape (n_held_out,), intp
+        Positions among the question's rows.
+    known : KnownClasses
+        Known from the rows that the head was fitted on.
+    uncalibrated : ndarray of shape (n_held_out, n_classes), float64
+        Probabilities.
+    scores : ndarray of shape (n_held_out, n_classes), float64
+        Decision scores; NaN for classes that were not learnt.
     """
 
     rows: Rows
-    head: Head
-    own: Probabilities
-    scores: NDArray[np.float64]
+    known: KnownClasses
+    uncalibrated: Probabilities
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class HeadFits:
+    """Fitted heads before calibration, and what the heads of the folds predict.
+
+    Attributes
+    ----------
+    heads : dict of str to Head
+        By the name of their question, fitted on all its rows.
+    held_out : dict of str to list of HeldOut
+        One for each fold.
+    """
+
+    heads: dict[str, Head]
+    held_out: dict[str, list[HeldOut]]
 
 
 def finish_heads(
-    questions: Sequence[Question],
-    heads: dict[str, Head],
-    held_out: Mapping[str, Sequence[HeldOut]],
-    combinations: Rows,
-    labels: dict[str, Labels],
-    groups: NDArray[np.intp],
-    settings: FinishSettings,
-    *,
-    predict_rows: Callable[[Head, Rows], Probabilities],
-    read_rows: Callable[[Rows], Features],
-    most_rows: int,
+    questions: Questions, fits: HeadFits, rows: RowChunks, settings: FinishSettings
 ) -> FittedHeads:
-    """Everything that is learnt from what folds hold out: calibration, thresholds, rejection.
+    """Learn everything that is learnt from held-out rows: calibration, thresholds, rejection.
 
     Parameters
     ----------
-    questions, heads, held_out, combinations
-        What was fitted.
-    labels, groups, settings
-        As in `fit_heads`.
-    predict_rows : callable
-        Probabilities of some training rows by a head.
-    read_rows : callable
-        Features of some training rows.
-    most_rows : int
-        So many may be read at once.
+    questions : Questions
+    fits : HeadFits
+    rows : RowChunks
+        Features of the training rows.
+    settings : FinishSettings
 
     Returns
     -------
     FittedHeads
+
+    Raises
+    ------
+    FitError
+        If a head cannot be calibrated, since no class can be held out.
+    UsageError
+        If thresholds are asked for, and no attribute has sets of labels.
     """
-    heads, out_of_fold, uncalibrated = dict(heads), {}, {}
-    for question in questions:
-        name, folds = question.name, held_out[question.name]
-        own = partial(predict_rows, heads[name])
-        uncalibrated[name] = _unseen_probabilities(len(groups), own, question, folds, "none")
+    n_rows = len(questions.groups)
+    heads, out_of_fold, uncalibrated = dict(fits.heads), {}, {}
+    for question in questions.questions:
+        name, folds = question.name, fits.held_out[question.name]
+        predict = partial(rows.predict_proba, heads[name])
+        uncalibrated[name] = _without_own_fold(n_rows, predict, question, folds, "none")
         method = calibration_for(settings.calibrate, exclusive=question.exclusive)
         if method != "none":
-            heads[name] = _calibrated(heads[name], question, folds, method)
-        calibrated = partial(predict_rows, heads[name])
-        out_of_fold[name] = _unseen_probabilities(len(groups), calibrated, question, folds, method)
+            calibrator = _fit_on_held_out(question, folds, heads[name].known.learnt, method)
+            heads[name] = replace(heads[name], calibrator=calibrator)
+        predict = partial(rows.predict_proba, heads[name])
+        out_of_fold[name] = _without_own_fold(n_rows, predict, question, folds, method)
+    labels = questions.labels
     model = HeadModel(
-        settings.task,
-        {name: of_attribute.classes for name, of_attribute in labels.items()},
-        {name: of_attribute.exclusive for name, of_attribute in labels.items()},
+        questions.task,
+        {name: truth.classes for name, truth in labels.items()},
+        {name: truth.exclusive for name, truth in labels.items()},
         heads,
-        combinations,
+        questions.combinations,
     )
-    found = model.by_attribute(out_of_fold)
-    model = replace(model, thresholds=_fit_thresholds(found, labels, settings))
+    scores = model.by_attribute(out_of_fold)
+    model = replace(model, thresholds=_choose_thresholds(scores, questions, settings))
     rejectors = {
-        name: _fit_rejector(name, model, found[name], each, groups, settings, read_rows, most_rows)
-        for name, each in labels.items()
+        name: _fit_rejector(name, model, scores[name], questions, rows, settings.seed)
+        for name in labels
     }
-    return FittedHeads(replace(model, rejectors=rejectors), found, model.by_attribute(uncalibrated))
+    return FittedHeads(
+        replace(model, rejectors=rejectors), scores, model.by_attribute(uncalibrated)
+    )
 
 
-def attributes_with_thresholds(labels: Mapping[str, Labels], settings: FinishSettings) -> list[str]:
+def attributes_with_thresholds(
+    labels: Mapping[str, Labels], task: str, thresholds: str | None
+) -> list[str]:
     """The attributes whose labels are given one by one, each above its own threshold.
 
     Parameters
     ----------
     labels : mapping of str to Labels
-    settings : FinishSettings
+    task : str
+        A `Task` or its value.
+    thresholds : str or None
+        Aim of the thresholds.
 
     Raises
     ------
     UsageError
-        If there is none, and the settings ask for thresholds.
+        If thresholds are wanted and there is no such attribute.
     """
     names = [
-        name
-        for name, each in labels.items()
-        if settings.task == "multi-label" or not each.exclusive
+        name for name, truth in labels.items() if task == Task.MULTI_LABEL or not truth.exclusive
     ]
-    if settings.thresholds is not None and not names:
+    if thresholds is not None and not names:
         raise UsageError(
-            f"--thresholds {settings.thresholds} is for labels that are given one by one, and "
-            "every attribute has exactly one class an image. Leave it out, or set --task "
-            "multi-label."
+            f"--thresholds {thresholds} only applies to sets of labels, and every image has "
+            "exactly one class of each attribute. Omit it, or use --task multi-label."
         )
     return names
 
 
-def _fit_thresholds(
-    out_of_fold: dict[str, Probabilities], labels: dict[str, Labels], settings: FinishSettings
+def _choose_thresholds(
+    out_of_fold: Mapping[str, Probabilities], questions: Questions, settings: FinishSettings
 ) -> dict[str, Probabilities]:
-    thresholds = {name: np.full(len(each.classes), USUAL) for name, each in labels.items()}
+    labels = questions.labels
+    thresholds = usual_thresholds(labels)
     if settings.thresholds is None:
         return thresholds
-    for name in attributes_with_thresholds(labels, settings):
-        each = labels[name]
-        rows = each.labelled
-        thresholds[name], reached = fit_thresholds(
-            out_of_fold[name][rows], each.indicator[rows], parse_aim(settings.thresholds)
+    for name in attributes_with_thresholds(labels, questions.task, settings.thresholds):
+        thresholds[name] = _aimed_thresholds(name, out_of_fold[name], labels[name], settings)
+    return thresholds
+
+
+def _aimed_thresholds(
+    attribute: str, out_of_fold: Probabilities, labels: Labels, settings: FinishSettings
+) -> Probabilities:
+    assert settings.thresholds is not None
+    rows = labels.labelled
+    thresholds, reached = fit_thresholds(
+        out_of_fold[rows], labels.indicator[rows], parse_aim(settings.thresholds)
+    )
+    if not reached.all():
+        logger.warning(
+            "%s: no threshold reaches %s for %s. Using the closest one.",
+            attribute,
+            settings.thresholds,
+            ", ".join(labels.classes[k] for k in np.flatnonzero(~reached)),
         )
-        if not reached.all():
-            missed = [each.classes[k] for k in np.flatnonzero(~reached)]
-            logger.warning(
-                "%s: no threshold reaches %s for %s; the nearest is taken.",
-                name,
-                settings.thresholds,
-                ", ".join(missed),
-            )
     return thresholds
 
 
@@ -184,42 +214,36 @@ def _fit_rejector(
     attribute: str,
     model: HeadModel,
     out_of_fold: Probabilities,
-    labels: Labels,
-    groups: NDArray[np.intp],
-    settings: FinishSettings,
-    read_rows: Callable[[Rows], Features],
-    most_rows: int,
+    questions: Questions,
+    rows: RowChunks,
+    seed: int,
 ) -> Rejector:
-    rows, head = np.flatnonzero(labels.labelled), model.head_of(attribute)
-    if len(rows) > most_rows:
-        drawn = np.random.default_rng(settings.seed).choice(rows, most_rows, replace=False)
-        rows = np.sort(drawn)
+    labels, head = questions.labels[attribute], model.head_for(attribute)
+    labelled = np.flatnonzero(labels.labelled)
+    if len(labelled) > rows.chunk_rows:
+        drawn = np.random.default_rng(seed).choice(labelled, rows.chunk_rows, replace=False)
+        labelled = np.sort(drawn)
     return fit_rejector(
-        head.read(read_rows(rows)),
-        labels.indicator[rows],
-        groups[rows],
-        model.confidence(attribute, out_of_fold[rows]),
-        widths=[end - start for start, end in head.columns],
-        seed=settings.seed,
+        head.select(rows.reader.read(labelled)),
+        labels.indicator[labelled],
+        questions.groups[labelled],
+        model.confidence(attribute, out_of_fold[labelled]),
+        widths=widths_of(head.columns),
+        seed=seed,
     )
 
 
-def _calibrated(head: Head, question: Question, held_out: Sequence[HeldOut], method: str) -> Head:
-    calibrator = _fit_on_held_out(question, held_out, head.learnt, method)
-    return replace(head, calibrator=calibrator)
-
-
-def _unseen_probabilities(
+def _without_own_fold(
     n_rows: int,
-    predict_rows: Callable[[Rows], Probabilities],
+    predict: Callable[[Rows], Probabilities],
     question: Question,
     held_out: Sequence[HeldOut],
     method: str,
 ) -> Probabilities:
-    """Probabilities of every row, each by what was fitted without it."""
+    """Probabilities of every row, by heads and curves fitted without it."""
     probabilities = np.empty((n_rows, question.truth.shape[1]))
     left_out = np.setdiff1d(np.arange(n_rows), question.rows)
-    probabilities[left_out] = predict_rows(left_out)
+    probabilities[left_out] = predict(left_out)
     for fold in held_out:
         others = [other for other in held_out if other is not fold]
         probabilities[question.rows[fold.rows]] = _fold_probabilities(
@@ -231,13 +255,11 @@ def _unseen_probabilities(
 def _fold_probabilities(
     question: Question, fold: HeldOut, others: Sequence[HeldOut], method: str
 ) -> Probabilities:
-    if method == "none":
-        return fold.own
-    probabilities = np.tile(fold.head.constant, (len(fold.rows), 1))
-    if len(learnt := fold.head.learnt):
-        calibrator = _fit_on_held_out(question, others, learnt, method)
-        probabilities[:, learnt] = calibrator.predict_proba(fold.scores[:, learnt])
-    return probabilities
+    learnt = fold.known.learnt
+    if method == "none" or not len(learnt):
+        return fold.uncalibrated
+    calibrator = _fit_on_held_out(question, others, learnt, method)
+    return fold.known.all_probabilities(calibrator.predict_proba(fold.scores[:, learnt]))
 
 
 def _fit_on_held_out(
@@ -245,18 +267,18 @@ def _fit_on_held_out(
 ) -> Calibrator:
     scores = np.concatenate([fold.scores for fold in held_out])[:, columns]
     truth = question.truth[np.concatenate([fold.rows for fold in held_out])][:, columns]
-    # A score for a class that the fold's head had never seen says nothing of
-    # the final head, which has seen it.
+    # A score for a class that the fold's head did not learn says nothing about the final head,
+    # which did learn it.
     is_usable = ~(np.isnan(scores) & truth).any(axis=1)
     if question.exclusive:
         is_usable &= truth.any(axis=1)
     scores, truth = scores[is_usable], truth[is_usable]
     if np.isnan(scores).all():
         raise FitError(
-            f"The head of {question.name!r} cannot be calibrated: each class's training images "
-            "are of one group (identical, or alike in the group column), so that none can be held "
-            "out. Expected classes of two groups or more; add images, or set --calibrate none."
+            f"The head of {question.name!r} cannot be calibrated: the training images of each "
+            "class are all in one group (identical, or equal in the group column), so none can "
+            "be held out. Add images, or set --calibrate none."
         )
-    # Classes that a fold's head did not know never win there.
+    # Classes that a fold's head did not learn never win there.
     scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
     return fit_calibrator(method, scores, truth, exclusive=question.exclusive)

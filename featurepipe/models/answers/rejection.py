@@ -1,4 +1,4 @@
-"""When not to answer: images unlike the training rows, and answers that are in doubt."""
+"""When not to answer: images unlike the training images, and uncertain answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-# Of the distances measured in benchmarks/rejection.py this one was the best, or level
-# with it; a larger bank was no better.
+from featurepipe.models.answers.arrays import Features
+
+# Of the distances measured in benchmarks/rejection.py this one was the best or close to it; a
+# larger bank was no better.
 N_NEIGHBOURS = 5
 MAX_BANK = 1000
 
 _CHUNK = 1024
 
-Features = NDArray[np.floating]
-
 
 @dataclass(frozen=True)
 class Rejector:
-    """Says how much an image is like the training rows of one head.
+    """Measures how similar an image is to the training rows of one head.
 
-    Two signs speak against an image: its distance from training rows in the
-    features that the head reads, and a low confidence of the head. Each is
-    ranked among those of the training rows, measured without the row's group
-    and out of fold; the worse rank counts, and is ranked in its turn.
+    An image looks strange if it is far from the training rows in the features that the head
+    reads, or if the head's confidence is low. Both are ranked among those of the training
+    rows, measured without the row's group and out of fold. The worse rank counts, and is
+    ranked again.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Rejector:
     bank : ndarray of shape (n_bank, n_features), float16
         Training rows, at most `MAX_BANK`, each block of length 1.
     distances, confidences, ranks : ndarray of shape (n_train,), float64
-        Those of the training rows, rising.
+        Of the training rows, ascending.
     """
 
     ends: NDArray[np.intp]
@@ -45,9 +45,8 @@ class Rejector:
     def novelty(self, X: Features) -> NDArray[np.float64]:
         """Distance from the 5th nearest row of the bank.
 
-        Sun, Ming, Zhu & Li (2022), Out-of-distribution detection with deep
-        nearest neighbors: Euclidean, on features of length 1; here each block
-        has that length.
+        Sun, Ming, Zhu & Li (2022), Out-of-distribution detection with deep nearest
+        neighbors: Euclidean, on features of length 1. Here each block has that length.
 
         Parameters
         ----------
@@ -63,10 +62,9 @@ class Rejector:
     def p_values(self, X: Features, confidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of images like the training rows that look at least as strange.
 
-        A conformal p-value (Bates, Candès, Lei, Romano & Sesia 2023, Testing
-        for outliers with conformal p-values): among images like the training
-        rows at most a share p has one of p or less. Of foreign images nothing
-        is promised.
+        A conformal p-value (Bates, Candès, Lei, Romano & Sesia 2023, Testing for outliers
+        with conformal p-values): among images like the training rows at most a share p has
+        a p-value of p or less. There is no guarantee for unrelated images.
 
         Parameters
         ----------
@@ -79,8 +77,7 @@ class Rejector:
         Returns
         -------
         ndarray of shape (n_samples,), float64
-            In (0, 1]. An image may be answered at a coverage of c if it has more
-            than 1 - c.
+            In (0, 1]. At a coverage of c, images with a p-value above 1 - c get an answer.
         """
         n = len(self.distances)
         n_as_far = n - np.searchsorted(self.distances, self.novelty(X), side="left")
@@ -98,22 +95,22 @@ def fit_rejector(
     widths: Sequence[int] = (),
     seed: int = 0,
 ) -> Rejector:
-    """Learn how far from each other, and how sure of, training rows are.
+    """Learn the distances between training rows, and the confidence of their answers.
 
     Parameters
     ----------
     X : ndarray of shape (n_train, n_features)
         What the head reads, finite.
     truth : ndarray of shape (n_train, n_classes), bool
-        Which classes each row has: rare ones have as many rows in the bank as
-        frequent ones, while they last.
+        Which classes each row has. Rare classes get as many rows in the bank as frequent
+        ones, as far as they have them.
     groups : ndarray of shape (n_train,), intp
-        Distances within a group do not count: rows of one group are never on
-        both sides of the split either.
+        Distances within a group do not count: rows of a group are never on both sides of the
+        split either.
     confidence : ndarray of shape (n_train,), float64
         Probability of the answer, out of fold.
     widths : sequence of int
-        Numbers of features of the blocks that lie side by side; none: one block.
+        Numbers of features of the blocks that lie side by side; empty for one block.
     seed : int
         Random state of the draw of the bank.
 
@@ -141,7 +138,7 @@ def _draw_bank(truth: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
 
 
 def _unit_blocks(X: Features, ends: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Rows of which each block has the length 1, or 0 if there is nothing in it."""
+    """Scale each block of each row to length 1; blocks of zeros stay."""
     blocks = np.split(X.astype(np.float32), ends[:-1], axis=1)
     lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
     tiny = np.finfo(np.float32).tiny
@@ -156,7 +153,7 @@ def _neighbour_distances(
     groups: NDArray[np.intp] | None = None,
     bank_groups: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
-    """Distance from the 5th nearest row of the bank that is not of the same group."""
+    """Distance from the 5th nearest row of the bank outside the row's group."""
     neighbours = bank.astype(np.float32)
     squares = np.square(neighbours).sum(axis=1)
     kth = min(N_NEIGHBOURS, len(bank)) - 1

@@ -1,4 +1,4 @@
-"""From which probability on a label is given: a threshold for each label."""
+"""Thresholds: the probability above which each label is given."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,18 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from featurepipe.errors import UsageError
-
-USUAL = 0.5
+from featurepipe.predictions import USUAL_THRESHOLD
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What thresholds are to reach.
+    """The aim of thresholds.
 
     Attributes
     ----------
     figure : {"f1", "precision", "recall"}
     at_least : float or None
-        The wanted precision or recall, in (0, 1]; None for the best F1.
+        The least precision or recall, in (0, 1]. None for the best F1.
     """
 
     figure: str
@@ -52,7 +51,7 @@ def parse_aim(text: str) -> Aim:
     if figure not in ("precision", "recall") or not 0 < at_least <= 1:
         raise UsageError(
             f"Cannot read the thresholds {text!r}. Expected f1, precision=SHARE or recall=SHARE "
-            "with a share above 0 and up to 1, such as precision=0.9."
+            "with a share above 0 and up to 1, for example precision=0.9."
         )
     return Aim(figure, at_least)
 
@@ -62,33 +61,33 @@ def fit_thresholds(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Choose for each label the probability above which it is given.
 
-    Candidates lie midway between neighbouring probabilities of the rows, and
-    between the lowest and 0. For the best F1 the best of them is taken; for a
-    wanted precision that with the highest recall of those that reach it, and
-    for a wanted recall that with the highest precision; at a tie the highest.
+    Candidates lie midway between neighbouring probabilities of the rows, and between the
+    lowest and 0. The best F1 wins. Among those that reach a precision, the one with the
+    highest recall wins; among those that reach a recall, the one with the highest precision.
+    At a tie the highest threshold wins.
 
-    What the same rows show at these thresholds is too good, the more so the
-    rarer a label is: measure on others.
+    Figures of the same rows at these thresholds are optimistic, the more so the rarer a label
+    is. Measure on other rows.
 
     Parameters
     ----------
     probabilities : ndarray of shape (n_samples, n_labels), float64
-        Of rows that the head was not fitted on, in [0, 1].
+        In [0, 1], for rows that the head was not fitted on.
     truth : ndarray of shape (n_samples, n_labels), bool
     aim : Aim
 
     Returns
     -------
     thresholds : ndarray of shape (n_labels,), float64
-        In [0, 1): a label is given where its probability is greater. 0.5 for
-        labels that no row has.
+        In [0, 1). A label is given where its probability is greater. 0.5 for labels that no
+        row has.
     reached : ndarray of shape (n_labels,), bool
-        False where no threshold has the wanted precision (then the most precise
-        is taken) or recall (then the lowest), and for labels that no row has.
+        False where no threshold reaches the precision (the most precise one is used) or the
+        recall (the lowest one is used), and for labels that no row has.
     """
     chosen = [
-        _fit_threshold(column, of_label, aim)
-        for column, of_label in zip(probabilities.T, truth.T, strict=True)
+        _fit_threshold(column, has_label, aim)
+        for column, has_label in zip(probabilities.T, truth.T, strict=True)
     ]
     return (
         np.array([threshold for threshold, _ in chosen], dtype=np.float64),
@@ -99,13 +98,13 @@ def fit_thresholds(
 def _fit_threshold(
     probabilities: NDArray[np.float64], truth: NDArray[np.bool_], aim: Aim
 ) -> tuple[float, bool]:
-    # Where a probability is 0, the label is not given at any threshold.
+    # A label with probability 0 is not given at any threshold.
     if not (truth & (probabilities > 0)).any():
-        return USUAL, False
+        return USUAL_THRESHOLD, False
     precision, recall, lowest_given = precision_recall_curve(truth, probabilities)
     cuts = _cuts_below(lowest_given)
     is_candidate = lowest_given > 0
-    # The curve ends in a point of no threshold.
+    # The curve ends in a point without a threshold.
     precision, recall = precision[:-1][is_candidate], recall[:-1][is_candidate]
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
     best = {"f1": f1, "precision": recall, "recall": precision}[aim.figure]
@@ -120,8 +119,8 @@ def _fit_threshold(
 
 
 def _cuts_below(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Thresholds that just let each of the rising probabilities through."""
+    """The highest midway threshold below each of the ascending probabilities."""
     neighbours = np.concatenate([[0.0], probabilities[:-1]])
     midway = (neighbours + probabilities) / 2
-    # Between adjacent numbers there is none, and the mean may be the upper one.
+    # Adjacent floats have none between them, and their mean may be the upper one.
     return np.where(midway < probabilities, midway, neighbours)

@@ -1,4 +1,4 @@
-"""How much memory fitting takes, and how much it may take."""
+"""FitMemory: the memory that fitting takes, and what a budget allows."""
 
 import re
 from collections.abc import Mapping
@@ -9,39 +9,41 @@ import psutil
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
+from featurepipe.predictions import Task
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
-# Besides the features themselves, those that one fit makes of its rows: the rows, those of them
-# that vary enough, and while variances or scales are learnt a float64 array, which counts twice.
+# Copies that one fit makes beside the features: its rows, the features of these that vary enough,
+# and, while variances or scales are learnt, a float64 array, which counts twice.
 _COPIES_OF_A_FIT = 4
-# A chunk, its copies in the fit that is at work, and what ten members draw of it.
+# A chunk, its copies in the current fit, and the rows of it that ten members draw.
 _COPIES_OF_A_CHUNK = 9
-# Float64 arrays of one number a row and class: truth, scores, probabilities, and calibration's.
+# Float64 arrays with a number for each row and class: truth, scores, probabilities, calibration.
 _ARRAYS_OF_ANSWERS = 8
-# Weights of all members, before and after a step, and those of the features that they drew twice.
+# Weights of all members before and after a step, and for all features.
 _ARRAYS_OF_WEIGHTS, _MEMBERS = 3, 10
 _LEAST_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True)
 class FitMemory:
-    """What fitting the heads of one run takes, besides the libraries and the manifest.
+    """Memory for fitting the heads of one run, besides the libraries and the manifest.
 
-    With M bytes of training features (4 ``n_rows n_features``), of answers A = 64 ``n_rows
-    n_outputs``, and of weights W = 120 ``n_heads n_outputs n_features``:
+    With M = 4 ``n_rows n_features`` bytes of training features, A = 64 ``n_rows n_outputs``
+    bytes of answers, and W = 120 ``n_heads n_outputs n_features`` bytes of weights, fitting
+    takes
 
-    * in memory ``M (1 + 4 j) + A + W`` with j fits side by side;
-    * in chunks of c bytes ``9 c + A + W``.
+    * in memory ``M (1 + 4 j) + A + W`` bytes with j fits side by side;
+    * in chunks of c bytes ``9 c + A + W`` bytes.
 
     Attributes
     ----------
     n_rows, n_features : int
-        Of training.
+        Training rows, and features of each.
     n_outputs : int
-        Classes, over all attributes; in the joint task combinations.
+        Classes of all attributes; combinations in the joint task.
     n_heads : int
-        Heads of a question: the final one, and one a fold.
+        Heads for a question: the final one, and one for each fold.
     """
 
     n_rows: int
@@ -51,11 +53,19 @@ class FitMemory:
 
     @classmethod
     def of(
-        cls, labels: Mapping[str, Labels], n_features: int, task: str, n_folds: int
+        cls, labels: Mapping[str, Labels], n_features: int, task: Task, n_folds: int
     ) -> "FitMemory":
-        """Of heads for these labels of training rows."""
-        truth = np.hstack([each.indicator for each in labels.values()])
-        n_outputs = len(np.unique(truth, axis=0)) if task == "joint" else truth.shape[1]
+        """Memory for heads with these labels of training rows.
+
+        Parameters
+        ----------
+        labels : mapping of str to Labels
+        n_features : int
+        task : Task
+        n_folds : int
+        """
+        truth = np.hstack([of_attribute.indicator for of_attribute in labels.values()])
+        n_outputs = len(np.unique(truth, axis=0)) if task == Task.JOINT else truth.shape[1]
         return cls(len(truth), n_features, n_outputs, n_folds + 1)
 
     @property
@@ -70,7 +80,7 @@ class FitMemory:
         return answers + self.n_heads * weights
 
     def in_memory(self, n_fits: int = 1) -> int:
-        """Bytes if all training features are read at once.
+        """Bytes that fitting takes if all training features are read at once.
 
         Parameters
         ----------
@@ -80,12 +90,12 @@ class FitMemory:
         return self.features * (1 + _COPIES_OF_A_FIT * n_fits) + self._besides
 
     def fits_within(self, budget: int) -> int:
-        """How many fits at a time a budget of so many bytes allows; 0: not a single one."""
+        """Number of fits side by side that a budget of bytes allows; 0 if not even one."""
         left = budget - self._besides - self.features
         return max(0, left // (_COPIES_OF_A_FIT * self.features))
 
     def chunk_rows(self, budget: int) -> int:
-        """Rows of a chunk that a budget allows.
+        """Rows of a chunk that a budget of bytes allows.
 
         Raises
         ------
@@ -97,20 +107,20 @@ class FitMemory:
         if n_rows < _LEAST_CHUNK_ROWS:
             least = self._besides + _LEAST_CHUNK_ROWS * row
             raise FitError(
-                f"--memory {in_words(budget)} is too little for heads of {self.n_outputs} classes "
-                f"on {self.n_rows} training images of {self.n_features} features, even chunk by "
-                f"chunk. Expected at least {in_words(least)}."
+                f"--memory {in_words(budget)} is too little for heads with {self.n_outputs} "
+                f"classes on {self.n_rows} training images with {self.n_features} features, even "
+                f"chunk by chunk. Set at least {in_words(least)}."
             )
         return n_rows
 
 
 def parse_memory(text: str) -> int:
-    """Bytes that a text such as ``4GB`` says.
+    """Read a size such as ``4GB``, in bytes.
 
     Parameters
     ----------
     text : str
-        A number and, of powers of 1,000, ``KB``, ``MB``, ``GB`` or ``TB``.
+        A number, and optionally ``KB``, ``MB``, ``GB`` or ``TB`` (powers of 1,000).
 
     Raises
     ------
@@ -122,14 +132,14 @@ def parse_memory(text: str) -> int:
     >>> parse_memory("1.5 GB")
     1500000000
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
-    if found is None or float(found[1]) == 0:
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
+    if size is None or float(size[1]) == 0:
         raise UsageError(f"The memory {text!r} cannot be read. Expected a size such as 4GB.")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(size[1]) * _UNITS[size[2].upper()])
 
 
 def in_words(n_bytes: int) -> str:
-    """A size as a person writes it, rounded up.
+    """A size for a person, rounded up.
 
     Examples
     --------
@@ -142,5 +152,5 @@ def in_words(n_bytes: int) -> str:
 
 
 def available_memory() -> int:
-    """Bytes that programs can have now without swapping."""
+    """Bytes that are available now without swapping."""
     return int(psutil.virtual_memory().available)

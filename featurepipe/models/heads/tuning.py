@@ -1,4 +1,4 @@
-"""Settings of a head chosen on inner folds of the rows that it is fitted on."""
+"""Choose a head's penalty, variance threshold and scaling on inner folds."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from featurepipe.metrics import label_set_log_loss, log_loss
+from featurepipe.metrics import label_set_log_losses, log_losses
 from featurepipe.models.answers.calibration import fit_calibrator
-from featurepipe.models.heads.registry import build_head, fit_head, group_parameters
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.pipelines import build_head, fit_head, group_parameters
 from featurepipe.splits import inner_folds
 
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
-Setting = dict[str, Any]
 
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "bagged-sgd": {
@@ -33,70 +33,63 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "scaling": ("as-is", "standardised"),
     },
 }
-"""What is tried for each head, in all combinations, as arguments of `build_head`: the default
-first. C and the number of neighbours are not among it: `logistic` and `knn` choose them in
-every fit."""
+"""Values tried for each head, in all combinations, as `build_head` takes them; the defaults come
+first. `logistic` chooses C, and `knn` the number of neighbours, in every fit."""
 
 
 def fit_tuned_head(
-    name: str,
+    settings: HeadSettings,
     X: ArrayLike,
     y: NDArray[np.intp],
     groups: NDArray[np.intp],
     *,
     strata: ArrayLike,
-    calibrated: bool,
-    n_folds: int,
-    seed: int,
-    **options: Any,
+    widths: Sequence[int] = (),
+    label_sets: bool = False,
 ) -> tuple[Pipeline, dict[str, Any]]:
-    """Choose a head's settings of `GRIDS` on inner folds, and fit all rows with them.
+    """Choose among the `GRIDS` of a head on inner folds, and fit all rows with the choice.
 
-    The lowest mean log-loss of the rows held out wins if it is below the default's by more
-    than one standard error of their difference over the folds; else the default stays.
-    Log-loss tells settings apart that are equally accurate on some hundred rows. Of a head
-    that will be calibrated it is that of scores over their best temperature: else settings
+    The lowest mean log-loss of the held-out rows wins if it is below the default's by more
+    than one standard error of their difference over the folds; otherwise the default stays.
+    Log-loss distinguishes settings that are equally accurate on some hundred rows. If the head
+    will be calibrated, scores are first divided by their best temperature: otherwise settings
     would win that only make bagged SGD more confident, which calibration does anyway.
 
     Parameters
     ----------
-    name : str
-        A key of `GRIDS`.
+    settings : HeadSettings
     X : array-like of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_labels), intp
         Classes, or an indicator of sets of labels.
     groups : ndarray of shape (n_samples,), intp
-        Rows of one group are never on both sides of a fold.
+        Rows of a group are never on both sides of a fold.
     strata : array-like of shape (n_samples,)
         What the folds keep in proportion.
-    calibrated : bool
-        Whether scores will be calibrated, or the head's own probabilities kept.
-    n_folds, seed : int
-        As of `featurepipe.splits.inner_folds`; `seed` is also the head's.
-    **options
-        Of `build_head`.
+    widths, label_sets
+        See `featurepipe.models.heads.pipelines.build_head`.
 
     Returns
     -------
     head : Pipeline
         Fitted on all rows.
     tuned : dict
-        ``chosen`` (of `build_head`'s arguments), and ``log_loss`` and ``default_log_loss``
-        of the rows held out; None where no rows could be held out, and the default stays.
+        ``chosen`` (as `build_head` takes it), and ``log_loss`` and ``default_log_loss`` of the
+        held-out rows. Both are None if no rows could be held out, and the default stays.
     """
-    grid = GRIDS[name]
-    settings: list[Setting] = [
-        dict(zip(grid, values, strict=True)) for values in product(*grid.values())
+    grid = GRIDS[settings.head]
+    choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    heads = [
+        build_head(settings, len(groups), widths=widths, label_sets=label_sets, tuned=choice)
+        for choice in choices
     ]
-    heads = [build_head(name, seed=seed, **options, **setting) for setting in settings]
-    folds = _folds(y, groups, strata, n_folds, seed)
+    folds = _folds(y, groups, strata, settings)
     if len(folds) < 2:
         untold = {"log_loss": None, "default_log_loss": None}
-        return fit_head(heads[0], X, y, groups), {"chosen": settings[0], **untold}
+        return fit_head(heads[0], X, y, groups), {"chosen": choices[0], **untold}
     search = GridSearchCV(
         heads[0],
         {"steps": [head.steps for head in heads]},
-        scoring=partial(_score, calibrated),
+        scoring=partial(_score, settings.calibrate != "none"),
         refit=_choose,
         cv=folds,
         # Heads are fitted side by side already.
@@ -104,13 +97,22 @@ def fit_tuned_head(
         error_score="raise",
     )
     search.fit(X, y, **group_parameters(heads[0], groups))
-    found = -search.cv_results_["mean_test_score"]
-    losses = {"log_loss": float(found[search.best_index_]), "default_log_loss": float(found[0])}
-    return search.best_estimator_, {"chosen": settings[search.best_index_], **losses}
+    mean_losses = -search.cv_results_["mean_test_score"]
+    return search.best_estimator_, {
+        "chosen": choices[search.best_index_],
+        "log_loss": float(mean_losses[search.best_index_]),
+        "default_log_loss": float(mean_losses[0]),
+    }
 
 
 def describe_tuned(tuned: Mapping[str, Any]) -> str:
-    """What `fit_tuned_head` chose, in words."""
+    """Describe what `fit_tuned_head` chose, for a person.
+
+    Parameters
+    ----------
+    tuned : mapping
+        As `fit_tuned_head` returns it.
+    """
     chosen = ", ".join(f"{name} {value}" for name, value in tuned["chosen"].items())
     if tuned["log_loss"] is None:
         return f"{chosen} (the defaults: no rows could be held out)"
@@ -123,13 +125,13 @@ def describe_tuned(tuned: Mapping[str, Any]) -> str:
 
 
 def _folds(
-    y: NDArray[np.intp], groups: NDArray[np.intp], strata: ArrayLike, n_folds: int, seed: int
+    y: NDArray[np.intp], groups: NDArray[np.intp], strata: ArrayLike, settings: HeadSettings
 ) -> Folds:
-    """Inner folds that hold out only what the other rows of the fold can teach."""
+    """Inner folds that hold out only rows whose classes the fold's other rows have."""
     if len(np.unique(groups)) < 2:
         return []
     folds = []
-    for training, validation in inner_folds(strata, groups, n_folds, seed):
+    for training, validation in inner_folds(strata, groups, settings.n_folds, settings.seed):
         validation = validation[_is_known(y[training], y[validation])]
         varies = np.any(y[training] != y[training[0]])
         if varies and len(validation):
@@ -138,7 +140,7 @@ def _folds(
 
 
 def _is_known(fitted: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which rows have no class, or no label or lack of one, that the fitted rows do not have."""
+    """Which held-out rows have only classes, labels and missing labels that fitted rows have."""
     if fitted.ndim == 1:
         return np.isin(held_out, fitted)
     lowest, highest = fitted.min(axis=0), fitted.max(axis=0)
@@ -147,7 +149,7 @@ def _is_known(fitted: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[n
 
 
 def _score(calibrated: bool, head: Pipeline, X: ArrayLike, y: NDArray[np.intp]) -> float:
-    """Log-loss of rows held out, negative: the higher the better; of sets the mean over labels."""
+    """Negative log-loss of held-out rows; for sets of labels the mean over labels."""
     exclusive = y.ndim == 1
     truth = y[:, None] == head.classes_ if exclusive else y > 0
     if calibrated:
@@ -159,8 +161,8 @@ def _score(calibrated: bool, head: Pipeline, X: ArrayLike, y: NDArray[np.intp]) 
     else:
         probabilities = head.predict_proba(X).astype(np.float64)
     if exclusive:
-        return -log_loss(truth.argmax(axis=1), probabilities)
-    return -label_set_log_loss(truth, probabilities) / truth.shape[1]
+        return -float(log_losses(truth.argmax(axis=1), probabilities).mean())
+    return -float(label_set_log_losses(truth, probabilities).mean()) / truth.shape[1]
 
 
 def _choose(results: Mapping[str, Sequence[float]]) -> int:

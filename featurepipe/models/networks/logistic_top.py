@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.head_model import Head
+from featurepipe.models.answers.head import Head
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.outputs import Output
+from featurepipe.predictions import Task
 
 # Score of a class that all training images have; negative for a class that none has.
 _ALWAYS = 10.0
@@ -52,8 +53,8 @@ def fit_logistic_top(
         If an attribute cannot be learnt from these images.
     """
     columns = dict.fromkeys(labels, ((0, features.shape[1]),))
-    questions, _ = make_questions(dict(labels), "per-attribute", columns, groups)
-    settings = HeadSettings(head="logistic", seed=seed)
+    questions = make_questions(dict(labels), Task.PER_ATTRIBUTE, columns, groups).questions
+    settings = HeadSettings.of("logistic", seed=seed)
     weights = []
     for question, output in zip(questions, outputs, strict=True):
         question = replace(question, exclusive=output.softmax)
@@ -66,10 +67,10 @@ def _as_layer(head: Head, n_features: int) -> KernelAndBias:
     # The steps before the regression are affine, and so is the whole.
     bias = head.decision_scores(np.zeros((1, n_features)))
     kernel = head.decision_scores(np.eye(n_features)) - bias
-    if head.exclusive and len(head.learnt) == 2:
+    if head.known.exclusive and len(head.known.learnt) == 2:
         # The two scores differ only in sign, so their difference is twice the score.
         kernel, bias = kernel / 2, bias / 2
     is_constant = np.isnan(bias[0])
     kernel[:, is_constant] = 0
-    bias[0, is_constant] = np.where(head.constant[is_constant] > 0, _ALWAYS, -_ALWAYS)
+    bias[0, is_constant] = np.where(head.known.constant[is_constant] > 0, _ALWAYS, -_ALWAYS)
     return kernel.astype(np.float32), bias[0].astype(np.float32)

@@ -104,7 +104,9 @@ class Material:
             )
         train = split.rows("train")
         labels, groups = manifest.labels(split.ids[train]), split.groups[train]
-        questions, _ = make_questions(labels, settings.task, dict.fromkeys(labels, ()), groups)
+        questions = make_questions(
+            labels, settings.task, dict.fromkeys(labels, ()), groups
+        ).questions
         targets = make_targets(labels, settings)
         return cls(
             manifest=manifest,

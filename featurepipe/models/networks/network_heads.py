@@ -1,8 +1,8 @@
 """The heads of a trained network: they answer questions from its scores and embeddings.
 
-The vector of an image holds the scores of all outputs, followed by the embeddings. A `Head` uses
-the scores as they are. Calibration, thresholds and rejection are learnt on the validation images,
-as those of other heads are learnt on out-of-fold predictions.
+The vector of an image holds the scores of all outputs, followed by the embeddings. A `ScoreHead`
+uses the scores as they are. Calibration, thresholds and rejection are learnt on the validation
+images, as those of other heads are learnt on out-of-fold predictions.
 
 The validation images also chose the best epoch, which makes their scores too good. So each fold of
 them gets the scores from the epoch that was best on the other folds.
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
-from featurepipe.models.answers.finishing import FittedHeads, HeldOut, finish_heads
-from featurepipe.models.answers.head_model import Columns, Head
-from featurepipe.models.answers.questions import Question
+from featurepipe.models.answers.arrays import Columns
+from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
+from featurepipe.models.answers.head import KnownClasses, ScoreHead
+from featurepipe.models.answers.questions import Question, Questions
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.networks.losses import total_losses
 from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.outputs import Output, Targets
+from featurepipe.predictions import Task
 from featurepipe.splits import inner_folds
 
 if TYPE_CHECKING:
@@ -58,34 +60,28 @@ def finish_network(
     validation, outputs = material.validation, network.outputs
     targets = material.targets.take(validation)
     embeddings = _embedding_columns(outputs, network.embedding_widths)
-    questions, heads, held_out = [], {}, {}
+    asked, fits = [], HeadFits({}, {})
     for train_question in material.questions:
         question = replace(train_question, columns=_columns_of(train_question, embeddings))
-        columns = _score_columns(question, outputs)
-        head = _make_head(question, validation, columns)
+        head = _make_head(question, validation, outputs)
         question = _restrict(question, validation)
         folds = inner_folds(
             question.strata(N_FOLDS), question.groups, N_FOLDS, material.settings.seed
         )
-        questions.append(question)
-        heads[question.name] = head
-        held_out[question.name] = [
-            _hold_out(question, head, training.scores, columns, outputs, targets, *fold)
-            for fold in folds
+        asked.append(question)
+        fits.heads[question.name] = head
+        fits.held_out[question.name] = [
+            _hold_out(question, head, training.scores, outputs, targets, *fold) for fold in folds
         ]
     labels = {name: labels.take(validation) for name, labels in material.labels.items()}
-    return finish_heads(
-        questions,
-        heads,
-        held_out,
-        np.empty((0, len(labels)), np.intp),
+    questions = Questions(
+        Task(material.settings.task),
         labels,
         material.groups[validation],
-        material.settings,
-        predict_rows=lambda head, rows: head.predict_proba(vectors[rows]),
-        read_rows=lambda rows: vectors[rows],
-        most_rows=len(vectors),
+        asked,
+        np.empty((0, len(labels)), np.intp),
     )
+    return finish_heads(questions, fits, RowChunks.in_memory(vectors), material.settings)
 
 
 def _embedding_columns(outputs: Sequence[Output], widths: Sequence[int]) -> dict[str, Columns]:
@@ -104,23 +100,14 @@ def _columns_of(question: Question, embeddings: dict[str, Columns]) -> Columns:
     return tuple(dict.fromkeys(block for blocks in embeddings.values() for block in blocks))
 
 
-def _score_columns(question: Question, outputs: Sequence[Output]) -> slice:
-    for output in outputs:
-        if output.attribute == question.name:
-            return output.columns
-    return slice(0, outputs[-1].columns.stop)
-
-
-def _make_head(question: Question, validation: Indices, columns: slice) -> Head:
+def _make_head(question: Question, validation: Indices, outputs: Sequence[Output]) -> ScoreHead:
+    columns = [output.columns for output in outputs if output.attribute == question.name]
+    scores = columns[0] if columns else slice(0, outputs[-1].columns.stop)
     fitted = question.truth[~np.isin(question.rows, validation)]
-    constant = np.asarray(fitted.all(axis=0))
-    return Head(
-        None,
-        np.flatnonzero(fitted.any(axis=0) & ~constant),
-        constant.astype(np.float64),
-        question.exclusive,
+    return ScoreHead(
+        KnownClasses.of(fitted, question.exclusive),
         question.columns,
-        scored=(columns.start, columns.stop),
+        (scores.start, scores.stop),
     )
 
 
@@ -138,9 +125,8 @@ def _restrict(question: Question, validation: Indices) -> Question:
 
 def _hold_out(
     question: Question,
-    head: Head,
+    head: ScoreHead,
     scores: NDArray[np.float32],
-    columns: slice,
     outputs: Sequence[Output],
     targets: Targets,
     others: Indices,
@@ -149,14 +135,5 @@ def _hold_out(
     """The scores of a fold after the epoch that was best on the other folds."""
     losses = total_losses(outputs, scores, targets, question.rows[others])
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-    fold_scores = scores[best, question.rows[fold], columns].astype(np.float64)
-    known = np.full(fold_scores.shape, np.nan)
-    known[:, head.learnt] = fold_scores[:, head.learnt]
-    return HeldOut(fold, head, _probabilities(head, fold_scores), known)
-
-
-def _probabilities(head: Head, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    probabilities = np.tile(head.constant, (len(scores), 1))
-    learnt = scores[:, head.learnt]
-    probabilities[:, head.learnt] = softmax(learnt, axis=1) if head.exclusive else expit(learnt)
-    return probabilities
+    X = scores[best, question.rows[fold]]
+    return HeldOut(fold, head.known, head.predict_proba(X), head.decision_scores(X))

@@ -23,11 +23,12 @@ class LabelError:
     ----------
     image, attribute : str
     given, suggested : tuple of str
-        Classes; one of each where the attribute is exclusive.
+        Classes; exactly one each for an exclusive attribute.
     score : float
-        How suspicious it is, in [0, 1]: 1 - cleanlab's label quality.
+        How suspicious the label is, in [0, 1]: 1 - cleanlab's label quality.
     probability_given, probability_suggested : float
-        Of the classes in which the two differ, the least of each; NaN where there is none.
+        The least probability of the classes that only one of the two has; NaN if there are
+        none.
     """
 
     image: str
@@ -40,25 +41,25 @@ class LabelError:
 
 
 def find_label_errors(predictions: Predictions) -> list[LabelError]:
-    """Labels that out-of-fold probabilities speak against.
+    """Find labels that contradict out-of-fold probabilities.
 
     Parameters
     ----------
     predictions : Predictions
-        Each row predicted by a head that was fitted without it.
+        Rows predicted by heads that were fitted without them.
 
     Returns
     -------
     list of LabelError
         The most suspicious first.
     """
-    found: list[LabelError] = []
+    errors: list[LabelError] = []
     for attribute, labels in predictions.labels.items():
         rows = np.flatnonzero(labels.labelled)
         indicator = labels.indicator[rows]
-        n_of_class = indicator.sum(axis=0)
-        # A class that no row has, or a label that all have, cannot be learned.
-        known = (n_of_class > 0) & (labels.exclusive | (n_of_class < len(rows)))
+        n_images = indicator.sum(axis=0)
+        # A class that no row has, or a label that all rows have, cannot be learnt.
+        known = (n_images > 0) & (labels.exclusive | (n_images < len(rows)))
         if not known.any() or (labels.exclusive and known.sum() < 2):
             continue
         probabilities = predictions.probabilities(attribute)[rows][:, known]
@@ -70,7 +71,7 @@ def find_label_errors(predictions: Predictions) -> list[LabelError]:
         suggested[:, known] = better
         for row in np.flatnonzero((suggested != indicator).any(axis=1)):
             probability = predictions.probabilities(attribute)[rows[row]]
-            found.append(
+            errors.append(
                 LabelError(
                     image=str(predictions.ids[rows[row]]),
                     attribute=attribute,
@@ -81,13 +82,13 @@ def find_label_errors(predictions: Predictions) -> list[LabelError]:
                     probability_suggested=_least(probability[suggested[row] & ~indicator[row]]),
                 )
             )
-    return sorted(found, key=lambda error: -error.score)
+    return sorted(errors, key=lambda error: -error.score)
 
 
 def _exclusive(
     given: NDArray[np.bool_], probabilities: NDArray[np.float64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """What each row's label should rather be, and how suspicious the given one is."""
+    """Suggested labels, and how suspicious the given ones are."""
     codes = given.argmax(axis=1)
     wrong = find_label_issues(codes, probabilities, n_jobs=1)
     others = np.where(given, -1, probabilities).argmax(axis=1)

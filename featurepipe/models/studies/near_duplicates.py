@@ -28,7 +28,7 @@ class NearDuplicates:
     Attributes
     ----------
     store : str
-        Name of the store whose features say so.
+        Name of the store whose features were compared.
     ids : ndarray of shape (n_pairs, 2), str objects
     distances : ndarray of shape (n_pairs,), float64, ascending
         Distance of the two as a share of the median distance between images.
@@ -42,7 +42,7 @@ class NearDuplicates:
         return len(self.ids)
 
     def groups(self) -> dict[str, int]:
-        """Number of the group of each image: two of a pair, directly or through others, share it.
+        """Group number of each image: pairs share it, directly or through other pairs.
 
         Examples
         --------
@@ -56,13 +56,13 @@ class NearDuplicates:
         return dict(zip(names.tolist(), connected_components(graph)[1].tolist(), strict=True))
 
     def across(self, part_of: Mapping[str, str]) -> "NearDuplicates":
-        """Those of which one image is trained on and the other is not.
+        """Pairs with one image in the training part and the other outside of it.
 
         Parameters
         ----------
         part_of : mapping of str to str
-            ``"train"``, ``"test"`` or ``"unseen"`` of each image of a split; pairs with
-            another image are left out.
+            ``"train"``, ``"test"`` or ``"unseen"`` for each image of a split. Pairs with
+            other images are left out.
         """
         parts = ((part_of.get(first), part_of.get(second)) for first, second in self.ids)
         leaks = [None not in pair and pair.count("train") == 1 for pair in parts]
@@ -73,18 +73,18 @@ class NearDuplicates:
 def find_near_duplicates(
     stores: Sequence[Path], ids: Collection[str] | NDArray[np.object_]
 ) -> NearDuplicates | None:
-    """Images that are nearly the same by the first store that can tell (`deciding_store`).
+    """Find images that are nearly the same, with the features of the `deciding_store`.
 
     Parameters
     ----------
     stores : sequence of Path
     ids : collection of str
-        Images to compare. Of those of identical bytes the first stands for all.
+        Images to compare. Among images with identical bytes the first stands for all.
 
     Returns
     -------
     NearDuplicates or None
-        None if no store is of a network.
+        None if no store holds features of a network.
     """
     path = deciding_store(stores)
     if path is None:
@@ -101,23 +101,23 @@ def find_near_duplicates(
 def near_duplicates(
     X: NDArray[np.float32],
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows that are much nearer to each other than each is to its other neighbours.
+    """Find rows that are much closer to each other than to their other neighbours.
 
-    Two rows are near-duplicates if one is among the 5 nearest of the other and their
-    distance is below 0.65 of the distance at which either has its fifth neighbour, or
-    below 0.1 of the median distance between rows, which finds more than 5 copies.
+    Two rows are near-duplicates if one is among the 5 nearest of the other and their distance
+    is below 0.65 of the distance to either's fifth neighbour, or below 0.1 of the median
+    distance between rows. The latter finds more than 5 copies of an image.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32
-        Of distinct images.
+        Features of distinct images.
 
     Returns
     -------
     pairs : ndarray of shape (n_pairs, 2), intp
         Positions of the rows of each pair, ascending.
     distances : ndarray of shape (n_pairs,), float64, ascending
-        As a share of the median distance between rows.
+        As shares of the median distance between rows.
     """
     n_neighbours = min(_N_NEIGHBOURS, len(X) - 1)
     if n_neighbours < 2:
@@ -138,9 +138,10 @@ def near_duplicates(
 
 
 def deciding_store(stores: Sequence[Path]) -> Path | None:
-    """The first store of a network that is shown the images as they are.
+    """The store whose features decide which images are nearly the same.
 
-    Else the first of a network: colours alone, or none, make many images alike.
+    The first store of a network with the plain view, otherwise the first store of a network.
+    Features of colours, or of grey images, make too many images alike.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
     Returns
     -------
     Path or None
-        None if no store is of a network.
+        None if no store holds features of a network.
     """
     ranked = []
     for path in stores:
@@ -157,11 +158,11 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
             key = store.key
         if find_backbone(key.backbone).kind == "network":
             ranked.append((key.view != PLAIN_VIEW, path))
-    return min(ranked, key=lambda each: each[0])[1] if ranked else None
+    return min(ranked, key=lambda candidate: candidate[0])[1] if ranked else None
 
 
 def _median_distance(X: NDArray[np.float32]) -> float:
-    """Of pairs of different rows, drawn at random; the same rows give the same figure."""
+    """Median distance of random pairs of rows; the same rows give the same figure."""
     rng = np.random.default_rng(0)
     first = rng.integers(0, len(X), _N_SAMPLED_PAIRS)
     second = (first + rng.integers(1, len(X), _N_SAMPLED_PAIRS)) % len(X)

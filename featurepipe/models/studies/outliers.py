@@ -1,4 +1,4 @@
-"""Images that are far from all others."""
+"""Outliers: images that are far from all others."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,23 +9,23 @@ _FENCE = 1.5
 
 
 def outliers(X: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows whose fifth neighbour is unusually far.
+    """Find rows whose fifth neighbour is unusually far.
 
-    The distance to the k-th neighbour (Ramaswamy et al., 2000), leave-one-out; unusual
-    is what lies above the third quartile by more than 1.5 times the range between the
-    quartiles (Tukey, 1977).
+    The distance to the k-th neighbour (Ramaswamy et al., 2000), leave-one-out. A distance is
+    unusual if it exceeds the third quartile by more than 1.5 times the interquartile range
+    (Tukey, 1977).
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32
-        Of distinct images.
+        Features of distinct images.
 
     Returns
     -------
     rows : ndarray of shape (n_outliers,), intp
         Positions, the farthest first.
     distances : ndarray of shape (n_outliers,), float64
-        As a multiple of the median row's, above 1.
+        As multiples of the median row's distance, above 1.
     """
     if len(X) <= _N_NEIGHBOURS:
         return np.empty(0, dtype=np.intp), np.empty(0)

@@ -9,16 +9,12 @@ from sklearn.pipeline import make_pipeline
 from featurepipe import metrics
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.streaming import (
-    choose_passes,
-    draw_chunks,
-    plan_chunks,
-    predict_in_chunks,
-    stream_heads,
-)
+from featurepipe.models.heads.row_passes import choose_passes, draw_chunks
+from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.runs.run_folder import TRUSTED_TYPES
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
@@ -63,15 +59,14 @@ def make_images(n=300, seed=0):
 
 def stream(X, labels, chunk_rows=150, columns=None, groups=None, **settings):
     groups = np.arange(len(X)) if groups is None else groups
-    settings = HeadSettings(**{"n_folds": 2, **settings})
-    return stream_heads(
-        Rows(X), labels, groups, settings, chunk_rows=chunk_rows, columns=columns, n_jobs=1
-    )[:2]
+    settings = HeadSettings.of(**{"n_folds": 2, **settings})
+    rows = RowChunks(Rows(X), chunk_rows)
+    return stream_heads(rows, labels, groups, settings, columns=columns, n_jobs=1)[:2]
 
 
 def mean_log_loss(labels, scores):
     rows = labels.labelled
-    return metrics.log_loss(labels.codes[rows], scores[rows])
+    return metrics.log_losses(labels.codes[rows], scores[rows]).mean()
 
 
 TWO_BLOCKS = dict.fromkeys(("color", "shape"), ((0, 24), (24, 64)))
@@ -90,7 +85,7 @@ def test_streamed_heads_are_nearly_those_of_memory(task, columns):
     # Of few rows the draws of members differ by more than that.
     X, labels = make_images(1500)
     X_test, truth = make_images(1500, seed=1)
-    settings = HeadSettings(task=task, n_folds=2)
+    settings = HeadSettings.of(task=task, n_folds=2)
     model, out_of_fold, _ = fit_heads(
         X, labels, np.arange(len(X)), settings, columns=columns, n_jobs=1
     )
@@ -114,7 +109,7 @@ def test_streamed_heads_are_nearly_those_of_memory(task, columns):
 def test_the_steps_before_learn_what_they_learn_in_memory():
     X, labels = make_images(200)
     model, *_ = fit_heads(
-        X * 1e-6, labels, np.arange(200), HeadSettings(n_folds=2), columns=TWO_BLOCKS, n_jobs=1
+        X * 1e-6, labels, np.arange(200), HeadSettings.of(n_folds=2), columns=TWO_BLOCKS, n_jobs=1
     )
     streamed, _ = stream(X * 1e-6, labels, chunk_rows=70, columns=TWO_BLOCKS)
     for name in labels:
@@ -159,9 +154,9 @@ def test_every_pass_reads_each_row_once_and_no_chunk_is_larger():
     X, labels = make_images(300)
     rows = Rows(X)
     done = []
-    groups, settings = np.arange(300), HeadSettings(n_folds=2)
+    groups, settings = np.arange(300), HeadSettings.of(n_folds=2)
     model, *_ = stream_heads(
-        rows, labels, groups, settings, chunk_rows=100, n_jobs=1,
+        RowChunks(rows, 100), labels, groups, settings, n_jobs=1,
         progress=lambda *numbers: done.append(numbers),
     )  # fmt: skip
     n_left_out = np.count_nonzero(~labels["shape"].labelled)
@@ -172,15 +167,15 @@ def test_every_pass_reads_each_row_once_and_no_chunk_is_larger():
     assert max(rows.read_at_once) == 100
     assert done[-1] == (99, 99)
     np.testing.assert_allclose(
-        predict_in_chunks(model, rows, 70)[0]["color"], model.predict(X)["color"], rtol=1e-5
+        RowChunks(rows, 70).predict(model)[0]["color"], model.predict(X)["color"], rtol=1e-5
     )
 
 
 def test_threads_change_nothing_and_heads_can_be_kept():
     X, labels = make_images(120)
-    groups, settings = np.arange(120), HeadSettings(n_folds=2)
+    groups, settings = np.arange(120), HeadSettings.of(n_folds=2)
     one, two = (
-        stream_heads(Rows(X), labels, groups, settings, chunk_rows=70, n_jobs=n)[0] for n in (1, 2)
+        stream_heads(RowChunks(Rows(X), 70), labels, groups, settings, n_jobs=n)[0] for n in (1, 2)
     )
     np.testing.assert_array_equal(one.predict(X)["color"], two.predict(X)["color"])
     import skops.io
@@ -207,7 +202,7 @@ def test_memory_holds_all_or_chunks_or_too_little():
     assert needed.features == 122_880_000
     # Five matrices, eight float64 numbers a row and class, three float32 a weight of ten members.
     assert needed.in_memory() == 5 * 122_880_000 + 64 * 600_000 + 6 * 120 * 512 * 10
-    settings = HeadSettings()
+    settings = HeadSettings.of()
     assert plan_chunks(settings, needed, needed.in_memory()) is None
     assert needed.fits_within(needed.in_memory(2)) == 2
     chunk_rows = plan_chunks(settings, needed, 64_000_000)
@@ -219,15 +214,15 @@ def test_memory_holds_all_or_chunks_or_too_little():
 @pytest.mark.parametrize("settings", [{"head": "logistic"}, {"head": "knn"}, {"solver": "sklearn"}])
 def test_heads_that_cannot_be_streamed_say_what_they_need(settings):
     needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
-    with pytest.raises(FitError, match=r"would need about 656.5MB.* --head bagged-sgd"):
-        plan_chunks(HeadSettings(**settings), needed, 64_000_000)
+    with pytest.raises(FitError, match=r"needs about 656.5MB.* --head bagged-sgd"):
+        plan_chunks(HeadSettings.of(**settings), needed, 64_000_000)
 
 
 def test_tuning_is_not_left_out_unsaid_where_features_are_streamed():
     needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
     with pytest.raises(FitError, match=r"--tune reads all features .* about 656.5MB"):
-        plan_chunks(HeadSettings(tune=True), needed, 64_000_000)
-    assert plan_chunks(HeadSettings(tune=True), needed, needed.in_memory()) is None
+        plan_chunks(HeadSettings.of(tune=True), needed, 64_000_000)
+    assert plan_chunks(HeadSettings.of(tune=True), needed, needed.in_memory()) is None
 
 
 @pytest.mark.parametrize("text", ["much", "-1GB", "0", "4 XB", ""])

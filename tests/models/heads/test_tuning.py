@@ -8,7 +8,7 @@ from featurepipe.manifest import Labels
 from featurepipe.models.answers.calibration import fit_calibrator
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.registry import build_head, fit_head
+from featurepipe.models.heads.pipelines import build_head, fit_head
 from featurepipe.models.heads.tuning import GRIDS, fit_tuned_head
 from featurepipe.predictions import Predictions
 from featurepipe.runs.run_folder import load_run, save_run
@@ -35,9 +35,9 @@ def drown(X):
 
 def tune(name, X, y, groups=None, calibrated=False, strata=None, **options):
     groups = np.arange(len(X)) if groups is None else groups
-    given = {"n_folds": 5, "seed": 0, "n_train_rows": len(X)} | options
+    settings = HeadSettings.of(name, calibrate="auto" if calibrated else "none", tune=True)
     strata = y if strata is None else strata
-    return fit_tuned_head(name, X, y, groups, strata=strata, calibrated=calibrated, **given)
+    return fit_tuned_head(settings, X, y, groups, strata=strata, **options)
 
 
 def losses_by_hand(name, X, y, groups, calibrated):
@@ -47,7 +47,7 @@ def losses_by_hand(name, X, y, groups, calibrated):
         setting = dict(zip(GRIDS[name], values, strict=True))
         losses.append([])
         for training, held_out in inner_folds(y if y.ndim == 1 else y @ [1, 2, 4], groups, 5, 0):
-            head = build_head(name, n_train_rows=len(X), seed=0, **setting)
+            head = build_head(HeadSettings.of(name), len(X), tuned=setting)
             fit_head(head, X[training], y[training], groups[training])
             probabilities = head.predict_proba(X[held_out]).astype(np.float64)
             if calibrated:
@@ -82,7 +82,7 @@ def test_the_choice_is_that_of_a_loop_over_the_same_folds(spoil, calibrated):
     X, groups = spoil(X), np.arange(120) // 2
     head, tuned = tune("knn", X, codes, groups, calibrated)
     assert_chosen(tuned, "knn", losses_by_hand("knn", X, codes, groups, calibrated))
-    again = build_head("knn", n_train_rows=120, seed=0, **tuned["chosen"])
+    again = build_head(HeadSettings.of("knn"), 120, tuned=tuned["chosen"])
     expected = fit_head(again, X, codes, groups).predict_proba(X)
     np.testing.assert_array_equal(head.predict_proba(X), expected)
 
@@ -168,13 +168,13 @@ def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
         X,
         labels,
         np.arange(120),
-        HeadSettings(head=head, tune=True, n_folds=3),
+        HeadSettings.of(head, tune=True, n_folds=3),
         columns={"color": ((0, 3), (3, 12))},
         n_jobs=1,
     )
     assert set(model.heads["color"].tuned) == {"chosen", "log_loss", "default_log_loss"}
     ids, parts = np.arange(120).astype(str), np.full(120, "train")
-    selection = Predictions(ids, parts, np.arange(120), "per-attribute", labels, out_of_fold)
+    selection = Predictions.of(ids, parts, np.arange(120), "per-attribute", labels, out_of_fold)
     save_run(tmp_path / "run", {}, model, selection, selection)
     loaded = load_run(tmp_path / "run").model
     assert loaded.heads["color"].tuned == model.heads["color"].tuned

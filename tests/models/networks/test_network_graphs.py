@@ -386,11 +386,11 @@ def test_a_top_begins_as_the_logistic_head(task):
     network.set_score_layers(fit_logistic_top(features, truth, groups, outputs, seed=0))
     scores = network.score_features(features)
     columns = dict.fromkeys(truth, ((0, TINY_WIDTH),))
-    questions, _ = make_questions(truth, "per-attribute", columns, groups)
+    questions = make_questions(truth, "per-attribute", columns, groups).questions
     for question, output in zip(questions, outputs, strict=True):
         own = scores[:, output.columns]
         asked = replace(question, exclusive=output.softmax)
-        rows, settings = np.arange(len(question.rows)), HeadSettings(head="logistic")
+        rows, settings = np.arange(len(question.rows)), HeadSettings.of("logistic")
         head = fit_one_head(features, asked, rows, settings)
         found = softmax(own, axis=1) if output.softmax else expit(own)
         expected = head.predict_proba(features)

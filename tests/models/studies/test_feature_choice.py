@@ -173,9 +173,9 @@ def test_classes_that_nothing_tells_apart_are_named():
     some = {name: each.take(rows) for name, each in labels.items()}
     assert indistinguishable_classes(some) == [
         "All 5 training images of color 'color0' are of category 'category0': nothing in them "
-        "tells the one from the other.",
+        "tells the two apart.",
         "All 5 training images of category 'category1' are of color 'color1': nothing in them "
-        "tells the one from the other.",
+        "tells the two apart.",
     ]
     assert indistinguishable_classes({"color": labels["color"]}) == []
 

@@ -18,7 +18,7 @@ def predictions(indicator, scores, exclusive, labelled=None, classes=CLASSES):
     labelled = np.ones(len(indicator), bool) if labelled is None else labelled
     labels = Labels("color", classes, exclusive, indicator & labelled[:, None], labelled)
     ids = np.array([f"{row}.jpg" for row in range(len(indicator))])
-    return Predictions(
+    return Predictions.of(
         ids,
         np.full(len(ids), "train"),
         np.arange(len(ids)),

@@ -1,1 +1,1 @@
-"""scikit-learn estimators: the heads' own classifiers."""
+"""scikit-learn estimators: the classifiers of heads, and the steps that prepare features."""

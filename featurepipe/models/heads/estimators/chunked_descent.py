@@ -1,14 +1,15 @@
 """A member of a bag that is fitted on a stream of chunks, one after the other.
 
 A row is drawn a Poisson number of times, whose mean is the share of rows that a member draws:
-what drawing with replacement comes to where rows are many. The number follows from the member's
-seed and the row's place in a pass, so that every pass draws the same, in chunks of any size.
+what drawing with replacement amounts to for many rows. The number follows from the member's seed
+and the row's position in a pass, so every pass draws the same rows, in chunks of any size.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
+from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
 from featurepipe.models.heads.estimators.descent import (
     Descent,
     fitting_batch_size,
@@ -18,65 +19,63 @@ from featurepipe.models.heads.estimators.descent import (
 
 Floats = NDArray[np.float32]
 
-# A stream whose length is not known goes on with the steps of one that is nearly over: a tenth
-# of the longest.
-_STEADY = 0.8
 # A Philox generator advances by four numbers at a time.
 _STRIDE = 4
 
 
 class StreamMember:
-    """One member, and where it is in the stream.
+    """One member of a bag, and how far it is in the stream.
 
     Parameters
     ----------
+    bag : BaggedSGDClassifier
+        Its parameters.
     seed : int
     n_copies : ndarray of shape (n_features,), int
         How often each feature is drawn.
-    max_samples : float
-        Mean number of times that a row is drawn.
-    l1_ratio : float
-        As in `featurepipe.models.heads.estimators.descent.Problem`, and `alpha` below.
     mean_costs : ndarray of shape (n_outputs,), float32
-        Of a row.
-    batch_size : int
-    n_samples : int or None
+        Mean cost of a row.
+    n_samples : int
         Rows of a pass.
-    n_passes : int
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_drawn,), intp
+        The features that were drawn.
     """
 
     def __init__(
         self,
+        bag: BaggedSGDClassifier,
         seed: int,
         n_copies: NDArray[np.intp],
-        max_samples: float,
-        l1_ratio: float,
         mean_costs: Floats,
-        batch_size: int,
-        n_samples: int | None,
-        n_passes: int,
+        n_samples: int,
     ) -> None:
-        self._seed, self._max_samples, self._l1_ratio = seed, max_samples, l1_ratio
-        # No row is drawn as often as that.
-        self._share_up_to = poisson.cdf(np.arange(20), max_samples)
-        self._n_samples, self._n_passes = n_samples, n_passes
-        self.features = np.flatnonzero(n_copies)
-        self._n_copies = n_copies[self.features].astype(np.float32)
+        self._seed, self._max_samples, self._n_samples = seed, bag.max_samples, n_samples
+        self._n_to_read = n_samples * bag.max_iter
+        # No row is drawn 20 times.
+        self._share_up_to = poisson.cdf(np.arange(20), bag.max_samples)
         # Costs are those of a stream of one row, of which this share is drawn at all.
-        self._share_drawn = 1 - np.exp(-max_samples)
-        n_steps = 1.0
-        if n_samples is not None:
-            batch_size = fitting_batch_size(batch_size, n_samples * self._share_drawn)
-            n_steps = n_passes * n_samples * self._share_drawn / batch_size
-        self._descent = Descent(0.0, l1_ratio, self._n_copies, mean_costs, batch_size, n_steps)
-        self._n_seen = 0
+        self._share_drawn = 1 - np.exp(-bag.max_samples)
+        self.features = np.flatnonzero(n_copies)
+        batch_size = fitting_batch_size(bag.batch_size, n_samples * self._share_drawn)
+        self._descent = Descent(
+            bag.alpha,
+            bag.l1_ratio,
+            n_copies[self.features].astype(np.float32),
+            mean_costs,
+            batch_size,
+            n_steps=self._n_to_read * self._share_drawn / batch_size,
+        )
+        self._n_measured = 0
 
     @property
     def weights(self) -> Floats:
-        """Of the features that were drawn: ndarray of shape (n_outputs, n_drawn)."""
+        """Weights of the drawn features: ndarray of shape (n_outputs, n_drawn)."""
         return self._descent.weights
 
-    def read(self, X: Floats, truth: Floats, costs: Floats, position: int, alpha: float) -> None:
+    def read(self, X: Floats, truth: Floats, costs: Floats, n_read: int) -> None:
         """Take steps over a chunk.
 
         Parameters
@@ -84,27 +83,22 @@ class StreamMember:
         X : ndarray of shape (n_rows, n_features), float32
             All features.
         truth, costs : ndarray of shape (n_rows, n_outputs), float32
-        position : int
-            Rows of the stream before these, in all passes; none of the chunk's is of the
-            pass after that of its first.
-        alpha : float
+        n_read : int
+            Rows of the stream before this chunk, in all passes. The chunk does not span two
+            passes.
         """
-        row = position if self._n_samples is None else position % self._n_samples
+        row = n_read % self._n_samples
         n_times = self._draw(row, len(X))
         rows = np.flatnonzero(n_times)
         if not len(rows):
             return
         drawn = X[np.ix_(rows, self.features)]
-        if row == position:
+        if row == n_read:
             self._measure(drawn)
-        self._descent.set_penalty(alpha, self._l1_ratio, self._n_copies)
-        over = _STEADY
-        if self._n_samples is not None:
-            over = position / (self._n_samples * self._n_passes)
-        self._descent.n_taken = over * self._descent.n_steps
-        order = np.random.default_rng([self._seed, position]).permutation(len(rows))
+        self._descent.n_taken = n_read / self._n_to_read * self._descent.n_steps
+        order = np.random.default_rng([self._seed, n_read]).permutation(len(rows))
         costs = costs[rows] * (n_times[rows] / self._max_samples).astype(np.float32)[:, None]
-        # Mini-batches alike in size, that no row weighs more than others.
+        # Mini-batches of about equal size, so that no row weighs more than others.
         n_batches = -(-len(rows) // self._descent.batch_size)
         self._descent.go_over(
             drawn[order],
@@ -123,8 +117,8 @@ class StreamMember:
         return np.searchsorted(self._share_up_to, uniform)
 
     def _measure(self, drawn: Floats) -> None:
-        """Learn from the first pass what bounds the length of steps."""
-        self._n_seen += len(drawn)
-        share, descent = len(drawn) / self._n_seen, self._descent
+        """Learn the limits of the step length in the first pass."""
+        self._n_measured += len(drawn)
+        share, descent = len(drawn) / self._n_measured, self._descent
         descent.squared_length += share * (mean_squared_length(drawn) - descent.squared_length)
         descent.eigenvalue += share * (largest_eigenvalue(drawn) - descent.eigenvalue)

@@ -1,4 +1,4 @@
-"""What the classifiers of heads share: two classes, several classes, or sets of labels."""
+"""HeadClassifier: the base of the classifiers of heads."""
 
 from typing import Any
 
@@ -10,24 +10,27 @@ from sklearn.utils.validation import column_or_1d
 
 
 class HeadClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier that learns what its targets are, and answers from probabilities.
+    """A classifier of two classes, of several classes or of sets of labels.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Of sets of labels, their column numbers.
+        For sets of labels, their column numbers.
+    kind_ : {"binary", "classes", "labels"}
+        What the targets are.
     """
 
     classes_: NDArray[Any]
+    kind_: str
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn is told of it: it also takes sets of labels."""
+        """Tell scikit-learn that it also takes sets of labels."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class, or the set of labels that are more probable than not.
+        """Predict the most probable class, or the labels with a probability above 0.5.
 
         Parameters
         ----------
@@ -38,15 +41,15 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_labels)
         """
         probabilities = self.predict_proba(X)
-        if self._kind == "labels":
+        if self.kind_ == "labels":
             return (probabilities > 0.5).astype(int)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def _learn_classes(self, y: NDArray[Any]) -> NDArray[np.float32]:
-        """What `_truth_of` says of `y`, whose classes these shall be."""
+        """Learn the classes from targets; their truth as `truth_of` has it."""
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
-            self._kind, self.classes_ = "labels", np.arange(y.shape[1])
+            self.kind_, self.classes_ = "labels", np.arange(y.shape[1])
         else:
             y = column_or_1d(y, warn=True)
             self.classes_ = np.unique(y)
@@ -55,15 +58,22 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
                     "The number of classes has to be greater than one; got "
                     f"{len(self.classes_)} class."
                 )
-            self._kind = "binary" if len(self.classes_) == 2 else "classes"
-        return self._truth_of(y)
+            self.kind_ = "binary" if len(self.classes_) == 2 else "classes"
+        return self.truth_of(y)
 
-    def _truth_of(self, y: NDArray[Any]) -> NDArray[np.float32]:
-        """1 where a row has an output's class, else 0, of shape (n_samples, n_outputs).
+    def truth_of(self, y: NDArray[Any]) -> NDArray[np.float32]:
+        """Targets as 1 where a row has an output's class, else 0.
 
-        There is one output for two classes, else one a class or label.
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs), float32
+            One output for two classes, otherwise one for each class or label.
         """
-        if self._kind == "labels":
+        if self.kind_ == "labels":
             return np.asarray(y, dtype=np.float32)
-        outputs = self.classes_[1:] if self._kind == "binary" else self.classes_
+        outputs = self.classes_[1:] if self.kind_ == "binary" else self.classes_
         return (np.asarray(y)[:, None] == outputs).astype(np.float32)

@@ -1,9 +1,9 @@
 """Mini-batch descent on the logistic regressions of all classes at once.
 
-Nesterov's steps with a proximal L1 part; their length falls along a cosine to 0, and a class's
-is no longer than its curvature allows. A whole pass is compiled, and runs without the
-interpreter's lock: NumPy's calls on arrays as small as a mini-batch's are so short that
-threads would spend their time handing the lock to each other.
+Nesterov's steps with a proximal L1 part. Their length falls along a cosine to 0 and is limited by
+each class's curvature. A whole pass is compiled and runs without the interpreter's lock: NumPy
+calls on arrays as small as a mini-batch are so short that threads would spend their time handing
+the lock to each other.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _MOMENTUM = np.float32(0.9)
-# The longest step, over the mean squared length of a row. Of 25 to 50, measured on members of
-# seven sets (533 to 1,709 rows, 5 to 46 classes), this one was never more than 15 % above the
+# The longest step, divided by the mean squared length of a row. Of 25 to 50, measured on members
+# of seven sets (533 to 1,709 rows, 5 to 46 classes), this one was never more than 15 % above the
 # lowest objective, and at most 1 % above that of SGDClassifier where its tolerance stops it.
 _LONGEST_STEP = 30.0
-# Small sets need small batches: what counts is the number of steps.
+# Small sets need small batches: the number of steps matters.
 _LEAST_STEPS_A_PASS = 25
 _CURVATURE_MEMORY = np.float32(0.9)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is minimised, summed over all outputs.
+    """The objective, summed over all outputs.
 
     ``sum(costs * log_loss) + alpha * (l1_ratio |w|_1 + (1 - l1_ratio)/2 sum(w^2 / n_copies))``
     for the weights w of an output.
@@ -40,10 +40,10 @@ class Problem:
     truth : ndarray of shape (n_rows, n_outputs), float32
         1 where a row has the class, else 0.
     costs : ndarray of shape (n_rows, n_outputs), float32
-        What a row's loss counts.
+        Weight of a row's loss.
     alpha, l1_ratio : float
     n_copies : ndarray of shape (n_features,), float32
-        Equal columns that a feature stands for.
+        How many equal columns a feature stands for.
     """
 
     X: Floats
@@ -59,7 +59,7 @@ class Problem:
 
 
 def largest_eigenvalue(X: Floats) -> float:
-    """Of the second moment of the features, by power iteration."""
+    """Largest eigenvalue of the features' second moment, by power iteration."""
     direction, value = X.mean(axis=0), 1.0
     for _ in range(10):
         direction = X.T @ (X @ direction) / len(X)
@@ -69,32 +69,32 @@ def largest_eigenvalue(X: Floats) -> float:
 
 
 def mean_squared_length(X: Floats) -> float:
-    """Of the rows; 1 where all are 0."""
+    """Mean squared length of the rows; 1 where all are 0."""
     return float(np.square(X).sum(axis=1).mean()) or 1.0
 
 
 class Descent:
-    """Weights on their way down.
+    """Weights of all outputs during the descent.
 
     Parameters
     ----------
     alpha, l1_ratio, n_copies
-        As in `Problem`.
+        See `Problem`.
     total_costs : ndarray of shape (n_outputs,), float32
-        Of all rows.
+        Sum over all rows.
     batch_size : int
-        Rows of a mini-batch, at most.
+        Most rows of a mini-batch.
     n_steps : float
-        After which steps are of length 0.
+        Number of steps after which their length is 0.
 
     Attributes
     ----------
     weights : ndarray of shape (n_outputs, n_features), float32
     n_taken : float
-        Steps that have been taken.
+        Number of steps taken.
     squared_length, eigenvalue : float
-        Of the features, as `mean_squared_length` and `largest_eigenvalue` have them: they bound
-        the length of steps.
+        `mean_squared_length` and `largest_eigenvalue` of the features, which limit the length
+        of steps.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class Descent:
     ) -> None:
         self.batch_size, self.n_taken, self.n_steps = batch_size, 0.0, n_steps
         self.squared_length = self.eigenvalue = 1.0
-        self.set_penalty(alpha, l1_ratio, n_copies)
+        self._l1 = np.float32(alpha * l1_ratio)
+        self._l2 = (alpha * (1 - l1_ratio) / n_copies).astype(np.float32)
         # Before anything is learnt, p (1 - p) is 1/4.
         self._curvature = total_costs / np.float32(4)
         shape = (len(total_costs), len(n_copies))
@@ -116,21 +117,27 @@ class Descent:
 
     @classmethod
     def on(cls, problem: Problem, n_passes: int, batch_size: int) -> Self:
-        """So many passes over all rows of a problem, with mini-batches of at most that size."""
+        """Prepare passes over all rows of a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+        n_passes : int
+        batch_size : int
+            Most rows of a mini-batch.
+        """
         batch_size = fitting_batch_size(batch_size, len(problem.X))
-        n_steps = n_passes * -(-len(problem.X) // batch_size)
-        total_costs = problem.costs.sum(axis=0)
         descent = cls(
-            problem.alpha, problem.l1_ratio, problem.n_copies, total_costs, batch_size, n_steps
+            problem.alpha,
+            problem.l1_ratio,
+            problem.n_copies,
+            problem.costs.sum(axis=0),
+            batch_size,
+            n_steps=n_passes * -(-len(problem.X) // batch_size),
         )
         descent.squared_length = mean_squared_length(problem.X)
         descent.eigenvalue = largest_eigenvalue(problem.X)
         return descent
-
-    def set_penalty(self, alpha: float, l1_ratio: float, n_copies: Floats) -> None:
-        """What the weights cost from now on."""
-        self._l1 = np.float32(alpha * l1_ratio)
-        self._l2 = (alpha * (1 - l1_ratio) / n_copies).astype(np.float32)
 
     def go_over(
         self,
@@ -140,17 +147,17 @@ class Descent:
         n_rows: float,
         batch_size: int | None = None,
     ) -> None:
-        """Take steps over some of the `n_rows` rows, in their order.
+        """Take steps over some rows, in their order.
 
         Parameters
         ----------
         X : ndarray of shape (n, n_features), float32
         truth, costs : ndarray of shape (n, n_outputs), float32
-            As in `Problem`.
+            See `Problem`.
         n_rows : float
-            Rows that the costs are of, all in all.
+            Number of all rows over which the costs sum up to the objective.
         batch_size : int, optional
-            Mini-batches of less than the usual size, whose steps are shorter in proportion.
+            Rows of smaller mini-batches, whose steps are shorter in proportion.
         """
         self.n_taken = _go_over(
             X,
@@ -172,19 +179,26 @@ class Descent:
 
 
 def fitting_batch_size(batch_size: int, n_rows: float) -> int:
-    """At most `batch_size`; less where a pass would have fewer than 25 steps."""
+    """Rows of a mini-batch: at most `batch_size`, fewer if a pass would have less than 25 steps.
+
+    Parameters
+    ----------
+    batch_size : int
+    n_rows : float
+        Rows of a pass.
+    """
     return max(1, min(batch_size, int(n_rows) // _LEAST_STEPS_A_PASS))
 
 
 def _compiled(function: Callable[..., float]) -> Callable[..., float]:
-    # Not to assume that numbers are finite: exp() overflows where a class is out of question.
+    # The flags do not assume finite numbers: exp() overflows for very improbable classes.
     compile_it = partial(
         numba.njit, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz", "afn"}
     )
     try:
         return compile_it(cache=True)(function)
     except RuntimeError:
-        # There is nowhere to keep what is compiled.
+        # No folder is writable for the compiler's cache.
         return compile_it()(function)
 
 
@@ -206,14 +220,14 @@ def _go_over(
     n_taken: float,
     n_steps: float,
 ) -> float:
-    """Steps over the rows; writes `weights`, `ahead` and `curvature`, returns `n_taken`."""
+    """Take steps over the rows: writes `weights`, `ahead` and `curvature`, returns `n_taken`."""
     n_outputs, n_features = weights.shape
     gradient = np.empty((n_outputs, n_features), np.float32)
     one, strongest_l2 = np.float32(1), l2.max()
     for start in range(0, len(X), batch_size):
         batch = X[start : start + batch_size]
         share = np.float32(n_rows / len(batch))
-        # Scores, which the slopes of the loss then take the place of.
+        # Scores; the slopes of the loss overwrite them below.
         slopes = np.dot(batch, ahead.T)
         curvature_now = np.zeros(n_outputs, np.float32)
         for i in range(len(batch)):

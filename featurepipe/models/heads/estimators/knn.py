@@ -1,7 +1,7 @@
-"""CosineNeighbours: nearest neighbours by cosine that vote by their similarity.
+"""CosineNeighbours: nearest neighbours by cosine, whose votes are weighted by similarity.
 
-The protocol of DINO's and DINOv2's evaluation of frozen features: of k = 10, 20, 100 or 200
-nearest rows each votes for its class with weight ``exp(cosine / 0.07)``.
+The protocol of DINO's and DINOv2's evaluation of frozen features: each of the k = 10, 20, 100 or
+200 nearest rows votes for its class with weight ``exp(cosine / 0.07)``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,29 +22,29 @@ _CHUNK_BYTES = 64 * 2**20
 class CosineNeighbours(HeadClassifier):
     """Nearest neighbours by cosine, their votes weighted by similarity.
 
-    The number of neighbours has the lowest log-loss of the training rows, each by its
-    neighbours outside of its own group. To the votes one more is added, as much as the nearest
-    neighbour's, that all classes share: no class is impossible, and none overtakes another.
+    The number of neighbours is the one with the lowest log-loss on the training rows, each
+    predicted by its neighbours in other groups. One more vote, as heavy as the nearest
+    neighbour's, is shared by all classes: no class is impossible, and their order stays.
 
     Parameters
     ----------
     n_neighbors : sequence of int
-        Numbers to choose from; those above the number of rows count as all rows.
+        Numbers to choose from. Numbers above the number of rows mean all rows.
     temperature : float
         A neighbour's vote is ``exp(cosine / temperature)``.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Of sets of labels, their column numbers.
+        For sets of labels, their column numbers.
     n_neighbors_ : int
-        At equal losses the larger; the smallest where all rows are of one group.
+        The larger one at equal losses; the smallest if all rows are in one group.
     losses_ : ndarray of shape (len(n_neighbors),), float64
-        Mean log-loss of the training rows, for each number; of sets, of rows and labels.
+        Mean log-loss of the training rows for each number; for sets, over rows and labels.
     directions_ : ndarray of shape (n_samples, n_features), float32
-        Training rows of length 1: what a stored model weighs, 4 bytes a number.
+        Training rows scaled to length 1. They make up the size of a saved model.
     truth_ : ndarray of shape (n_samples, n_outputs), float32
-        1 where a training row has the output's class, else 0; one output for two classes.
+        1 where a training row has the output's class, else 0. One output for two classes.
     n_features_in_ : int
     """
 
@@ -55,21 +55,22 @@ class CosineNeighbours(HeadClassifier):
         self.temperature = temperature
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Keep the rows, and choose how many neighbours vote.
+        """Keep the rows, and choose the number of neighbours.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite; computed with in float32.
+            Finite; converted to float32.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or an indicator of sets of labels.
         groups : array-like of shape (n_samples,), int, optional
-            No row is judged by those of its group; default: each is its own.
+            While the number is chosen, rows of a group do not vote for each other. Default:
+            every row is a group.
 
         Raises
         ------
         ValueError
-            If a parameter is out of its range, or `X` and `y` are of no use.
+            If a parameter is out of its range, or `X` and `y` cannot be used.
         """
         if min(self.n_neighbors, default=0) < 1 or not self.temperature > 0:
             raise ValueError(
@@ -87,7 +88,7 @@ class CosineNeighbours(HeadClassifier):
         return self
 
     def decision_function(self, X: ArrayLike) -> Floats:
-        """Logarithm of the classes' shares of the votes; of two classes or a label, log-odds.
+        """Logarithm of the classes' shares of the votes; log-odds for two classes or labels.
 
         Parameters
         ----------
@@ -99,13 +100,13 @@ class CosineNeighbours(HeadClassifier):
             Finite.
         """
         shares = self._shares(X)
-        if self._kind == "classes":
+        if self.kind_ == "classes":
             return np.log(shares)
         scores = np.log(shares) - np.log1p(-shares)
-        return scores.ravel() if self._kind == "binary" else scores
+        return scores.ravel() if self.kind_ == "binary" else scores
 
     def predict_proba(self, X: ArrayLike) -> Floats:
-        """Shares of the votes.
+        """Shares of the votes, as probabilities.
 
         Parameters
         ----------
@@ -117,7 +118,7 @@ class CosineNeighbours(HeadClassifier):
             In (0, 1).
         """
         shares = self._shares(X)
-        return np.hstack([1 - shares, shares]) if self._kind == "binary" else shares
+        return np.hstack([1 - shares, shares]) if self.kind_ == "binary" else shares
 
     def _shares(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
@@ -135,9 +136,9 @@ class CosineNeighbours(HeadClassifier):
         return (slice(start, start + size) for start in range(0, n_rows, size))
 
     def _votes(self, cosines: Floats, numbers: Sequence[int]) -> Iterator[NDArray[np.float64]]:
-        """Shares of the outputs among so many of the nearest, for each of `numbers`.
+        """Shares of the outputs among the nearest rows, for each number of neighbours.
 
-        A cosine of -inf is of a row that has no vote.
+        A row with a cosine of -inf has no vote.
         """
         n_most = min(max(numbers), cosines.shape[1])
         nearest = np.argpartition(-cosines, n_most - 1, axis=1)[:, :n_most]
@@ -146,15 +147,15 @@ class CosineNeighbours(HeadClassifier):
         near = np.take_along_axis(cosines, nearest, axis=1).astype(np.float64)
         with np.errstate(invalid="ignore"):
             votes = np.nan_to_num(np.exp((near - near[:, :1]) / self.temperature))
-        n_sides = self.truth_.shape[1] if self._kind == "classes" else 2
+        n_sides = self.truth_.shape[1] if self.kind_ == "classes" else 2
         truth = self.truth_[nearest]
         for number in numbers:
-            of_outputs = np.einsum("nk,nko->no", votes[:, :number], truth[:, :number])
+            for_outputs = np.einsum("nk,nko->no", votes[:, :number], truth[:, :number])
             total = votes[:, :number].sum(axis=1, keepdims=True)
-            yield (of_outputs + 1 / n_sides) / (total + 1)
+            yield (for_outputs + 1 / n_sides) / (total + 1)
 
     def _losses_without(self, groups: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Mean log-loss of the training rows by neighbours of other groups."""
+        """Mean log-loss of the training rows, predicted by neighbours in other groups."""
         if len(np.unique(groups)) < 2:
             return np.full(len(self.n_neighbors), np.nan)
         losses = np.zeros(len(self.n_neighbors))
@@ -163,8 +164,8 @@ class CosineNeighbours(HeadClassifier):
             cosines[groups[rows][:, None] == groups] = -np.inf
             truth = self.truth_[rows] > 0
             for number, shares in enumerate(self._votes(cosines, self.n_neighbors)):
-                if self._kind == "classes":
+                if self.kind_ == "classes":
                     losses[number] -= np.log(shares[truth]).sum()
                 else:
                     losses[number] -= np.log(np.where(truth, shares, 1 - shares)).sum()
-        return losses / (len(groups) if self._kind == "classes" else self.truth_.size)
+        return losses / (len(groups) if self.kind_ == "classes" else self.truth_.size)

@@ -1,9 +1,9 @@
 """LogisticSweep: L2 logistic regression whose strength is chosen on inner folds.
 
-The protocol of linear probes on frozen features: 45 values of C from 1e-6 to 1e5. All inner
-folds are fitted at once, each value of C from where the one before ended. Solutions lie in the
-space that the rows span and are sought along its principal axes, where the second derivatives
-are nearly ``curvature * variance + penalty``, one axis by itself: scaled by the root of that,
+The protocol of linear probes on frozen features: 45 values of C from 1e-6 to 1e5. All inner folds
+are fitted at once, and each value of C starts from the solution for the one before. Solutions lie
+in the space that the rows span. They are found along its principal axes, where the second
+derivatives are nearly diagonal, ``curvature * variance + penalty``: scaled by the root of that,
 L-BFGS needs about 15 evaluations at any C.
 """
 
@@ -19,18 +19,18 @@ from scipy.special import expit, softmax
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featurepipe.models.heads.estimators.classifier import HeadClassifier
-from featurepipe.splits import inner_folds
+from featurepipe.splits import inner_folds, pool_rare
 
 Floats = NDArray[np.floating]
 
 PROBED_CS = tuple(np.logspace(-6, 5, 45).tolist())
-"""The values of C that the linear probes of DINOv2 and Patho-Bench try."""
+"""The values of C in the linear probes of DINOv2 and Patho-Bench."""
 
-# Of 1e-4 to 1, on standardised features, this was within 0.025 of the best accuracy on
+# Among 1e-4 to 1 on standardised features, this was within 0.025 of the best accuracy on
 # MobileNetV2 features of flowers and on four synthetic sets.
 _C_WITHOUT_FOLDS = 0.01
-# Of 3,537 rows two folds of five chose, by four seeds, the C of all five or the one beside it
-# (log-loss of other rows 0.005 higher), in less than half of the time.
+# On 3,537 rows and with four seeds, two of five folds chose the C that all five chose, or the one
+# beside it (log-loss of other rows 0.005 higher), in less than half of the time.
 _ENOUGH_ROWS = 1000
 _PATIENCE = 4
 _CLEARLY = 1.01
@@ -39,14 +39,14 @@ _LEAST_CURVATURE = 1e-6
 
 
 class LogisticSweep(HeadClassifier):
-    """L2 logistic regression; C has the lowest log-loss of rows that inner folds hold out.
+    """L2 logistic regression that chooses C by the log-loss of rows held out by inner folds.
 
-    scikit-learn's LogisticRegression, with an intercept that is not penalised: one sigmoid for
-    two classes, a softmax for more, a sigmoid a label for sets, with one C for all labels.
-    Log-loss tells values of C apart that are equally accurate on some hundred rows; of equal
-    ones the stronger penalty is taken. Folds are fitted until 1,000 rows have been held out.
-    The path ends once four values in a row, a decade of the usual ones, have been above the
-    lowest by 1 % or more.
+    The model is scikit-learn's LogisticRegression, with an intercept that is not penalised: one
+    sigmoid for two classes, a softmax for more, and for sets of labels a sigmoid for each label,
+    with one C for all labels. Log-loss distinguishes values of C that are equally accurate on
+    some hundred rows; among equal ones the stronger penalty wins. Folds are fitted until 1,000
+    rows have been held out. The path ends after four values in a row (a decade of the default
+    ones) that are above the lowest log-loss by 1 % or more.
 
     Parameters
     ----------
@@ -54,10 +54,10 @@ class LogisticSweep(HeadClassifier):
         Values of C, ascending; the penalty is ``|w|^2 / (2 C)`` beside the sum of losses.
     n_folds : int
     tol : float
-        A fit ends with a step that lowers the objective (a row's mean loss and penalty, all
-        folds together) by less than this share of it, or of 1 where it is lower.
+        A fit ends with a step that lowers the objective (mean loss of a row plus penalty, all
+        folds together) by less than this share of it, or of 1 if it is lower.
     max_iter : int
-        Steps of L-BFGS, at most, for each value of C.
+        Most steps of L-BFGS for each value of C.
     random_state : int
         Of the folds.
 
@@ -69,11 +69,12 @@ class LogisticSweep(HeadClassifier):
         One output for two classes, else one a class or label.
     intercept_ : ndarray of shape (n_outputs,), dtype of `X`
     C_ : float
-        0.01 where no row can be held out: all are of one group, or each class is.
+        0.01 if no row can be held out, since all rows, or those of each class, are in one
+        group.
     losses_ : ndarray of shape (n_Cs,), float64
-        Mean log-loss of the rows held out, for each of `Cs`; NaN from where the path ended.
+        Mean log-loss of the held-out rows for each of `Cs`; NaN beyond the end of the path.
     n_iter_ : int
-        Steps of the fit of all rows.
+        Steps of the fit on all rows.
     n_features_in_ : int
     """
 
@@ -93,21 +94,21 @@ class LogisticSweep(HeadClassifier):
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
-        """Choose C on inner folds, and fit all rows with it.
+        """Choose C on inner folds, then fit all rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite and, so that all features weigh alike in the penalty, standardised.
+            Finite. Standardise them, so that the penalty affects all features equally.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or an indicator of sets of labels.
         groups : array-like of shape (n_samples,), int, optional
-            Rows of one group are never on both sides of a fold; default: each is its own.
+            Rows of a group are never on both sides of a fold. Default: every row is a group.
 
         Raises
         ------
         ValueError
-            If `X` and `y` are of no use.
+            If `X` and `y` cannot be used.
         """
         features, targets = validate_data(
             self, X, y, dtype=(np.float64, np.float32), multi_output=True
@@ -118,17 +119,17 @@ class LogisticSweep(HeadClassifier):
         ones = np.ones(len(features), features.dtype)
         axes = np.column_stack([(features - centre) @ basis, ones])
         start = self._choose(axes, truth, groups)
-        everything = _Fits(axes, truth, np.ones((1, len(axes)), bool), self._kind == "classes")
+        everything = _Fits(axes, truth, np.ones((1, len(axes)), bool), self.kind_ == "classes")
         weights, self.n_iter_ = everything.minimise(self.C_, start, self.tol, self.max_iter)
         self.coef_ = weights[0, :, :-1] @ basis.T
         self.intercept_ = weights[0, :, -1] - self.coef_ @ centre
-        if self._kind == "classes":
-            # A softmax does not see what they have in common.
+        if self.kind_ == "classes":
+            # A softmax ignores a common term.
             self.intercept_ -= self.intercept_.mean()
         return self
 
     def decision_function(self, X: ArrayLike) -> Floats:
-        """Log-odds of two classes or of each label; of more classes, what the softmax takes.
+        """Log-odds of two classes or of each label; logits of several classes.
 
         Parameters
         ----------
@@ -141,7 +142,7 @@ class LogisticSweep(HeadClassifier):
         check_is_fitted(self)
         features = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         scores = features @ self.coef_.T + self.intercept_
-        return scores.ravel() if self._kind == "binary" else scores
+        return scores.ravel() if self.kind_ == "binary" else scores
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probability of each class or label.
@@ -155,12 +156,12 @@ class LogisticSweep(HeadClassifier):
         ndarray of shape (n_samples, n_classes), dtype of `X`
         """
         scores = self.decision_function(X)
-        if self._kind == "binary":
+        if self.kind_ == "binary":
             return np.column_stack([expit(-scores), expit(scores)])
-        return softmax(scores, axis=1) if self._kind == "classes" else expit(scores)
+        return softmax(scores, axis=1) if self.kind_ == "classes" else expit(scores)
 
     def _choose(self, axes: Floats, truth: Floats, groups: ArrayLike | None) -> Floats:
-        """Learn `C_` and `losses_`; weights to start the fit of all rows from."""
+        """Learn `C_` and `losses_`; returns weights from which the fit of all rows starts."""
         self.C_, self.losses_ = _C_WITHOUT_FOLDS, np.full(len(self.Cs), np.nan)
         best = np.zeros((1, len(truth), axes.shape[1]), axes.dtype)
         folds = self._folds(axes, truth, np.arange(len(axes)) if groups is None else groups)
@@ -178,20 +179,19 @@ class LogisticSweep(HeadClassifier):
         return best
 
     def _folds(self, axes: Floats, truth: Floats, groups: ArrayLike) -> "_Fits | None":
-        """None where no row can be held out whose classes are known without it."""
+        """The folds' fits; None if every held-out row has a class that its fold did not learn."""
         if len(np.unique(groups)) < 2:
             return None
-        _, strata, counts = np.unique(truth, axis=1, return_inverse=True, return_counts=True)
-        if self._kind == "labels":
-            # Sets too rare to be in every fold are spread as one.
-            strata = np.where(counts[strata] < self.n_folds, len(counts), strata)
+        strata = np.unique(truth, axis=1, return_inverse=True)[1]
+        if self.kind_ == "labels":
+            strata = pool_rare(strata, self.n_folds)
         pairs = inner_folds(strata, groups, self.n_folds, self.random_state)
         n_held_out = np.cumsum([len(validation) for _, validation in pairs])
         pairs = pairs[: np.searchsorted(n_held_out, _ENOUGH_ROWS) + 1]
         fitted = np.zeros((len(pairs), len(axes)), bool)
-        for of_fold, (training, _) in zip(fitted, pairs, strict=True):
-            of_fold[training] = True
-        folds = _Fits(axes, truth, fitted, self._kind == "classes")
+        for is_fitted, (training, _) in zip(fitted, pairs, strict=True):
+            is_fitted[training] = True
+        folds = _Fits(axes, truth, fitted, self.kind_ == "classes")
         return folds if folds.judged().any() else None
 
 
@@ -201,28 +201,28 @@ def _row_space(centred: Floats) -> Floats:
     if n_features <= n_rows:
         squares, axes = eigh(centred.T @ centred, driver="evd")
         return axes
-    # In single precision the axes of little variance would be far from orthonormal.
+    # In single precision, axes with little variance would be far from orthonormal.
     rows = centred.astype(np.float64)
-    squares, of_rows = eigh(rows @ rows.T, driver="evd")
+    squares, directions = eigh(rows @ rows.T, driver="evd")
     varies = squares > np.finfo(np.float64).eps * n_rows * squares[-1]
-    axes = rows.T @ (of_rows[:, varies] / np.sqrt(squares[varies]))
+    axes = rows.T @ (directions[:, varies] / np.sqrt(squares[varies]))
     return axes.astype(centred.dtype)
 
 
 @dataclass(frozen=True)
 class _Fits:
-    """Regressions side by side, each of some of the rows.
+    """Regressions side by side, each on some of the rows.
 
     Attributes
     ----------
     axes : ndarray of shape (n_rows, n_axes + 1)
-        Rows along the axes; the last column is 1, and its weight the intercept.
+        Coordinates along the axes. The last column is 1, and its weight is the intercept.
     truth : ndarray of shape (n_outputs, n_rows)
         1 where a row has an output's class, else 0.
     fitted : ndarray of shape (n_fits, n_rows), bool
-        The rows of each.
+        Which rows each regression is fitted on.
     exclusive : bool
-        Softmax over all outputs, else a sigmoid of each.
+        Softmax over all outputs, otherwise a sigmoid for each.
     """
 
     axes: Floats
@@ -252,17 +252,17 @@ class _Fits:
             value += np.sum(penalty * np.square(weights), dtype=np.float64) / 2
             return float(value), (scale * gradient).ravel().astype(np.float64)
 
-        found = minimize(
+        minimum = minimize(
             objective,
             (start / scale).ravel().astype(np.float64),
             jac=True,
             method="L-BFGS-B",
             options={"ftol": tol, "gtol": 0, "maxiter": max_iter},
         )
-        return found.x.reshape(start.shape).astype(dtype) * scale, found.nit
+        return minimum.x.reshape(start.shape).astype(dtype) * scale, minimum.nit
 
     def losses(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Log-loss of each row, and its probabilities, by each of the fits.
+        """Log-loss and probabilities of each row, by each of the fits.
 
         Returns
         -------
@@ -274,16 +274,16 @@ class _Fits:
         scores = scores.reshape(n_fits, n_outputs, -1)
         if not self.exclusive:
             return np.logaddexp(0, scores) - self.truth * scores, expit(scores)
-        own = np.einsum("fkn,kn->fn", scores, self.truth)[:, None]
+        true_scores = np.einsum("fkn,kn->fn", scores, self.truth)[:, None]
         highest = scores.max(axis=1, keepdims=True)
         odds = np.exp(scores - highest)
         total = odds.sum(axis=1, keepdims=True)
-        return np.log(total) + highest - own, odds / total
+        return np.log(total) + highest - true_scores, odds / total
 
     def judged(self) -> NDArray[np.bool_]:
-        """Which losses are of rows held out: of the shape of `losses`.
+        """Which losses belong to held-out rows: ndarray of the shape of `losses`, bool.
 
-        A fit cannot know a class of which it has no row, nor a label that all or none have.
+        Without those of classes, or of labels, that the fit could not learn from its rows.
         """
         n_true = self.fitted.astype(np.float32) @ self.truth.T.astype(np.float32)
         if self.exclusive:

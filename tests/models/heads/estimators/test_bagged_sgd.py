@@ -5,15 +5,13 @@ from scipy.special import expit
 from sklearn.datasets import make_classification
 from sklearn.ensemble import BaggingClassifier
 from sklearn.linear_model import SGDClassifier
-from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
 
-# Each of them fails for BaggingClassifier(SGDClassifier(loss="log_loss")) as well.
+# It fails for BaggingClassifier(SGDClassifier(loss="log_loss")) as well.
 FAILS = {
-    "check_sample_weight_equivalence_on_dense_data": "members draw other rows of other rows",
     "check_classifiers_train": "the mean of probabilities and that of scores may disagree",
 }
 
@@ -49,6 +47,11 @@ def whole(**options):
     return BaggedSGDClassifier(1, max_samples=1.0, max_features=1.0, random_state=0, **options)
 
 
+def bag(n_rows, n_members=10, seed=0, **options):
+    """The recipe's bag for so many rows."""
+    return BaggedSGDClassifier(n_members, alpha=1 / n_rows, random_state=seed, **options)
+
+
 def drawn(n, n_features):
     """Rows and features, literally repeated, of the only member of `whole`."""
     seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max, size=1)[0]
@@ -81,7 +84,7 @@ def spelt_out(model, X, codes):
 def test_the_objective_is_as_low_as_where_scikit_learn_stops(penalty, l1_ratio):
     X, codes = make_features()
     alpha = 1 / len(X)
-    model = whole(penalty=penalty).fit(X, codes)
+    model = whole(alpha=alpha, l1_ratio=l1_ratio).fit(X, codes)
     features, drawn_codes, problems = spelt_out(model, X, codes)
     literal = SGDClassifier(
         loss="log_loss",
@@ -106,7 +109,7 @@ def test_the_objective_is_as_low_as_where_scikit_learn_stops(penalty, l1_ratio):
 
 def test_more_passes_lead_to_the_minimum():
     X, codes = make_features(n=300, n_features=30, n_classes=3)
-    model = whole(penalty="l2", max_iter=600, alpha=0.01).fit(X, codes)
+    model = whole(l1_ratio=0, max_iter=600, alpha=0.01).fit(X, codes)
     features, _, problems = spelt_out(model, X, codes)
     for weights, truth, costs in problems:
 
@@ -146,7 +149,7 @@ def test_it_tells_classes_apart_as_well_as_scikit_learn():
         bootstrap_features=True,
         random_state=0,
     ).fit(X[:800], codes[:800])
-    ours = BaggedSGDClassifier(random_state=0).fit(X[:800], codes[:800])
+    ours = bag(800).fit(X[:800], codes[:800])
     assert ours.score(X[800:], codes[800:]) >= literal.score(X[800:], codes[800:]) - 0.01
     assert ours.coefs_.shape == (10, 5, 80)
     # Half of the features, drawn with replacement, are about 39 % of them.
@@ -156,7 +159,7 @@ def test_it_tells_classes_apart_as_well_as_scikit_learn():
 
 def test_probabilities_are_the_mean_of_the_members():
     X, codes = make_features()
-    model = BaggedSGDClassifier(3, random_state=0).fit(X, codes)
+    model = bag(600, 3).fit(X, codes)
     by_member = [expit(X @ coef.T) for coef in model.coefs_]
     by_member = [each / each.sum(axis=1, keepdims=True) for each in by_member]
     np.testing.assert_allclose(model.predict_proba(X), np.mean(by_member, axis=0), atol=1e-5)
@@ -166,7 +169,7 @@ def test_probabilities_are_the_mean_of_the_members():
 def test_two_classes_have_one_output():
     X, codes = make_features(n_classes=2)
     names = np.array(["cat", "dog"])[codes]
-    model = BaggedSGDClassifier(random_state=0).fit(X, names)
+    model = bag(600).fit(X, names)
     assert model.coef_.shape == (1, 80)
     assert model.decision_function(X).shape == (600,)
     assert model.score(X, names) > 0.9
@@ -178,15 +181,12 @@ def test_two_classes_have_one_output():
 def test_sets_of_labels():
     X, codes = make_features(n_classes=3)
     truth = np.column_stack([codes == 0, codes != 1, codes == 2]).astype(int)
-    model = BaggedSGDClassifier(random_state=0).fit(X, truth)
+    model = bag(600).fit(X, truth)
     assert model.predict_proba(X).shape == model.decision_function(X).shape == (600, 3)
     assert np.mean(model.predict(X) == truth) > 0.9
     # A label is learnt as if it were alone: every member draws the same rows either way.
     # Rounding differs, and grows from step to step.
-    together, alone = (
-        BaggedSGDClassifier(max_iter=3, random_state=0).fit(X, y).coefs_
-        for y in (truth, truth[:, 1])
-    )
+    together, alone = (bag(600, max_iter=3).fit(X, y).coefs_ for y in (truth, truth[:, 1]))
     np.testing.assert_allclose(together[:, [1]], alone, atol=1e-3)
 
 
@@ -194,44 +194,21 @@ def test_rare_classes_count_as_much_as_frequent_ones():
     X, codes = make_features(n=2000, n_classes=2)
     rare = np.flatnonzero(codes == 0)[:30]
     rows = np.concatenate([rare, np.flatnonzero(codes == 1)])
-    balanced, plain = (
-        BaggedSGDClassifier(balanced=balanced, alpha=0.05, random_state=0).fit(X[rows], codes[rows])
-        for balanced in (True, False)
+    balanced = BaggedSGDClassifier(alpha=0.05, random_state=0).fit(X[rows], codes[rows])
+    member = SGDClassifier(
+        loss="log_loss", penalty="elasticnet", alpha=0.05, fit_intercept=False, random_state=0
     )
+    plain = BaggingClassifier(
+        member, max_samples=0.5, max_features=0.5, bootstrap_features=True, random_state=0
+    ).fit(X[rows], codes[rows])
     others = np.setdiff1d(np.flatnonzero(codes == 0), rare)
     assert balanced.score(X[others], codes[others]) > plain.score(X[others], codes[others]) + 0.2
-
-
-def test_rows_of_weight_0_teach_nothing():
-    X, codes = make_features()
-    wrong = np.where(np.arange(600) < 300, codes, 4 - codes)
-    weights = (np.arange(600) < 300).astype(float)
-    model = BaggedSGDClassifier(random_state=0).fit(X, wrong, weights)
-    assert model.score(X, codes) > BaggedSGDClassifier(random_state=0).fit(X, wrong).score(X, codes)
-    assert model.score(X[300:], codes[300:]) > 0.8
-
-
-def test_early_stopping_ends_before_and_keeps_the_best():
-    X, codes = make_features(n=2000, n_classes=2)
-    noisy = np.where(np.random.default_rng(0).random(2000) < 0.4, 1 - codes, codes)
-    stopped, to_the_end = (
-        BaggedSGDClassifier(early_stopping=early, max_iter=100, alpha=1e-5, random_state=0).fit(
-            X[:200], noisy[:200]
-        )
-        for early in (True, False)
-    )
-    assert stopped.n_iter_.max() < 100
-    assert to_the_end.n_iter_.tolist() == [100] * 10
-    losses = [
-        log_loss(noisy[200:], model.predict_proba(X[200:])) for model in (stopped, to_the_end)
-    ]
-    assert losses[0] < losses[1]
 
 
 def test_the_same_seed_gives_the_same_whatever_the_threads():
     X, codes = make_features()
     one, two, other = (
-        BaggedSGDClassifier(random_state=seed, n_jobs=n_jobs).fit(X, codes).coefs_
+        bag(600, seed=seed, n_jobs=n_jobs).fit(X, codes).coefs_
         for seed, n_jobs in ((0, 1), (0, 2), (1, 1))
     )
     np.testing.assert_array_equal(one, two)
@@ -243,114 +220,10 @@ def test_the_same_seed_gives_the_same_whatever_the_threads():
     [
         ({"n_estimators": 0}, "n_estimators is 0, expected at least 1"),
         ({"max_features": 1.5}, r"max_features is 1.5, expected a share in \(0, 1\]"),
-        ({"penalty": "l3"}, "penalty is 'l3', expected 'elasticnet' or 'l2'"),
+        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
     ],
 )
 def test_parameters_out_of_range(options, message):
     X, codes = make_classification(50, random_state=0)
     with pytest.raises(ValueError, match=message):
         BaggedSGDClassifier(**options).fit(X, codes)
-
-
-def stream(model, X, y, size, n_passes=30, **known):
-    for _ in range(n_passes):
-        for start in range(0, len(X), size):
-            rows = slice(start, start + size)
-            model.partial_fit(X[rows], y[rows], **known)
-    return model
-
-
-def mean_objective(model, X, truth):
-    """Over all members and outputs, on all rows: what each member minimises in the mean."""
-    n, n_outputs = truth.shape
-    of_true = n / (n_outputs if n_outputs > 2 else 2) / truth.sum(axis=0)
-    of_others = np.ones(n_outputs) if n_outputs > 2 else n / 2 / (n - truth.sum(axis=0))
-    costs = np.where(truth, of_true, of_others)
-    return np.mean(
-        [
-            objective(coef[k].astype(np.float64), X, truth[:, k], costs[:, k], 1 / n, 0.15)
-            for coef in model.coefs_
-            for k in range(n_outputs)
-        ]
-    )
-
-
-@pytest.mark.parametrize("n_classes", [2, 5])
-def test_a_stream_ends_as_low_as_fit_whatever_its_chunks(n_classes):
-    X, codes = make_features(n_classes=n_classes)
-    outputs = np.arange(n_classes) if n_classes > 2 else [1]
-    truth = codes[:, None] == outputs
-    known = {"classes": np.arange(n_classes), "class_counts": np.bincount(codes)}
-    options = {"max_features": 1.0, "random_state": 0, "max_iter": 20}
-    fitted = BaggedSGDClassifier(**options).fit(X, codes)
-    for size in (37, 200, 600):
-        streamed = stream(BaggedSGDClassifier(**options), X, codes, size, 20, **known)
-        assert streamed.n_iter_.tolist() == [20] * 10
-        assert mean_objective(streamed, X, truth) < 1.06 * mean_objective(fitted, X, truth)
-        np.testing.assert_array_less(0.95, streamed.score(X, codes))
-
-
-def test_sets_of_labels_from_a_stream():
-    X, codes = make_features(n_classes=3)
-    truth = np.column_stack([codes == 0, codes != 1, codes == 2]).astype(int)
-    known = {"class_counts": truth.sum(axis=0), "n_samples": len(X)}
-    streamed = stream(BaggedSGDClassifier(random_state=0), X, truth, 150, **known)
-    fitted = BaggedSGDClassifier(random_state=0).fit(X, truth)
-    assert np.mean(streamed.predict(X) == truth) > np.mean(fitted.predict(X) == truth) - 0.01
-    assert streamed.decision_function(X).shape == (600, 3)
-
-
-def test_a_member_draws_a_row_by_its_place_in_the_pass():
-    from featurepipe.models.heads.estimators.chunked_descent import StreamMember
-
-    costs = np.ones(1, np.float32)
-    member = StreamMember(7, np.ones(3, int), 0.5, 0.0, costs, 64, 10_000, 1)
-    whole = member._draw(0, 10_000)
-    parts = [member._draw(start, 1234) for start in range(0, 10_000, 1234)]
-    np.testing.assert_array_equal(np.concatenate(parts)[:10_000], whole)
-    # Poisson: mean and variance are one half, and exp(-1/2) are not drawn.
-    assert whole.mean() == pytest.approx(0.5, abs=0.03)
-    assert whole.var() == pytest.approx(0.5, abs=0.04)
-    assert np.mean(whole == 0) == pytest.approx(np.exp(-0.5), abs=0.02)
-
-
-def test_a_stream_without_end_learns_as_scikit_learn_calls_it():
-    X, codes = make_features(n=3000)
-    model = stream(BaggedSGDClassifier(random_state=0), X, codes, 100, 1, classes=range(5))
-    assert model.score(X, codes) > 0.85
-    model.partial_fit(X, codes)
-    assert model.score(X, codes) > 0.9
-
-
-def test_the_same_stream_gives_the_same_whatever_the_threads():
-    X, codes = make_features()
-    known = {"classes": np.arange(5), "class_counts": np.bincount(codes)}
-    one, two = (
-        stream(BaggedSGDClassifier(max_iter=3, n_jobs=n, random_state=0), X, codes, 50, 3, **known)
-        for n in (1, 2)
-    )
-    np.testing.assert_array_equal(one.coefs_, two.coefs_)
-
-
-def test_fit_forgets_a_stream():
-    X, codes = make_features()
-    model = BaggedSGDClassifier(random_state=0).partial_fit(X, codes, classes=range(5))
-    alone = BaggedSGDClassifier(random_state=0).fit(X, codes)
-    np.testing.assert_array_equal(model.fit(X, codes).coefs_, alone.coefs_)
-
-
-def test_what_a_stream_refuses():
-    X, codes = make_features()
-    known = {"classes": np.arange(5), "class_counts": np.bincount(codes)}
-    with pytest.raises(ValueError, match="early_stopping needs all rows"):
-        BaggedSGDClassifier(early_stopping=True).partial_fit(X, codes, **known)
-    with pytest.raises(ValueError, match=r"class_counts is of shape \(4,\), expected \(5,\)"):
-        BaggedSGDClassifier().partial_fit(X, codes, range(5), class_counts=[1, 2, 3, 4])
-    model = BaggedSGDClassifier(max_iter=1).partial_fit(X[:400], codes[:400], **known)
-    with pytest.raises(ValueError, match="has 201 rows, expected at most the 200 left"):
-        model.partial_fit(X[:201], codes[:201])
-    with pytest.raises(ValueError, match=r"y has \[9\], expected classes of the first call"):
-        model.partial_fit(X[:100], np.full(100, 9))
-    model.partial_fit(X[400:], codes[400:])
-    with pytest.raises(ValueError, match="The stream ended with pass 1"):
-        model.partial_fit(X, codes)

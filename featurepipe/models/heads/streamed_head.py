@@ -1,0 +1,205 @@
+"""StreamedHead: one head that is fitted chunk by chunk."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from featurepipe.models.answers.arrays import Features, Rows, side_by_side, widths_of
+from featurepipe.models.answers.finishing import HeldOut
+from featurepipe.models.answers.head import ConstantHead, FeatureHead, Head, KnownClasses
+from featurepipe.models.answers.questions import Question
+from featurepipe.models.heads.estimators.bag_stream import BagStream
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.pipelines import build_head
+
+
+@dataclass
+class StreamedHead:
+    """One head that is fitted chunk by chunk: first the steps of its pipeline, then the bag.
+
+    Each step reads what the steps before it return, so each step takes a pass.
+
+    Attributes
+    ----------
+    question : Question
+    position : ndarray of shape (n_train,), intp
+        Position of each training row among the question's rows, or -1.
+    is_fitted_on : ndarray of shape (n_rows of the question,), bool
+        Which of the question's rows the head is fitted on.
+    head : Head
+    blocks : list of (slice, Pipeline)
+        Columns of each block of features, and the steps that prepare it.
+    bag : BagStream or None
+        None for a `ConstantHead`.
+    """
+
+    question: Question
+    position: Rows
+    is_fitted_on: NDArray[np.bool_]
+    head: Head
+    blocks: list[tuple[slice, Pipeline]] = field(default_factory=list)
+    bag: BagStream | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        question: Question,
+        position: Rows,
+        train: Rows,
+        settings: HeadSettings,
+        n_passes: int,
+    ) -> "StreamedHead":
+        """Prepare to fit a head on some of a question's rows.
+
+        Parameters
+        ----------
+        question : Question
+        position : ndarray of shape (n_train,), intp
+            As the attribute.
+        train : ndarray of intp
+            Positions, among the question's rows, of those to fit.
+        settings : HeadSettings
+        n_passes : int
+            Passes of the bag.
+        """
+        is_fitted_on = np.zeros(len(question.rows), bool)
+        is_fitted_on[train] = True
+        truth = question.truth[train]
+        known = KnownClasses.of(truth, question.exclusive)
+        if not len(known.learnt):
+            nothing = ConstantHead(known, question.columns)
+            return cls(question, position, is_fitted_on, nothing)
+        estimator = build_head(
+            settings,
+            len(train),
+            label_sets=not question.exclusive,
+            widths=widths_of(question.columns),
+        )
+        bag = _begin_bag(estimator, known, truth, n_passes)
+        first = estimator.steps[0][1]
+        blocks = [(slice(None), estimator[:-1])]
+        if isinstance(first, ColumnTransformer):
+            blocks = [(columns, steps) for _, steps, columns in first.transformers]
+        head = FeatureHead(known, question.columns, estimator)
+        return cls(question, position, is_fitted_on, head, blocks, bag)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps before the bag, in each block."""
+        return max((len(steps) for _, steps in self.blocks), default=0)
+
+    def learn_step(self, number: int, X: Features, rows: Rows) -> None:
+        """Let a step learn from a chunk; the steps before it are fitted.
+
+        Parameters
+        ----------
+        number : int
+        X : ndarray of shape (n_chunk, n_features)
+        rows : ndarray of shape (n_chunk,), intp
+            Which training rows the chunk holds.
+        """
+        chosen, _ = self._fitted_rows(rows)
+        if not len(chosen):
+            return
+        features = side_by_side(X, self.question.columns, chosen)
+        for columns, steps in self.blocks:
+            block = features[:, columns]
+            block = steps[:number].transform(block) if number else block
+            steps.steps[number][1].partial_fit(block)
+
+    def end_step(self, number: int) -> None:
+        """Check a step that has read all rows.
+
+        Raises
+        ------
+        FitError
+            If it leaves no feature.
+        """
+        for _, steps in self.blocks:
+            if hasattr(step := steps.steps[number][1], "require_features"):
+                step.require_features()
+
+    def end_steps(self) -> None:
+        """Tell the pipeline that the steps of its blocks are fitted."""
+        if not isinstance(self.head, FeatureHead):
+            return
+        first = self.head.estimator.steps[0][1]
+        if isinstance(first, ColumnTransformer):
+            fitted = [
+                (name, FrozenEstimator(steps), columns)
+                for (name, _, columns), (_, steps) in zip(
+                    first.transformers, self.blocks, strict=True
+                )
+            ]
+            width = sum(widths_of(self.question.columns))
+            first.set_params(transformers=fitted).fit(np.zeros((1, width), np.float32))
+
+    def learn(self, X: Features, rows: Rows, n_jobs: int) -> None:
+        """Take the bag's steps over a chunk.
+
+        Parameters
+        ----------
+        X, rows
+            See `learn_step`.
+        n_jobs : int
+            Threads.
+        """
+        chosen, positions = self._fitted_rows(rows)
+        if self.bag is None or not len(chosen):
+            return
+        assert isinstance(self.head, FeatureHead)
+        features = self.head.estimator[:-1].transform(
+            side_by_side(X, self.question.columns, chosen)
+        )
+        targets = self.head.known.targets(self.question.truth[positions])
+        self.bag.learn(features, targets, n_jobs=n_jobs)
+
+    def finish(self) -> None:
+        """Finish the bag after the last pass."""
+        if self.bag is not None:
+            self.bag.finish()
+
+    def nothing_held_out(self) -> HeldOut:
+        """Room for what the head predicts for the question's rows it is not fitted on."""
+        rows = np.flatnonzero(~self.is_fitted_on)
+        uncalibrated, scores = np.empty((2, len(rows), len(self.head.known.constant)))
+        return HeldOut(rows, self.head.known, uncalibrated, scores)
+
+    def hold_out(self, held_out: HeldOut, X: Features, rows: Rows) -> None:
+        """Write what the head predicts for the rows of a chunk it is not fitted on.
+
+        Parameters
+        ----------
+        held_out : HeldOut
+            Of all its rows.
+        X, rows
+            See `learn_step`.
+        """
+        positions = self.position[rows]
+        chosen = np.flatnonzero((positions >= 0) & ~self.is_fitted_on[positions])
+        written = np.searchsorted(held_out.rows, positions[chosen])
+        held_out.uncalibrated[written] = self.head.predict_proba(X[chosen])
+        held_out.scores[written] = self.head.decision_scores(X[chosen])
+
+    def _fitted_rows(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Rows of a chunk that are fitted on: positions in the chunk and in the question."""
+        positions = self.position[rows]
+        chosen = np.flatnonzero((positions >= 0) & self.is_fitted_on[positions])
+        return chosen, positions[chosen]
+
+
+def _begin_bag(
+    estimator: Pipeline, known: KnownClasses, truth: NDArray[np.bool_], n_passes: int
+) -> BagStream:
+    counts, classes = truth.sum(axis=0)[known.learnt], known.learnt
+    if not known.exclusive and len(classes) == 1:
+        # A single label is yes or no.
+        counts, classes = np.array([len(truth) - counts[0], counts[0]]), np.array([0, 1])
+    bag: Any = estimator.steps[-1][1]
+    bag.set_params(max_iter=n_passes)
+    return bag.begin_stream(classes, counts, len(truth), label_sets=known.as_label_sets)
