@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from featurepipe.errors import UsageError
 from featurepipe.manifest import Labels
+from featurepipe.models.answers.finishing import attributes_with_thresholds
 from featurepipe.models.networks.batch_plan import require_pairs
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.outputs import make_targets
@@ -28,7 +29,7 @@ def check_settings(settings: NetworkSettings, labels: Mapping[str, Labels]) -> N
     """
     _require_attributes("--loss-weights", settings.loss_weights, labels)
     _require_attributes("--branches", settings.branches, labels)
-    _require_thresholds_apply(settings, labels)
+    attributes_with_thresholds(labels, settings.task, settings.thresholds)
     if settings.spec.pairs:
         require_pairs(make_targets(labels, settings).identities, settings.batch_size)
 
@@ -42,13 +43,3 @@ def _require_attributes(
                 f"{option} names the attribute {name!r}, which does not exist. Use one of: "
                 f"{', '.join(labels)}."
             )
-
-
-def _require_thresholds_apply(settings: NetworkSettings, labels: Mapping[str, Labels]) -> None:
-    if settings.thresholds is None or settings.task == "multi-label":
-        return
-    if all(attribute.exclusive for attribute in labels.values()):
-        raise UsageError(
-            f"--thresholds {settings.thresholds} only applies to sets of labels, and every image "
-            "has exactly one class of each attribute. Omit it, or use --task multi-label."
-        )
