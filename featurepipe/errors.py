@@ -3,26 +3,26 @@
 ::
 
     FeaturepipeError
-    ├── UsageError             options that contradict each other or cannot be read
+    ├── UsageError             options that conflict or are invalid
     │   └── UnknownNameError   a backbone, head, view, run … that does not exist
-    ├── ManifestError          images or labels that cannot be used
-    ├── SourceError            a place of images that cannot be reached
-    ├── SplitError             a split that cannot be made or no longer fits
+    ├── ManifestError          unusable images or labels
+    ├── SourceError            an unreachable source of images
+    ├── SplitError             a split that cannot be made
     ├── ImageError             one image that cannot be read (its row is `refused`)
-    ├── WeightsError           weights that are missing, unreachable or do not fit
+    ├── WeightsError           missing, unreachable or mismatched weights
     ├── ExtractionError        an extraction that cannot go on
-    ├── StoreError             a feature store that cannot be used
-    │   └── StoreMismatchError a store that was made otherwise
-    ├── FitError               a head that cannot be fitted
-    ├── RunError               a saved run that cannot be used
-    ├── WorkspaceError         a workspace that cannot be used
+    ├── StoreError             an unusable feature store
+    │   └── StoreMismatchError a store made with other options
+    ├── FitError               a head or network that cannot be fitted
+    ├── RunError               an unusable run
+    ├── WorkspaceError         an unusable workspace
     └── WriteError             a file that cannot be written
-        ├── LockedError        … since another process writes to it
-        ├── NotWritableError   … for want of permission
-        └── DiskFullError      … for want of room
+        ├── LockedError        another process is writing
+        ├── NotWritableError   permission denied
+        └── DiskFullError      no space left
 
-The text of each says what failed with the value, what was expected, and what
-to do. The command line prints it in one line and exits with 1.
+Each message says what failed (with the value), why, and what to do. The command line
+prints it on one line and exits with code 1.
 """
 
 import difflib
@@ -34,7 +34,7 @@ class FeaturepipeError(Exception):
 
 
 class UsageError(FeaturepipeError):
-    """Options that contradict each other or cannot be read."""
+    """Options that conflict or are invalid."""
 
 
 class UnknownNameError(UsageError):
@@ -70,15 +70,15 @@ class UnknownNameError(UsageError):
 
 
 class ManifestError(FeaturepipeError):
-    """Images or labels that cannot be used."""
+    """Unusable images or labels."""
 
 
 class SourceError(FeaturepipeError):
-    """A place of images that cannot be reached, or no longer answers."""
+    """A source of images that cannot be reached, or no longer answers."""
 
 
 class SplitError(FeaturepipeError):
-    """A split that cannot be made or no longer fits the images."""
+    """A split that cannot be made, or does not match the images."""
 
 
 class ImageError(FeaturepipeError):

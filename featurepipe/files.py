@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and have one writer."""
+"""Atomic file writes, and locks for a single writer."""
 
 import errno
 import glob
@@ -13,30 +13,30 @@ from filelock import FileLock, Timeout
 from featurepipe.errors import DiskFullError, LockedError, NotWritableError
 
 PART_SUFFIX = ".part"
-"""Of hidden files and folders beside the file that they will become part of."""
+"""Suffix of hidden, unfinished files and folders."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file beside its place and move it there only once it is complete.
+    """Write a file under a temporary name and rename it once it is complete.
 
     Parameters
     ----------
     path : Path
-        Where the file shall be; its folder is made if it is missing.
+        Final path; a missing folder is created.
 
     Yields
     ------
     Path
-        Where to write. On leaving, the file is synced and renamed to `path`;
-        after an error it is removed and whatever stood at `path` still stands.
+        Temporary path to write to. On exit, the file is synced and renamed to `path`;
+        after an error it is removed, and `path` stays as it was.
 
     Raises
     ------
     DiskFullError
-        If the disk has no room left.
+        If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
@@ -53,11 +53,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Be the only process that writes to a file or folder.
+    """Lock a file or folder for writing by this process alone.
 
-    The lock is a hidden file beside the file, or inside the folder; the
-    operating system frees it when its process ends, however it ends. What
-    killed processes left half-written beside a file is removed.
+    The lock is a hidden file beside the file, or inside the folder; the operating
+    system releases it when its process ends, even if killed. Unfinished files of
+    killed processes are removed.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def only_writer(path: Path) -> Iterator[None]:
     LockedError
         If another process holds the lock.
     NotWritableError
-        If there is no permission to write there.
+        If permission is denied.
     """
     lock_path = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
     lock = FileLock(lock_path)
@@ -77,13 +77,13 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise LockedError(
-            f"Another featurepipe process is writing to {path}. Wait until it has ended, or "
-            "give another --workspace."
+            f"Another featurepipe process is writing to {path}. Wait until it ends, or use another "
+            "--workspace."
         ) from None
     except OSError as error:
         raise NotWritableError(
-            f"{path} cannot be written to ({error.strerror or error}). Give a folder of yours "
-            "with --workspace."
+            f"Cannot write to {path} ({error.strerror or error}). Use a --workspace that you can "
+            "write to."
         ) from error
     try:
         if lock_path.parent != path:
@@ -94,15 +94,15 @@ def only_writer(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left half-written beside a file.
+    """Remove the unfinished files of killed processes beside a file.
 
     Parameters
     ----------
     path : Path
-        A file that nobody else is writing to.
+        A file that no other process is writing.
     """
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{PART_SUFFIX}"):
-        # Where it cannot be removed now, it can be the next time.
+        # If this fails, the next writer tries again.
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
@@ -112,28 +112,28 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def disk_full_named(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no space left" into a clear error.
+    """Raise a clear error if the disk is full.
 
     Raises
     ------
     DiskFullError
-        If the block fails since the disk, or the user's share of it, is full.
+        If the block fails because the disk or the user's quota is full.
     """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
-        # HDF5 reports the operating system's error in its text only, h5py as any of these.
+        # HDF5 reports the system error only in its text, and h5py as any of these types.
         is_full = getattr(error, "errno", None) in _DISK_FULL
         if not is_full and not any(os.strerror(code) in str(error) for code in _DISK_FULL):
             raise
         raise DiskFullError(
-            f"The disk is full: {path} could not be written. What was complete before is kept; "
-            "free some space and run the same command again."
+            f"The disk is full: cannot write {path}. Finished work is kept. Free some space, and "
+            "run the same command again."
         ) from error
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made again: ``$FEATUREPIPE_CACHE`` or the system's."""
+    """Folder for files that can be recomputed: ``$FEATUREPIPE_CACHE``, or the system's cache."""
     from platformdirs import user_cache_path
 
     given = os.environ.get("FEATUREPIPE_CACHE")
@@ -141,7 +141,7 @@ def user_cache() -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A rename is durable only once the folder is; Windows cannot open folders.
+    # A rename is durable only after the folder is synced; Windows cannot open folders.
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What produced a file: recorded, compared, and put into words."""
+"""Provenance of files: versions, machine, and differences in words."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ def library_versions(*libraries: str) -> dict[str, str]:
     Parameters
     ----------
     *libraries : str
-        Names of distributions; those that are not installed are left out.
+        Names of distributions; missing ones are omitted.
     """
     versions = {"featurepipe": featurepipe.__version__, "python": platform.python_version()}
     for library in libraries:
@@ -26,17 +26,17 @@ def library_versions(*libraries: str) -> dict[str, str]:
 
 
 def machine() -> str:
-    """The kind of machine this is, such as ``"Linux-x86_64"``."""
+    """Operating system and processor, such as ``"Linux-x86_64"``."""
     return f"{platform.system()}-{platform.machine()}"
 
 
 def differences(made: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """Where two descriptions differ, each difference in words.
+    """Differences between two descriptions, in words.
 
     Parameters
     ----------
     made, asked : mapping
-        What a file was made with and what is asked for now; may be nested.
+        Description stored in a file, and the one requested now; may be nested.
 
     Returns
     -------

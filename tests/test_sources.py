@@ -121,7 +121,7 @@ class TestLocalFolder:
         source = open_source(str(tmp_path))
         with pytest.raises(FileNotFoundError):
             source.read("gone.jpg")
-        with pytest.raises(OSError, match="not a file"):
+        with pytest.raises(OSError, match="not a regular file"):
             source.read("folder.jpg")
         monkeypatch.setattr(protocol, "MAX_IMAGE_BYTES", 4)
         with pytest.raises(OSError, match="larger than 4e-06 MB"):
@@ -130,7 +130,7 @@ class TestLocalFolder:
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among files")
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "pipe.jpg")
-        with pytest.raises(OSError, match="not a file"):
+        with pytest.raises(OSError, match="not a regular file"):
             open_source(str(tmp_path)).read("pipe.jpg")
 
     def test_the_limit_is_512_mb(self):
@@ -191,9 +191,9 @@ class TestTar:
         source = open_archive(str(path))
         assert source.names == ["good.jpg"]
         assert source.left_out == {
-            "a name that leads out of the archive": ["../evil.jpg", "/abs.jpg", "a/../../up.jpg"],
+            "its name points outside the archive": ["../evil.jpg", "/abs.jpg", "a/../../up.jpg"],
             "a link": ["link.jpg", "hard.jpg"],
-            "no regular file": ["pipe.jpg", "device.jpg"],
+            "not a regular file": ["pipe.jpg", "device.jpg"],
         }
         for name in ("../evil.jpg", "link.jpg", "../secret.jpg"):
             with pytest.raises(OSError, match="not in the archive"):
@@ -205,9 +205,7 @@ class TestTar:
     def test_a_truncated_file_is_an_error(self, tmp_path, n_bytes):
         whole = tar_bytes({"a.jpg": b"a" * 1000, "b.jpg": b"b" * 1000})
         path = write(tmp_path / "x.tar", whole[:n_bytes])
-        with pytest.raises(
-            ManifestError, match=r"x\.tar cannot be read as a tar file \("
-        ) as caught:
+        with pytest.raises(ManifestError, match=r"x\.tar is not a valid tar file \(") as caught:
             open_source(str(path))
         assert "\n" not in str(caught.value)
 
@@ -225,14 +223,14 @@ class TestTar:
     def test_a_damaged_header_in_the_middle_is_not_the_end(self, tmp_path):
         spoilt = bytearray(tar_bytes({"a.jpg": b"a", "b.jpg": b"b", "c.jpg": b"c"}))
         spoilt[1024 + 150] ^= 1
-        with pytest.raises(ManifestError, match="damaged or cut off at byte 1024"):
+        with pytest.raises(ManifestError, match="damaged or truncated at byte 1024"):
             open_source(str(write(tmp_path / "x.tar", spoilt)))
 
     def test_a_size_beyond_the_file_is_an_error(self, tmp_path):
         info = tarfile.TarInfo("a.jpg")
         info.size = 10**12
         path = write(tmp_path / "x.tar", info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
-        with pytest.raises(ManifestError, match="cannot be read as a tar file"):
+        with pytest.raises(ManifestError, match="not a valid tar file"):
             open_source(str(path))
 
     def test_a_header_without_an_end_takes_no_memory(self, tmp_path):
@@ -241,14 +239,14 @@ class TestTar:
         path = write(tmp_path / "x.tar", name.tobuf(tarfile.GNU_FORMAT))
         with path.open("r+b") as file:
             file.truncate(2**35)
-        with pytest.raises(ManifestError, match="a header without an end"):
+        with pytest.raises(ManifestError, match="endless header"):
             open_source(str(path))
 
     def test_headers_of_headers_are_an_error(self, tmp_path):
         name = tarfile.TarInfo("././@LongLink")
         name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1
         chain = (name.tobuf(tarfile.GNU_FORMAT) + b"x" + bytes(511)) * 5000
-        with pytest.raises(ManifestError, match="cannot be read as a tar file"):
+        with pytest.raises(ManifestError, match="not a valid tar file"):
             open_source(str(write(tmp_path / "x.tar", chain)))
 
     @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
@@ -260,7 +258,7 @@ class TestTar:
                 open_source(str(tmp_path / name))
 
     def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(ManifestError, match=r"gone\.tar cannot be read \(No such file"):
+        with pytest.raises(ManifestError, match=r"Cannot read .*gone\.tar \(No such file"):
             open_source(str(tmp_path / "gone.tar"))
 
     def test_a_file_that_changes_meanwhile_is_seen(self, tmp_path):
@@ -284,7 +282,7 @@ class TestTar:
         assert source.names == [f"s-{number:02}.tar/a.jpg" for number in range(70)]
         assert [source.read(name) for name in source.names] == [b"%d" % n for n in range(70)]
         assert (source.stamps(source.names)[:, 0] == [1] * 10 + [2] * 60).all()
-        with pytest.raises(ManifestError, match=r"t-\*\.tar stands for no file"):
+        with pytest.raises(ManifestError, match=r"No tar file matches .*t-\*\.tar"):
             open_archive(f"{tmp_path}/t-*.tar")
 
     def test_small_texts_are_kept(self, tmp_path):
@@ -349,7 +347,7 @@ class TestRemote:
             raise ConnectionResetError(104, "Connection reset by peer")
 
         flaky(fail)
-        message = r"x\.tar cannot be read \(Connection reset by peer, 3 tries\)"
+        message = r"Cannot read .*x\.tar \(Connection reset by peer, 3 tries\)"
         with pytest.raises(SourceError, match=message):
             open_source("flaky://data/x.tar")
 
@@ -362,9 +360,7 @@ class TestRemote:
         assert source.read("s-2.tar/a.jpg") == b"2"
 
     def test_a_tar_file_that_is_not_there_is_named(self, memory):
-        with pytest.raises(
-            SourceError, match=r"memory://x\.tar cannot be reached \(no such file\)"
-        ):
+        with pytest.raises(SourceError, match=r"Cannot reach memory://x\.tar \(no such file\)"):
             open_source("memory://x.tar")
 
 
@@ -442,7 +438,7 @@ class TestPatience:
                 source.read(f"{number:02}.jpg")
         message = (
             r"flaky://data does not answer \(timed out, 3 tries, for 20 files in a row\)\. "
-            "What was done stays done: .* run the same command again"
+            "Finished work is kept. .* run the same command again"
         )
         with pytest.raises(SourceError, match=message):
             source.read("19.jpg")
@@ -522,7 +518,7 @@ class TestPlaces:
         assert "hunter2" not in str(caught.value)
 
     def test_a_url_that_was_made_a_path_is_an_error(self):
-        with pytest.raises(UsageError, match="seems to be a URL, whose slashes a Path merges"):
+        with pytest.raises(UsageError, match="looks like a URL with merged slashes"):
             absolute_place(Path("s3://bucket/data"))
 
     def test_a_name_that_is_part_of_the_address_stays(self):
@@ -542,7 +538,7 @@ class TestPackages:
             open_source(url)
 
     def test_an_unknown_protocol_is_named(self):
-        with pytest.raises(SourceError, match=r"nope://x cannot be read \(.*expected a URL that"):
+        with pytest.raises(SourceError, match=r"Cannot read nope://x \(.*Expected a URL that"):
             open_source("nope://x")
 
 
@@ -607,14 +603,14 @@ class TestWeb:
 
     def test_a_server_without_ranges_says_what_to_do(self, server):
         server.knows_ranges = False
-        with pytest.raises(SourceError, match=r"range requests.* copy the file to this machine"):
+        with pytest.raises(SourceError, match=r"range requests.* or download the file first"):
             open_source(f"{server.url}/data.tar")
 
     def test_nobody_there(self, monkeypatch):
         monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
-        with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x cannot be listed \("):
+        with pytest.raises(SourceError, match=r"Cannot list http://127\.0\.0\.1:9/x \("):
             open_source("http://127.0.0.1:9/x").names()
         with pytest.raises(OSError, match=r", 3 tries$"):
             open_source("http://127.0.0.1:9/x").read("a.jpg")
-        with pytest.raises(SourceError, match=r"x\.tar cannot be reached \(.*, 3 tries"):
+        with pytest.raises(SourceError, match=r"Cannot reach .*x\.tar \(.*, 3 tries"):
             open_source("http://127.0.0.1:9/x.tar")

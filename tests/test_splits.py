@@ -130,10 +130,10 @@ class TestDrawing:
 
     def test_nothing_to_divide_is_an_error(self, folder, tmp_path):
         manifest = make_manifest(folder, {"label": ["a", "b"]})
-        with pytest.raises(SplitError, match="None of the 2 images is both labelled and readable"):
+        with pytest.raises(SplitError, match="None of the 2 images has a label and features"):
             make_splits(manifest, {}, SplitSettings())
         (tmp_path / "a.jpg").touch()
-        with pytest.raises(SplitError, match=r"\(1 are readable\).*--labels"):
+        with pytest.raises(SplitError, match=r"\(1 have features\).*--labels"):
             make_splits(read_manifest(tmp_path), {"a.jpg": b""}, SplitSettings())
 
     def test_a_rare_class_is_named(self, folder):
@@ -141,8 +141,8 @@ class TestDrawing:
             folder, {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
         )
         message = (
-            "Class 'blue' of 'color' has 2 readable distinct images to divide, expected at least "
-            "3. Add images of it, join it with another class, or leave its label empty."
+            "The class 'blue' of 'color' has 2 readable distinct images; a split needs at least 3. "
+            "Add images, merge the class with another one, or remove its labels."
         )
         with pytest.raises(SplitError, match=re.escape(message)):
             make_splits(manifest, distinct(manifest), SplitSettings())
@@ -151,7 +151,7 @@ class TestDrawing:
         manifest = make_manifest(folder, {"label": ["a"] * 9 + ["b"] * 5 + ["c"]})
         digests = {name(row): str(row if row < 9 else 9) for row in range(15)}
         with pytest.raises(
-            SplitError, match=r"Class 'b' .* has 1 .*3 \(other classes that have too few: 1\)"
+            SplitError, match=r"class 'b' .* has 1 .*3 \(other classes with too few: 1\)"
         ):
             make_splits(manifest, digests, SplitSettings())
 
@@ -160,9 +160,7 @@ class TestDrawing:
         lines = [(0, 1, 2), (0, 3, 4), (0, 5, 6), (1, 3, 5), (1, 4, 6), (2, 3, 6), (2, 4, 5)]
         cells = ["|".join(str(k) for k, line in enumerate(lines) if p in line) for p in range(7)]
         manifest = make_manifest(folder, {"tags": cells})
-        with pytest.raises(
-            SplitError, match="No division of 7 images was found that has every cla"
-        ):
+        with pytest.raises(SplitError, match="No split of 7 images has every class on both sides"):
             make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.5))
 
     @pytest.mark.parametrize(
@@ -384,7 +382,7 @@ class TestNearDuplicates:
             assert len(set(split.parts[:3])) == len(set(split.parts[4:6])) == 1
             assert split.name == f"test20-seed{seed}-duplicates-grouped"
             assert split.findings == (
-                "4 images kept together with near-duplicates, in 2 groups; the largest has 2",
+                "Keeping 4 near-duplicate images together in 2 groups; the largest has 2",
             )
 
     def test_they_are_no_matter_unless_asked_for(self, folder):
@@ -398,10 +396,10 @@ class TestNearDuplicates:
         manifest = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 20})
         alike = {name(row): 0 for row in range(19)}
         message = (
-            "Class 'a' of 'label' has 2 readable distinct images that are no near-duplicates of "
-            "each other to divide, expected at least 3. Add images of it, join it with another "
-            "class, or leave its label empty. Without --group-duplicates, near-duplicates count "
-            "apart."
+            "The class 'a' of 'label' has 2 readable distinct images that are not "
+            "near-duplicates; a split needs at least 3. Add images, merge the class with another "
+            "one, or remove its labels. Without --group-duplicates, near-duplicates count "
+            "separately."
         )
         with pytest.raises(SplitError, match=re.escape(message)):
             make_splits(manifest, distinct(manifest), SplitSettings(group_duplicates=True), alike)
@@ -432,7 +430,7 @@ class TestGivenSplits:
         (other,) = make_splits(manifest, distinct(manifest), SplitSettings(test_size=0.5, seed=3))
         assert other.divides_like(split)
         assert other.settings == split.settings == SplitSettings()
-        assert other.findings == ("The images come with a split: the test size 0.5 is unused",)
+        assert other.findings == ("The images have a predefined split: ignoring --test-size 0.5",)
 
     def test_training_copies_of_test_images_are_left_out_and_said(self, folder):
         manifest = self.make(folder)
@@ -441,8 +439,7 @@ class TestGivenSplits:
         assert split.left_out == (name(0), name(1))
         assert split.counts() == {"train": 13, "test": 5, "unseen": 0}
         assert split.findings == (
-            "2 images of the given training part left out, belonging together with test images: "
-            "00.jpg, 01.jpg",
+            "Leaving out 2 training images in one group with test images: 00.jpg, 01.jpg",
         )
         assert split.covers(manifest.ids)
 
@@ -463,7 +460,7 @@ class TestGivenSplits:
         columns = {"label": ["a", "a", "b"], "split": ["train", "test", "test"]}
         manifest = make_manifest(folder, columns)
         with pytest.raises(
-            SplitError, match="Class 'b' of 'label' has no training image in the give"
+            SplitError, match="The class 'b' of 'label' has no training image in the predefined"
         ):
             make_splits(manifest, distinct(manifest), SplitSettings())
 
@@ -471,13 +468,15 @@ class TestGivenSplits:
         columns = {"label": ["a", "a", "b"], "split": ["train", "test", "train"]}
         manifest = make_manifest(folder, columns)
         (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
-        assert split.findings == ("Classes without a test image in the given split: b (label)",)
+        assert split.findings == (
+            "Classes without a test image in the predefined split: b (label)",
+        )
 
     def test_no_readable_test_image_is_an_error(self, folder):
         columns = {"label": ["a", "a", "b"], "split": ["train", "test", "train"]}
         manifest = make_manifest(folder, columns)
         digests = {name(0): b"0", name(2): b"2"}
-        with pytest.raises(SplitError, match="no test image that is labelled and readable"):
+        with pytest.raises(SplitError, match="no test image with a label and features"):
             make_splits(manifest, digests, SplitSettings())
 
 
@@ -512,9 +511,7 @@ class TestHoldingOut:
         digests = distinct(manifest) | dict.fromkeys([name(0), name(1), name(4)], b"same")
         (split,) = make_splits(manifest, digests, SplitSettings(hold_out=("red_hat",)))
         assert split.left_out == (name(1),)
-        assert split.findings == (
-            "1 image left out, belonging together with held-out images: 01.jpg",
-        )
+        assert split.findings == ("Leaving out 1 image in one group with held-out images: 01.jpg",)
         assert split.counts()["unseen"] == 10
         assert split.covers(manifest.ids)
 
@@ -529,7 +526,7 @@ class TestHoldingOut:
         manifest = self.make(folder)
         asked = SplitSettings(hold_out=("red_hat", "blue_hat"))
         message = (
-            "Holding out blue_hat, red_hat leaves no image of the class 'hat' of 'kind' to train"
+            "Holding out blue_hat, red_hat leaves no training image of the class 'hat' of 'kind'"
         )
         with pytest.raises(SplitError, match=message):
             make_splits(manifest, distinct(manifest), asked)
@@ -565,7 +562,7 @@ class TestHoldingOutEach:
             ("blue_hat",), ("blue_shoe",), ("red_hat",), ("red_shoe",), ("white_hat",)
         ]  # fmt: skip
         assert findings == [
-            "Combinations not held out, since a class would have fewer than 3 distinct images "
+            "Combinations not held out, because a class would have fewer than 3 distinct images "
             "left: green_hat, white_shoe"
         ]
 
@@ -577,7 +574,7 @@ class TestHoldingOutEach:
     def test_a_class_that_is_rare_anyway_is_named(self, folder):
         columns = {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
         manifest = make_manifest(folder, columns)
-        with pytest.raises(SplitError, match="Class 'blue' of 'color' has 2"):
+        with pytest.raises(SplitError, match="class 'blue' of 'color' has 2"):
             each_held_out(manifest, distinct(manifest), SplitSettings())
 
 
@@ -712,7 +709,7 @@ class TestInnerFolds:
     def test_every_row_is_validated_once_and_groups_stay(self, rows, n_folds, seed):
         strata, groups = np.array(rows).T
         if len(set(groups)) < 2:
-            with pytest.raises(SplitError, match="expected at least 2 groups"):
+            with pytest.raises(SplitError, match="At least 2 are needed"):
                 inner_folds(strata, groups, n_folds, seed)
             return
         folds = inner_folds(strata, groups, n_folds, seed)

@@ -1,6 +1,6 @@
-"""Labels that lie beside images in an archive, in WebDataset's layout.
+"""Labels stored beside the images of an archive, in WebDataset's layout.
 
-Files of one basename up to its first dot are one sample: ``000017.jpg``, with
+Files whose names are equal up to the first dot form one sample: ``000017.jpg``,
 ``000017.cls`` (the class as text) and ``000017.json`` (an object).
 """
 
@@ -16,40 +16,40 @@ LABEL_SUFFIXES = (".cls", ".json")
 
 
 def sample_columns(ids: Sequence[str], texts: Mapping[str, bytes]) -> tuple[Columns, list[str]]:
-    """Columns about images out of the label files of their samples.
+    """Label columns of images, read from the label files of their samples.
 
     Parameters
     ----------
     ids : sequence of str
         Image ids.
     texts : mapping of str to bytes
-        Label files by their names.
+        Contents of the label files by name.
 
     Returns
     -------
     columns : dict of str to list of (tuple of str or None)
-        In the order of `ids`: ``label`` out of ``.cls``; out of ``.json`` one for
-        each entry that is a string, number or bool, or a list of strings somewhere.
-        Empty if there are no labels.
+        In the order of `ids`: ``label`` from ``.cls`` files, and from ``.json`` files one
+        column for each key with a string, number, bool or list of strings. Empty if there
+        are no labels.
     findings : list of str
     """
     samples: dict[str, dict[str, Cell]] = {}
     unreadable = []
-    # Of two that say the same thing, `.cls` counts: it has but one meaning.
+    # `.cls` files come last and win: they can only hold the class.
     for name in sorted(texts, key=lambda name: name.lower().endswith(".cls")):
         try:
-            said = _cells(name, texts[name])
+            labels = _cells(name, texts[name])
         except (ValueError, RecursionError):
             unreadable.append(name)
         else:
-            samples.setdefault(_sample(name), {}).update(said)
-    found = [samples.get(_sample(image_id), {}) for image_id in ids]
-    names = dict.fromkeys(name for cells in found for name in cells)
-    columns = {name: [cells.get(name) for cells in found] for name in names}
+            samples.setdefault(_sample(name), {}).update(labels)
+    cells_by_image = [samples.get(_sample(image_id), {}) for image_id in ids]
+    names = dict.fromkeys(name for cells in cells_by_image for name in cells)
+    columns = {name: [cells.get(name) for cells in cells_by_image] for name in names}
     if not unreadable:
         return columns, []
     return columns, [
-        f"{counted(unreadable, 'label file')} left out, being no UTF-8 text or JSON object: "
+        f"Ignoring {counted(unreadable, 'invalid label file')} (not UTF-8 text or a JSON object): "
         f"{examples(unreadable)}"
     ]
 
@@ -61,17 +61,19 @@ def _sample(name: str) -> str:
 
 def _cells(name: str, text: bytes) -> dict[str, Cell]:
     if name.lower().endswith(".cls"):
-        said: dict[str, Any] = {DEFAULT_ATTRIBUTE: text.decode("utf-8-sig").strip()}
+        entries: dict[str, Any] = {DEFAULT_ATTRIBUTE: text.decode("utf-8-sig").strip()}
     else:
-        said = json.loads(text)
-    if not isinstance(said, dict):
-        raise ValueError("no object")
-    cells = {key: cell_of(value) for key, value in said.items() if key.strip() and _labels(value)}
+        entries = json.loads(text)
+    if not isinstance(entries, dict):
+        raise ValueError("not an object")
+    cells = {
+        key: cell_of(value) for key, value in entries.items() if key.strip() and _is_label(value)
+    }
     return {key: cell for key, cell in cells.items() if cell is not None}
 
 
-def _labels(value: Any) -> bool:
-    """Whether a value may name classes."""
+def _is_label(value: Any) -> bool:
+    """Whether a value can name classes."""
     if isinstance(value, list):
         return all(isinstance(item, str) for item in value)
     return isinstance(value, str | int | float)

@@ -1,4 +1,4 @@
-"""Labels in the names of folders."""
+"""Labels from folder names."""
 
 from functools import lru_cache
 
@@ -18,8 +18,7 @@ def folders_of(image_id: str) -> Folders:
     Parameters
     ----------
     image_id : str
-        One in an archive among several begins with the archive's name, which says
-        where the image is packed, not what it shows.
+        With several archives, it begins with the archive's name, which is not a label.
     """
     return _split_path(image_id.rpartition("/")[0])
 
@@ -30,8 +29,8 @@ def _split_path(path: str) -> Folders:
     return folders[1:] if folders and is_archive(folders[0]) else folders
 
 
-def step_over(folders: list[Folders]) -> list[Folders]:
-    """Each image's folders from the first level on at which the images differ.
+def drop_shared_levels(folders: list[Folders]) -> list[Folders]:
+    """Drop the top folder levels that all images share.
 
     Parameters
     ----------
@@ -44,7 +43,7 @@ def step_over(folders: list[Folders]) -> list[Folders]:
 
 
 def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Columns:
-    """Labels of each attribute out of folder names.
+    """Labels of each attribute from folder names.
 
     Parameters
     ----------
@@ -61,13 +60,13 @@ def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Column
     Raises
     ------
     ManifestError
-        If the folders do not give the attributes.
+        If the folder names do not match the attributes.
     """
     paths = {path for path in folders if path}
     if not paths and attributes:
         raise ManifestError(
-            f"Attributes {', '.join(attributes)} cannot be read from folder names: all images lie "
-            "in one folder. Put them in class folders, or give the labels as --labels TABLE."
+            f"Cannot read the attributes {', '.join(attributes)} from folder names: all images are "
+            "in one folder. Put them in class folders, or pass the labels with --labels TABLE."
         )
     if not paths:
         return {}
@@ -82,7 +81,7 @@ def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Column
 
 
 def _cut(paths: set[Folders], attributes: tuple[str, ...]) -> dict[Folders, tuple[str, ...]]:
-    """One name per attribute out of each class folder's levels, or of its last level's name."""
+    """One class per attribute, from the folder levels or from the parts of the last name."""
     n_attributes = len(attributes)
     if all(len(path) == n_attributes for path in paths):
         return {path: path for path in paths}
@@ -100,9 +99,9 @@ def _cut(paths: set[Folders], attributes: tuple[str, ...]) -> dict[Folders, tupl
     if len(best) < len(paths):
         misfit = "/".join(min(paths - set(best)))
         raise ManifestError(
-            f"Folder {misfit!r} does not give the {n_attributes} attributes "
+            f"Folder {misfit!r} does not match the {n_attributes} attributes "
             f"{', '.join(attributes)}: expected {n_attributes} folder levels, or a name of "
-            f"{n_attributes} parts parted by '_', '-' or ' '. Name another number of --attributes, "
-            "or give the labels as --labels TABLE."
+            f"{n_attributes} words separated by '_', '-' or ' '. Change --attributes, or pass the "
+            "labels with --labels TABLE."
         )
     return best

@@ -1,4 +1,4 @@
-"""How labels are made: a table's columns or folder names become attributes."""
+"""Labels from table columns or folder names."""
 
 import re
 from collections import Counter
@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurepipe.errors import ManifestError, UnknownNameError, UsageError
-from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE, folder_labels, folders_of, step_over
+from featurepipe.manifest.folders import (
+    DEFAULT_ATTRIBUTE,
+    drop_shared_levels,
+    folder_labels,
+    folders_of,
+)
 from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
 from featurepipe.manifest.tables import Cell, Columns
 from featurepipe.manifest.words import counted, examples
@@ -20,16 +25,16 @@ _FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "tru
 
 @dataclass(frozen=True)
 class Labelling:
-    """How labels are to be made of a table's columns or of folder names.
+    """How to make labels from table columns or folder names.
 
     Attributes
     ----------
     attributes : tuple of str
-        Names of the attributes; empty for all there are.
+        Names of the attributes; empty for all.
     group : str or None
         Column whose values name images that belong together, such as a patient.
     label_separator : str
-        What parts several labels in one cell; empty if nothing does.
+        Separator between labels in one cell; empty for one label a cell.
     """
 
     attributes: tuple[str, ...] = ()
@@ -41,25 +46,25 @@ class Labelling:
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise UsageError(
-                f"{repeated[0]!r} is named twice among attributes {list(self.attributes)} and "
-                f"group {self.group!r}; name each once."
+                f"{repeated[0]!r} appears twice in --attributes {','.join(self.attributes)} and "
+                f"--group {self.group}. Name each column once."
             )
         if SPLIT_COLUMN in names:
             raise UsageError(
-                f"{SPLIT_COLUMN!r} can be neither attribute nor group: a column of that name is "
-                "a given split. Rename it."
+                f"{SPLIT_COLUMN!r} cannot be an attribute or a group: that column defines "
+                "the train/test split. Rename the column."
             )
 
 
 def label_images(
     ids: list[str], columns: Columns, labelling: Labelling
 ) -> tuple[Cells, tuple[str, ...], list[str]]:
-    """What a labelling makes of images and the columns about them.
+    """Label images by their table columns or folder names.
 
     Parameters
     ----------
     ids : list of str
-        Image ids, whose folders give the labels where no column does.
+        Image ids; their folders give the labels if no column does.
     columns : dict of str to list of (tuple of str or None)
         Columns of a table, in the order of `ids`; may be empty.
     labelling : Labelling
@@ -74,9 +79,9 @@ def label_images(
     Raises
     ------
     ManifestError, UnknownNameError, UsageError
-        If labels cannot be made as asked.
+        If the labels do not match the request.
     """
-    folders = step_over([folders_of(image_id) for image_id in ids])
+    folders = drop_shared_levels([folders_of(image_id) for image_id in ids])
     named_parts, folders = split_folders(folders)
     parts, findings = given_parts(split_column(columns) or named_parts)
     labels = _column_labels(columns, labelling) or folder_labels(folders, labelling.attributes)
@@ -90,7 +95,7 @@ def label_images(
 
 
 def used_columns(columns: Columns, labelling: Labelling) -> set[str]:
-    """Names of the columns that play a role in a labelling.
+    """Names of the columns that a labelling uses.
 
     Parameters
     ----------
@@ -111,28 +116,30 @@ def _refuse_empty(labels: Columns) -> None:
     for name, cells in labels.items():
         if not any(cells):
             raise ManifestError(
-                f"Attribute {name!r} has no label for any of the {len(cells)} images: expected at "
-                "least one. Fill its column, or name other --attributes."
+                f"Attribute {name!r} has no label for any of the {len(cells)} images. Fill its "
+                "column, or choose other --attributes."
             )
 
 
 def _unlabelled(labels: Columns, ids: list[str]) -> list[str]:
     if not labels:
-        return [f"{counted(ids, 'image')} without any label: {examples(ids)}"]
+        return [f"{counted(ids, 'image')} without a label: {examples(ids)}"]
     findings = []
     for name, cells in labels.items():
         missing = [image_id for image_id, cell in zip(ids, cells, strict=True) if cell is None]
         if missing:
-            findings.append(f"{counted(missing, 'image')} without a {name!r}: {examples(missing)}")
+            findings.append(
+                f"{counted(missing, 'image')} without a label for {name!r}: {examples(missing)}"
+            )
     return findings
 
 
 def _group_values(columns: Columns, group: str, labels: Columns) -> list[str | None]:
     if group not in columns:
-        hint = "" if columns else "Folders have none: give a table with --labels."
+        hint = "" if columns else "Folder names give no groups. Pass a table with --labels."
         raise UnknownNameError("group column", group, columns, hint)
     if group in labels:
-        raise UsageError(f"Group {group!r} is an attribute's name too; rename the column.")
+        raise UsageError(f"{group!r} is both a group and an attribute. Rename the column.")
     return [" ".join(cell).strip() if cell else None for cell in columns[group]]
 
 
@@ -147,7 +154,7 @@ def _column_labels(columns: Columns, labelling: Labelling) -> Columns:
 
 
 def _attribute_columns(columns: Columns, labelling: Labelling) -> dict[str, dict[str, str]]:
-    """Attributes and where they are: `{column: class}` of 0/1 columns, or `{}` for their own."""
+    """Attributes and their columns: `{column: class}` of 0/1 columns, or `{}` for one column."""
     free = [name for name in columns if name not in (labelling.group, SPLIT_COLUMN)]
     flags = [name for name in free if _are_flags(columns[name])]
     plan: dict[str, dict[str, str]] = {name: {} for name in free}
@@ -170,7 +177,7 @@ def _attribute_columns(columns: Columns, labelling: Labelling) -> dict[str, dict
 def _chosen(plan: dict[str, dict[str, str]], names: tuple[str, ...]) -> dict[str, dict[str, str]]:
     unknown = [name for name in names if name not in plan]
     if unknown:
-        raise UnknownNameError("attribute", unknown[0], plan, "Name columns of the table.")
+        raise UnknownNameError("attribute", unknown[0], plan, "Name a column of the table.")
     return {name: plan[name] for name in names}
 
 
@@ -180,7 +187,7 @@ def _are_flags(cells: list[Cell]) -> bool:
 
 
 def _gathered(columns: Columns, flags: dict[str, str]) -> list[Cell]:
-    """Labels out of 0/1 columns; an empty cell counts as 0, unless all of a row are empty."""
+    """Labels from 0/1 columns; an empty cell counts as 0, unless the whole row is empty."""
     rows = zip(*(columns[name] for name in flags), strict=True)
     return [
         tuple(

@@ -16,11 +16,11 @@ class Labels:
     Attributes
     ----------
     attribute : str
-        The question asked of an image, such as ``"color"``.
+        Name, such as ``"color"``.
     classes : tuple of str, sorted
-        Its possible answers.
+        Possible classes.
     exclusive : bool
-        True if every labelled image has exactly one class; False if it has a set.
+        True if every labelled image has exactly one class; False if images have sets of them.
     indicator : ndarray of shape (n_images, n_classes), bool
         Which classes each image has; all False where the label is missing.
     labelled : ndarray of shape (n_images,), bool
@@ -58,7 +58,7 @@ class Labels:
 
 
 def labels_of(attribute: str, cells: Sequence[Cell]) -> Labels:
-    """Labels out of one cell per image.
+    """Labels from one cell per image.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Images on disk: which files are images, and what a folder or a pattern holds."""
+"""Lists images on disk: in folders, archives and patterns."""
 
 import glob
 import os
@@ -20,28 +20,26 @@ def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
     Parameters
     ----------
     paths : iterable of Path or str
-        Files, folders and glob patterns (``new/*.jpg``). A file that is named itself
-        is taken whatever its suffix.
+        Files, folders and glob patterns (``new/*.jpg``). A file given by its path may have
+        any suffix.
 
     Returns
     -------
     list of (str, Path)
-        Image id (the POSIX path as given, in a folder with the relative path behind
-        it) and where the image lies.
+        Image id (the POSIX path as given, extended by the path below a folder) and path.
 
     Raises
     ------
     ManifestError
-        If one of the paths leads to no image.
+        If a path matches no image.
     """
     found: dict[Path, str] = {}
     for given in paths:
         images = _images_at(str(given))
         if not images:
             raise ManifestError(
-                f"{str(given)!r} leads to no image: expected a file, a folder or a pattern such "
-                f"as 'new/*.jpg' with files that end in {' '.join(IMAGE_SUFFIXES)}. "
-                "Check the path."
+                f"No image found at {str(given)!r}. Expected a file, a folder or a pattern such as "
+                f"'new/*.jpg' with files ending in {' '.join(IMAGE_SUFFIXES)}."
             )
         for path in images:
             found.setdefault(path.resolve(), path.as_posix())
@@ -75,7 +73,7 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
 
 
 def images_among(names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Images among the files of an archive or of a URL, by the same rules.
+    """Images among the files of an archive or URL, by the rules of `list_images`.
 
     Parameters
     ----------
@@ -98,7 +96,7 @@ def images_among(names: Collection[str]) -> tuple[list[str], list[str]]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends as an image's does.
+    """Whether a file name has an image suffix.
 
     Parameters
     ----------
@@ -115,14 +113,14 @@ def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
     # Neither Parquet, HDF5 nor JSON can hold such a name.
     refused = [ascii(image_id) for image_id in found if not _is_utf8(image_id)]
     return ids, [
-        f"{counted(refused, 'image')} left out, the name not being UTF-8: {examples(refused)}"
+        f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: {examples(refused)}"
     ]
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """What ids of images in each folder from `root` down begin with, and names of its files."""
-    # Links wait until the folders themselves are seen, so that a folder keeps its own name;
-    # one that leads back up ends at once.
+    """The id prefix and the file names of each folder from `root` down."""
+    # Links are followed last, so that a folder keeps its own name; a link to a parent folder
+    # ends at once.
     seen = set(root.resolve().parents)
     waiting = deque([root])
     while waiting:
@@ -140,8 +138,8 @@ def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _refuse_folder(error: OSError) -> None:
     raise ManifestError(
-        f"Folder {error.filename} cannot be listed ({error.strerror}). Allow it to be read, or "
-        "move it away."
+        f"Cannot list the folder {error.filename} ({error.strerror}). Change its permissions, or "
+        "move it."
     ) from error
 
 

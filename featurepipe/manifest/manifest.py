@@ -37,29 +37,29 @@ class Manifest:
     Attributes
     ----------
     root : str
-        What image ids are relative to: a folder, a tar file or a pattern of some
-        (``shards/*.tar``), as an absolute path or a URL.
+        Folder, tar file or pattern of tar files (``shards/*.tar``) that image ids are relative
+        to, as an absolute path or a URL.
     source : str
-        Absolute path or URL of what the images came from.
+        Absolute path or URL of the source of the images.
     labels_source : str or None
-        Absolute path or URL of the table that the labels came from, if it is another.
+        Absolute path or URL of a separate table of labels, if there is one.
     ids : ndarray of shape (n_images,), str objects
         Image ids, sorted, each once.
     cells : dict of str to sequence
-        In the order of the ids: of each attribute a sorted tuple of class names, or
-        None where the label is missing (an empty tuple is a label: none of the
-        classes); of the group column, str or None; where the images came with a
-        split, ``"train"`` or ``"test"`` by the name ``split``.
+        In the order of `ids`. For each attribute, a sorted tuple of class names, or None for
+        a missing label (an empty tuple is a label: none of the classes). For the group
+        column, str or None. With a predefined split, ``"train"`` or ``"test"`` under
+        ``split``.
     attribute_names : tuple of str
     labelling : Labelling
-        How `cells` were made of `columns`.
+        How `cells` follow from `columns`.
     columns : dict of str to list of (tuple of str or None)
-        The columns of the labels' table as they were read, in the order of the ids;
-        empty where labels come from folder names.
+        Columns of the label table as read, in the order of `ids`; empty if the labels come
+        from folder names.
     findings : tuple of str
-        What a person must be told about this reading.
+        Messages for the user about images and labels.
     opened : ImageSource or None
-        What listed the images, if they were listed just now; see `images`.
+        The source that listed the images, if they were just listed; see `images`.
     """
 
     root: str
@@ -76,7 +76,7 @@ class Manifest:
     @cached_property
     def table(self) -> "pd.DataFrame":
         """`cells` as one table: a DataFrame indexed by image id, its columns of objects."""
-        # Only here, since it takes long to import, and extraction needs no table.
+        # Imported late: it is slow to import, and extraction needs no table.
         import pandas as pd
 
         index = pd.Index(self.ids, dtype=object, name="id")
@@ -94,14 +94,14 @@ class Manifest:
         return len(self.ids)
 
     def images(self) -> ImageSource:
-        """What reads the images.
+        """The source that reads the images.
 
         Raises
         ------
         ManifestError
-            If they lie in a tar file that is missing or damaged now.
+            If their tar file is missing or damaged.
         SourceError
-            If they lie at a URL that cannot be reached.
+            If their URL cannot be reached.
         """
         return self.opened or open_source(self.root)
 
@@ -150,20 +150,20 @@ class Manifest:
         group: str | None = None,
         label_separator: str | None = None,
     ) -> "Manifest":
-        """The same images with other labels; nothing but `labels` need be on disk.
+        """The same images with new labels; only `labels` needs to be on disk.
 
         Parameters
         ----------
         attributes, group, label_separator : optional
-            As in `read_manifest`. None (or no attributes) keeps what is; with `labels`
-            it is the default.
+            As in `read_manifest`. None (or no attributes) keeps the current value or, with
+            `labels`, means the default.
         labels : Path or str, optional
-            Path or URL of another table of labels; None keeps the present table or folder names.
+            Path or URL of a new table of labels; None keeps the current table or folder names.
 
         Returns
         -------
         Manifest
-            Its `findings` are about the new labels alone.
+            Its `findings` concern the new labels only.
 
         Raises
         ------
@@ -236,8 +236,8 @@ class Manifest:
             return _stored_manifest(stored, about)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise ManifestError(
-                f"{path} is not a sound manifest ({one_line(error)}): expected a file that "
-                "featurepipe wrote. Make it again: featurepipe extract SOURCE."
+                f"Cannot read the manifest {path} ({one_line(error)}). Create it again with "
+                "`featurepipe extract SOURCE`."
             ) from error
 
     def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
@@ -249,8 +249,8 @@ class Manifest:
 
     def _no_such_image(self, image_id: str) -> ManifestError:
         return ManifestError(
-            f"Image {image_id!r} is not among the {len(self)} images of {self.source}: expected "
-            f"a path relative to {self.root}. If it is new, read the images anew."
+            f"{image_id!r} is not one of the {len(self)} images of {self.source}. Expected a path "
+            f"relative to {self.root}. For new images, run `featurepipe extract` again."
         )
 
 
@@ -263,7 +263,7 @@ def new_manifest(
     columns: Columns,
     findings: Sequence[str],
 ) -> Manifest:
-    """The manifest that a labelling makes of images and the columns about them.
+    """Label images and build their manifest.
 
     Parameters
     ----------
@@ -272,7 +272,7 @@ def new_manifest(
     root, source, labels_source, labelling, columns
         As in `Manifest`.
     findings : sequence of str
-        What reading `ids` and `columns` found; those of the labelling come behind.
+        Messages about `ids` and `columns`; messages about the labels follow them.
 
     Raises
     ------
@@ -294,7 +294,7 @@ def new_manifest(
 
 
 def _checksum(about: dict[str, Any], ids: list[str], columns: Columns) -> int:
-    # Parquet's own checksums leave out the headers of its pages.
+    # Parquet's own checksums do not cover page headers.
     return zlib.crc32(json.dumps([about, ids, columns], sort_keys=True).encode())
 
 
@@ -308,7 +308,7 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
         for name in stored.column_names[1:]
     }
     if checksum != _checksum(about, ids, columns):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum does not match")
     manifest = new_manifest(
         ids,
         about["root"],

@@ -1,9 +1,9 @@
-"""Splits that images come with: a column or folders say which are for training."""
+"""Predefined splits: a column or folders name the training images."""
 
 from collections import Counter
 
 from featurepipe.errors import ManifestError
-from featurepipe.manifest.folders import Folders, step_over
+from featurepipe.manifest.folders import Folders, drop_shared_levels
 from featurepipe.manifest.tables import Columns
 
 SPLIT_COLUMN = "split"
@@ -15,7 +15,7 @@ _GIVEN_PARTS = {
 
 
 def split_folders(folders: list[Folders]) -> tuple[list[str] | None, list[Folders]]:
-    """Folders of a given split, such as ``train`` and ``test``, and those below them.
+    """Separate the folders of a predefined split, such as ``train`` and ``test``.
 
     Parameters
     ----------
@@ -25,19 +25,19 @@ def split_folders(folders: list[Folders]) -> tuple[list[str] | None, list[Folder
     Returns
     -------
     names : list of str or None
-        The split's folder of each image; None if the folders are no split.
+        Split folder of each image; None if the folders define no split.
     folders : list of tuple of str
-        What is left to name classes.
+        The remaining folders, which name classes.
     """
     tops = {path[0].lower() for path in folders if path}
     if "train" not in tops or len(tops) == 1 or not tops <= set(_GIVEN_PARTS):
         return None, folders
     names = [path[0].lower() if path else "train" for path in folders]
-    return names, step_over([path[1:] for path in folders])
+    return names, drop_shared_levels([path[1:] for path in folders])
 
 
 def split_column(columns: Columns) -> list[str] | None:
-    """What a table's column ``split`` says of each image; None if it has none.
+    """Values of the table column ``split``; None without that column.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def split_column(columns: Columns) -> list[str] | None:
     Raises
     ------
     ManifestError
-        If it names an unknown part.
+        If it holds an unknown value.
     """
     if SPLIT_COLUMN not in columns:
         return None
@@ -54,8 +54,8 @@ def split_column(columns: Columns) -> list[str] | None:
     unknown = sorted(set(names) - set(_GIVEN_PARTS))
     if unknown:
         raise ManifestError(
-            f"Column {SPLIT_COLUMN!r} holds {unknown[0]!r}, expected one of "
-            f"{', '.join(_GIVEN_PARTS)}. Mend it, or rename the column."
+            f"The column {SPLIT_COLUMN!r} contains {unknown[0]!r}. Expected one of "
+            f"{', '.join(_GIVEN_PARTS)}. Correct the value, or rename the column."
         )
     return names
 
@@ -66,12 +66,12 @@ def given_parts(names: list[str] | None) -> tuple[list[str] | None, list[str]]:
     Parameters
     ----------
     names : list of str or None
-        What a column or folders call each image's part; None if nothing does.
+        Value of the column or folder of each image; None without a predefined split.
 
     Returns
     -------
     parts : list of str or None
-        None if there is no split, or one of a single part.
+        None without a predefined split, or if all images are on one side.
     findings : list of str
     """
     if names is None:
@@ -79,10 +79,12 @@ def given_parts(names: list[str] | None) -> tuple[list[str] | None, list[str]]:
     kinds = [_GIVEN_PARTS[name] for name in names]
     counts = Counter(kinds)
     if len(counts) == 1:
-        return None, [f"Every image's {SPLIT_COLUMN!r} is {kinds[0]!r}: taken for no split"]
+        return None, [f'Ignoring the column "{SPLIT_COLUMN}": every value is "{kinds[0]}"']
     validation = "train" if "test" in counts else "test"
     parts = [validation if kind == "validation" else kind for kind in kinds]
-    finding = f"Given split: {parts.count('train')} train and {parts.count('test')} test images"
+    finding = (
+        f"Predefined split: {parts.count('train')} train and {parts.count('test')} test images"
+    )
     if counts["validation"]:
         finding += f"; validation images ({counts['validation']}) count as {validation}"
     return parts, [finding]

@@ -1,4 +1,4 @@
-"""From a folder, an archive, a URL or a table to its manifest."""
+"""Reads the manifest of a folder, archive, URL or table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ _SHARDS = "*.tar"
 
 @dataclass(frozen=True)
 class _Found:
-    """Images below a root, and what lies beside them about them."""
+    """Images below a root, and their label columns."""
 
     root: str
     images: ImageSource
@@ -48,37 +48,36 @@ def read_manifest(
     group: str | None = None,
     label_separator: str = "|",
 ) -> Manifest:
-    """Images and labels of a folder, an archive or a table. No image is opened.
+    """List the images and labels of a folder, archive or table, without opening an image.
 
     Parameters
     ----------
     source : Path or str
-        A path, or a URL that fsspec knows (``s3://``, ``gs://``, ``https://``), of
+        A path or URL (``s3://``, ``gs://``, ``https://``, or any other fsspec URL) of
 
-        * a folder, whose images are all those below it except in hidden folders and
-          in runs of a workspace;
-        * a tar file (not compressed), or a folder or pattern (``train-*.tar``) of
-          several, in whose ids the name of the file comes first;
+        * a folder: all images below it, except in hidden folders and in runs of a
+          workspace;
+        * an uncompressed tar file, or a folder or pattern (``train-*.tar``) of several;
+          with several, ids begin with the name of the tar file;
         * a CSV or Parquet table with a column of paths relative to the table's folder.
     attributes : sequence of str, optional
-        Names of the attributes. For a folder, the levels of its class folders
-        (``black/dress``) or the parts of their names (``black_dress``); for a table,
-        its label columns. By default a folder's first level of class folders is the
-        attribute ``label``, and all of a table's columns are attributes. A tar file
-        with ``.cls`` and ``.json`` members beside its images is like a table, else
-        like a folder.
+        Names of the attributes. For a folder, they name the levels of its class folders
+        (``black/dress``) or the words of their names (``black_dress``); for a table, its
+        label columns. By default, the first level of class folders is the attribute
+        ``label``, and all columns of a table are attributes. A tar file with ``.cls`` or
+        ``.json`` members is treated as a table, any other as a folder.
     labels : Path or str, optional
-        A table of the labels of a folder's or archive's images, its paths relative
-        to the folder or to the table, absolute, or file names that occur once.
+        Table of labels for the images of a folder or archive. Its paths are absolute,
+        relative to the folder or to the table, or unique file names.
     group : str, optional
-        Column of the table whose values name images that belong together.
+        Column of the table that groups images, for example by patient.
     label_separator : str, optional
-        What parts several labels in one cell; empty if nothing does.
+        Separator between several labels in one cell; empty for one label a cell.
 
     Raises
     ------
     ManifestError
-        If there are no images, or labels cannot be made as asked.
+        If there are no images, or the labels do not match the request.
     SourceError
         If a URL cannot be reached.
     UnknownNameError
@@ -94,8 +93,8 @@ def read_manifest(
         return _read_images(place, labels, labelling)
     if labels is not None:
         raise UsageError(
-            f"Labels {labels} contradict the table {source}, which holds the labels already; "
-            "give the images' folder as source."
+            f"--labels {labels} cannot be combined with the table {source}, which has labels of "
+            "its own. Pass the folder of the images as the source instead."
         )
     return _read_table(place, labelling)
 
@@ -103,14 +102,14 @@ def read_manifest(
 def _require_there(path: Path, source: Path | str) -> None:
     if not path.exists() and not (is_archive(path.name) and any(path.parent.glob(path.name))):
         raise ManifestError(
-            f"Source {source} does not exist: expected a folder of images, a .tar file, a .csv or "
-            ".parquet table, or a URL. Check the path."
+            f"The source {source} does not exist. Expected a folder of images, a .tar file, a .csv "
+            "or .parquet table, or a URL."
         )
 
 
 def _is_folder(place: str) -> bool:
     if is_url(place):
-        # Nothing tells but the name: there may be no folders at all at a URL.
+        # Only the name can tell: object stores have no folders.
         return not is_table(place) and not is_archive(place)
     return Path(place).is_dir()
 
@@ -119,7 +118,7 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
     root = parent_place(table)
     if is_url(table):
         images = open_remote(root)
-        # Web servers may list nothing: what is missing there is found when it is read.
+        # Web servers may not list files: missing ones fail when they are read.
         names = None if is_web(table) else set(images.names())
         found = read_listed(table, labelling, lambda name: names is None or name in names)
         opened: ImageSource = images
@@ -135,9 +134,8 @@ def _read_images(source: str, labels: Path | str | None, labelling: Labelling) -
     found = _find(source)
     if not found.ids:
         raise ManifestError(
-            f"{'Folder' if _is_folder(source) else 'Archive'} {source} holds no image: expected "
-            f"files that end in {' '.join(IMAGE_SUFFIXES)}, in it or in folders below it. Check "
-            "the path."
+            f"The {'folder' if _is_folder(source) else 'archive'} {source} contains no images. "
+            f"Expected files ending in {' '.join(IMAGE_SUFFIXES)}, also in folders below it."
         )
     labels_source: str | None = None
     columns, findings = found.columns, found.findings
@@ -178,7 +176,7 @@ def _find_in_archive(place: str) -> _Found:
     archive = open_archive(place, LABEL_SUFFIXES)
     ids, findings = images_among(archive.names)
     columns, said = sample_columns(ids, archive.texts)
-    # Needed no more, and there may be many.
+    # There may be many, and they are no longer needed.
     archive.texts.clear()
     return _Found(place, archive, ids, findings + _left_out(archive) + said, columns)
 
@@ -189,6 +187,6 @@ def _left_out(archive: TarArchive) -> list[str]:
         wanted = [name for name in names if is_image(name) or name.endswith(LABEL_SUFFIXES)]
         if wanted:
             findings.append(
-                f"{counted(wanted, 'file')} of the archive left out ({reason}): {examples(wanted)}"
+                f"Ignoring {counted(wanted, 'file')} of the archive ({reason}): {examples(wanted)}"
             )
     return findings

@@ -1,4 +1,4 @@
-"""Rows of a table and the images that they name."""
+"""Matches rows of a table with images."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ from featurepipe.sources import is_url, name_of, parent_place
 def read_listed(
     table: str, labelling: Labelling, exists: Callable[[str], bool]
 ) -> tuple[list[str], Columns, list[str]]:
-    """Images that a table lists, with its columns.
+    """Images listed in a table, with the columns of the table.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def read_listed(
     labelling : Labelling
         What the columns are wanted for.
     exists : callable
-        Whether there is an image of this path relative to the table's folder.
+        Tells whether an image exists at a path relative to the table's folder.
 
     Returns
     -------
@@ -44,15 +44,15 @@ def read_listed(
     rows, lost = _rows_by_image(paths, lambda path: _find_below(root, path, [root], exists))
     if not rows:
         raise ManifestError(
-            f"None of the {len(paths)} images of {table} exists, such as {examples(lost)}: "
-            f"expected paths of files below {root}. Move the table there, or give the images' "
-            "folder as source and the table as its labels."
+            f"None of the {len(paths)} images of {table} exists below {root}, for example "
+            f"{examples(lost)}. Move the table beside the images, or pass the folder of the images "
+            "as the source and the table with --labels."
         )
     ids = sorted(rows)
     columns, findings = _one_row_each(ids, rows, columns, table, labelling)
     if lost:
         findings.append(
-            f"{counted(lost, 'row')} of {name_of(table)} left out, naming no file below {root}: "
+            f"Ignoring {counted(lost, 'row')} of {name_of(table)} without a file below {root}: "
             f"{examples(lost)}"
         )
     return ids, columns, findings
@@ -61,13 +61,13 @@ def read_listed(
 def read_columns(
     table: str, ids: list[str], root: str, labelling: Labelling
 ) -> tuple[Columns, list[str]]:
-    """Columns of a table about images that are known already.
+    """Columns of a table, for images that are already listed.
 
     Parameters
     ----------
     table : str
-        Path or URL; its paths are relative to `root` or to its folder, absolute, or file names
-        that occur once.
+        Path or URL. Its paths are absolute, relative to `root` or to its folder, or unique
+        file names.
     ids : list of str
         Ids of the images.
     root : str
@@ -101,14 +101,13 @@ def read_columns(
     )
     if not rows:
         raise ManifestError(
-            f"None of the {len(paths)} rows of {table} names an image below {root}, such as "
-            f"{examples(lost)}: expected paths relative to that folder, or file names that occur "
-            "once."
+            f"None of the {len(paths)} rows of {table} names an image below {root}, for example "
+            f"{examples(lost)}. Expected paths relative to that folder, or unique file names."
         )
     columns, findings = _one_row_each(ids, rows, columns, table, labelling)
     if lost:
         findings.append(
-            f"{counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
+            f"Ignoring {counted(lost, 'row')} of {name_of(table)} without an image below {root}: "
             f"{examples(lost)}"
         )
     return columns, findings
@@ -117,7 +116,7 @@ def read_columns(
 def _rows_by_image(
     paths: list[str], find: Callable[[str], str | None]
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """Rows of a table that name each image, and the paths that name none."""
+    """Table rows of each image, and the paths without an image."""
     rows: dict[str, list[int]] = {}
     lost = []
     for row, path in enumerate(paths):
@@ -132,7 +131,7 @@ def _rows_by_image(
 def _find_below(
     root: str, path: str, folders: Iterable[str], known: Callable[[str], bool]
 ) -> str | None:
-    """Id of the known image below `root` that a path relative to one of `folders` means."""
+    """Id of the image below `root` at a path relative to one of `folders`."""
     top = os.path.normpath(root)
     for folder in folders:
         place = PurePath(os.path.normpath(path if is_url(path) else PurePath(folder, path)))
@@ -148,8 +147,8 @@ def _one_row_each(
 ) -> tuple[Columns, list[str]]:
     """Columns with one cell per image, and findings.
 
-    Where an image's rows differ in a column that plays no role now, its cell is None:
-    neither value may serve when that column does play one.
+    Where the rows of an image differ in a column that is not used now, its cell is None, so
+    that neither value is used later.
     """
     repeated = [image_id for image_id in ids if len(rows.get(image_id, ())) > 1]
     used = used_columns(columns, labelling)
@@ -157,17 +156,17 @@ def _one_row_each(
     for name, cells in columns.items():
         merged[name] = []
         for image_id in ids:
-            found = {cells[row] for row in rows.get(image_id, ())}
-            if len(found) > 1 and name in used:
+            values = {cells[row] for row in rows.get(image_id, ())}
+            if len(values) > 1 and name in used:
                 raise ManifestError(
-                    f"{table} names image {image_id!r} in several rows that differ in {name!r}. "
-                    "Keep one row per image; several labels go in one cell, parted by "
+                    f"{table} has several rows for the image {image_id!r} with different values of "
+                    f"{name!r}. Keep one row per image, and separate several labels in one cell by "
                     f"{labelling.label_separator!r}."
                 )
-            merged[name].append(found.pop() if len(found) == 1 else None)
+            merged[name].append(values.pop() if len(values) == 1 else None)
     if not repeated:
         return merged, []
     return merged, [
-        f"{counted(repeated, 'image')} of {name_of(table)} in several rows, with the same labels: "
+        f"{counted(repeated, 'image')} of {name_of(table)} with several identical rows: "
         f"{examples(repeated)}"
     ]

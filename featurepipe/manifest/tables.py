@@ -1,4 +1,4 @@
-"""Tables on disk: CSV and Parquet files become columns of cells."""
+"""Reads CSV and Parquet tables as columns of cells."""
 
 import csv
 from collections import Counter
@@ -15,8 +15,7 @@ from featurepipe.manifest.listing import IMAGE_SUFFIXES, is_image
 from featurepipe.manifest.words import one_line
 from featurepipe.sources import open_file
 
-# What a table holds for one image in one column, or a folder for one attribute;
-# None where it holds nothing, an empty tuple where it says "none of the classes".
+# The labels of one image in one column; None if missing, an empty tuple for "none of the classes".
 Cell = tuple[str, ...] | None
 Columns = dict[str, list[Cell]]
 
@@ -26,7 +25,7 @@ _PATH_COLUMNS = (
 
 
 def read_table(table: str) -> tuple[list[str], Columns]:
-    """Images that a table names, and what it says of them.
+    """Read the image paths and the other columns of a table.
 
     Parameters
     ----------
@@ -36,9 +35,9 @@ def read_table(table: str) -> tuple[list[str], Columns]:
     Returns
     -------
     paths : list of str
-        As the table has them; empty where missing.
+        As in the table; empty if missing.
     columns : dict of str to list of (tuple of str or None)
-        The table's other columns.
+        The other columns.
 
     Raises
     ------
@@ -49,25 +48,24 @@ def read_table(table: str) -> tuple[list[str], Columns]:
     reader = _READERS.get(suffix.lower())
     if reader is None:
         raise ManifestError(
-            f"Table {table} is of the type {suffix!r}, expected .csv or .parquet. Save it as one "
-            "of these."
+            f"The table {table} has the suffix {suffix!r}. Save it as .csv or .parquet."
         )
     try:
         with open_file(table) as file:
             columns = reader(file)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise ManifestError(
-            f"Table {table} cannot be read ({one_line(error)}): expected a sound {suffix} "
-            "file (CSV: UTF-8, parted by commas). Mend it or save it anew."
+            f"Cannot read the table {table} ({one_line(error)}). Expected a valid {suffix} file "
+            "(CSV in UTF-8, separated by commas)."
         ) from error
     if not any(columns.values()):
-        raise ManifestError(f"Table {table} holds no rows: expected one per image.")
+        raise ManifestError(f"The table {table} has no rows. Expected one row per image.")
     paths = columns.pop(_path_column(columns, table))
     return [cell[0] if cell else "" for cell in paths], columns
 
 
 def is_table(place: str) -> bool:
-    """Whether a file is named as a table.
+    """Whether a file name has the suffix of a table.
 
     Parameters
     ----------
@@ -90,8 +88,8 @@ def _read_csv(file: IO[bytes]) -> Columns:
             rows.append([cell_of(value) for value in row])
     twice = [name for name, count in Counter(header).items() if name and count > 1]
     if twice:
-        raise ValueError(f"two columns are called {twice[0]!r}")
-    # pandas writes its index under an empty name.
+        raise ValueError(f"two columns are named {twice[0]!r}")
+    # pandas writes its index as a column without a name.
     return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}
 
 
@@ -106,7 +104,7 @@ def _read_parquet(file: IO[bytes]) -> Columns:
 
 
 def _may_name(kind: pa.DataType) -> bool:
-    # Pictures and descriptions of them (bytes, structs) are neither paths nor labels.
+    # Images and their descriptions (bytes, structs) are neither paths nor labels.
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     value = kind.value_type if is_list else kind
     is_bytes = pa.types.is_binary(value) or pa.types.is_large_binary(value)
@@ -120,7 +118,7 @@ _READERS: dict[str, Callable[[IO[bytes]], Columns]] = {
 
 
 def cell_of(value: Any) -> Cell:
-    """What a value says as a cell: its text, or the texts of a list.
+    """Convert a value to a cell: its text, or the texts of a list.
 
     Parameters
     ----------
@@ -136,7 +134,7 @@ def cell_of(value: Any) -> Cell:
 def _text(value: Any) -> str:
     if value is None or value != value:
         return ""
-    # Parquet holds whole numbers beside missing ones as floats.
+    # Parquet stores integers with missing values as floats.
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -145,8 +143,8 @@ def _path_column(columns: Columns, table: str) -> str:
     candidates = [name for name in (*named, *columns) if _are_paths(columns[name])] or named
     if not candidates:
         raise ManifestError(
-            f"Table {table} has no column of image paths among {', '.join(columns)}: expected one "
-            f"called 'path', or one whose values end in {' '.join(IMAGE_SUFFIXES)}. Name it 'path'."
+            f"The table {table} has no column of image paths (columns: {', '.join(columns)}). "
+            f"Name it 'path', or use values ending in {' '.join(IMAGE_SUFFIXES)}."
         )
     return candidates[0]
 

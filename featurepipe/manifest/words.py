@@ -1,4 +1,4 @@
-"""Words that findings and errors share."""
+"""Phrases shared by findings and errors."""
 
 from collections.abc import Sequence, Sized
 
@@ -9,9 +9,9 @@ def counted(things: Sized, what: str) -> str:
     Parameters
     ----------
     things : sized
-        What is counted.
+        Things to count.
     what : str
-        What one of them is called.
+        Name of one of them.
     """
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
@@ -27,7 +27,7 @@ def examples(names: Sequence[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, or its kind if it says nothing.
+    """The text of an error on one line, or its type if it has no text.
 
     Parameters
     ----------

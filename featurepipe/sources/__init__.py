@@ -1,4 +1,4 @@
-"""Sources: where images lie, and what reads them. One file a kind, one small protocol."""
+"""Sources of images: a folder, tar files or a URL, behind one small protocol."""
 
 from featurepipe.sources.local import LocalFolder
 from featurepipe.sources.opening import open_archive, open_file, open_remote, open_source

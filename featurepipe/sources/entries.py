@@ -1,4 +1,4 @@
-"""What fsspec's file systems tell of a file."""
+"""File metadata from fsspec's file systems."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 
 from featurepipe.sources.protocol import UNKNOWN
 
-# A time first; `created` last, since not every file system changes it with the bytes.
-_TELL_CHANGES = (
+# Times come first; `created` comes last, since some file systems keep it when the bytes change.
+_CHANGE_FIELDS = (
     "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modified",
     "ETag", "etag", "checksum", "md5Hash", "content_hash", "sha", "uid", "created",
 )  # fmt: skip
@@ -22,10 +22,10 @@ class Entry:
     Attributes
     ----------
     size : int or None
-        In bytes; None if it is not told.
+        In bytes; None if unknown.
     mtime : int
         Modification time in ns since 1970, or another number that changes with the
-        bytes; `UNKNOWN` if nothing of the kind is told.
+        bytes; `UNKNOWN` if the file system has neither.
     """
 
     size: int | None = None
@@ -39,16 +39,16 @@ class Entry:
         return self.size, self.mtime
 
 
-def entry_of(told: Mapping[str, Any]) -> Entry:
-    """What a file system told of a file.
+def entry_of(metadata: Mapping[str, Any]) -> Entry:
+    """Size and time of a file from fsspec's metadata.
 
     Parameters
     ----------
-    told : mapping of str to Any
-        As ``info`` and ``find`` of fsspec return it.
+    metadata : mapping of str to Any
+        As returned by fsspec's ``info`` and ``find``.
     """
-    size = told.get("size")
-    values = (told[name] for name in _TELL_CHANGES if told.get(name))
+    size = metadata.get("size")
+    values = (metadata[name] for name in _CHANGE_FIELDS if metadata.get(name))
     return Entry(
         size=int(size) if isinstance(size, int | float) else None,
         mtime=next(map(_number, values), UNKNOWN),

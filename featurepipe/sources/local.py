@@ -1,4 +1,4 @@
-"""Images in a folder of this machine."""
+"""Images in a local folder."""
 
 import os
 import stat
@@ -29,22 +29,22 @@ class LocalFolder(ImageSource):
 
     def read(self, image_id: str) -> bytes:
         """The bytes of an image; see `ImageSource`."""
-        place = self._place(image_id)
-        found = os.stat(place)  # noqa: PTH116
-        if not stat.S_ISREG(found.st_mode):
-            # Opening a pipe would wait for whoever writes to it.
-            raise OSError("not a file")
-        refuse_large(found.st_size)
-        with open(place, "rb") as file:  # noqa: PTH123
+        path = self._path(image_id)
+        status = os.stat(path)  # noqa: PTH116
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would block until another process writes to it.
+            raise OSError("not a regular file")
+        refuse_large(status.st_size)
+        with open(path, "rb") as file:  # noqa: PTH123
             return file.read()
 
     def _stamp(self, image_id: str) -> tuple[int, int]:
         try:
-            found = os.stat(self._place(image_id))  # noqa: PTH116
+            status = os.stat(self._path(image_id))  # noqa: PTH116
         except OSError:
             return UNKNOWN, UNKNOWN
-        return found.st_size, found.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
 
-    def _place(self, image_id: str) -> str:
-        # Not `Path`: it costs more than the stat itself.
+    def _path(self, image_id: str) -> str:
+        # Building a `Path` takes longer than the stat itself.
         return os.path.join(self._root, image_id)  # noqa: PTH118

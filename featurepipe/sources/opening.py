@@ -1,4 +1,4 @@
-"""From a place to what reads it."""
+"""Opens the source at a path or URL."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ _WILD = "*?["
 
 
 def open_source(root: str) -> ImageSource:
-    """What reads the images below a root.
+    """Open the source of the images below a root.
 
     Parameters
     ----------
     root : str
-        A folder, a tar file or a pattern of some (``shards/*.tar``), as a path or URL.
+        Folder, tar file or pattern of tar files (``shards/*.tar``), as a path or URL.
 
     Raises
     ------
     ManifestError
-        If a tar file cannot be used.
+        If a tar file is missing or damaged.
     SourceError
         If a URL cannot be reached.
     """
@@ -39,19 +39,19 @@ def open_source(root: str) -> ImageSource:
 
 
 def open_archive(place: str, texts: tuple[str, ...] = ()) -> TarArchive:
-    """What reads the members of a tar file, or of those that a pattern stands for.
+    """Open one tar file, or all tar files that match a pattern.
 
     Parameters
     ----------
     place : str
         Path or URL.
     texts : tuple of str
-        Suffixes of members whose bytes are kept; see `TarArchive`.
+        Suffixes of members to keep in memory; see `TarArchive`.
 
     Raises
     ------
     ManifestError
-        If there is none, or one cannot be used.
+        If no file matches, or one is damaged.
     SourceError
         If a URL cannot be reached.
     """
@@ -60,7 +60,7 @@ def open_archive(place: str, texts: tuple[str, ...] = ()) -> TarArchive:
 
 
 def open_remote(url: str) -> "RemoteFolder":
-    """What lists and reads the files below a URL.
+    """Open the source of the files below a URL.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ def open_remote(url: str) -> "RemoteFolder":
     Raises
     ------
     SourceError
-        If nothing can read such a URL.
+        If no installed package reads such URLs.
     """
-    # Only here: fsspec takes a while to import, and most images are local.
+    # Imported late: fsspec is slow to import, and most images are local.
     from featurepipe.sources.remote import RemoteFolder
 
     return RemoteFolder(url)
 
 
 def open_file(place: str) -> IO[bytes]:
-    """A whole file to read, such as a table.
+    """Open a whole file, such as a table, for reading.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _local_files(place: str) -> Mapping[str, RangeFile]:
     path, handles = Path(place), open_handles()
     if path.exists() or not _is_pattern(place):
         return {"": _local_file(path, handles)}
-    # Hidden ones are what macOS leaves beside a file.
+    # macOS writes hidden files beside others.
     shards = sorted(shard for shard in path.parent.glob(path.name) if shard.name[0] != ".")
     _require_any(place, shards)
     return {f"{shard.name}/": _local_file(shard, handles) for shard in shards}
@@ -114,8 +114,7 @@ def _local_file(path: Path, handles: Handles) -> LocalFile:
         return LocalFile(path, handles)
     except OSError as error:
         raise ManifestError(
-            f"{path} cannot be read ({error.strerror or error}): expected a tar file. Check the "
-            "path."
+            f"Cannot read {path} ({error.strerror or error}). Expected a tar file."
         ) from error
 
 
@@ -135,4 +134,4 @@ def _is_pattern(place: str) -> bool:
 
 def _require_any(place: str, shards: Sequence[object]) -> None:
     if not shards:
-        raise ManifestError(f"{place} stands for no file: expected tar files. Check the pattern.")
+        raise ManifestError(f"No tar file matches {place}. Check the pattern.")

@@ -1,4 +1,4 @@
-"""Tries and time limits for what may fail for a moment, or never answer."""
+"""Retries and time limits for servers that fail temporarily or never answer."""
 
 import threading
 import time
@@ -9,21 +9,21 @@ from typing import TypeVar
 from featurepipe.errors import SourceError
 
 TRY_SECONDS = 60.0
-"""A try that takes longer is given up."""
+"""Time limit of one try."""
 
 LISTING_SECONDS = 600.0
-"""The same for a listing: a million objects take minutes."""
+"""Time limit of a listing: a million objects take minutes."""
 
 N_TRIES = 3
 
 FIRST_PAUSE_SECONDS = 0.5
-"""Before the second try; each further pause is twice as long."""
+"""Pause before the second try; it doubles before each further try."""
 
 MAX_UNANSWERED = 20
-"""After as many questions in a row without an answer there is no point in going on."""
+"""Number of requests in a row without an answer after which the source counts as unreachable."""
 
 MAX_HANGING = 64
-"""The same for tries that were given up and have not ended: each keeps a thread."""
+"""Number of abandoned tries that may still be running: each keeps a thread."""
 
 _NO_TRANSIENT = (
     FileNotFoundError,
@@ -40,16 +40,16 @@ _Answer = TypeVar("_Answer")
 
 
 class _NoAnswerError(TimeoutError):
-    """A try that was given up."""
+    """A try that exceeded its time limit."""
 
 
 class Patience:
-    """Asks something that may be out of reach. Safe to use from several threads.
+    """Sends requests to a source that may be unreachable. Safe to use from several threads.
 
     Parameters
     ----------
     place : str
-        What is asked, for messages.
+        Path or URL of the source, for messages.
     """
 
     def __init__(self, place: str) -> None:
@@ -60,21 +60,21 @@ class Patience:
         self._hanging: list[threading.Thread] = []
 
     def ask(self, question: Callable[[], _Answer], seconds: float | None = None) -> _Answer:
-        """What a question returns, after several tries if need be.
+        """Call a function, with several tries if it fails.
 
         Parameters
         ----------
         question : callable
-            Runs in another thread, which is abandoned if it takes too long.
+            Runs in another thread, which is abandoned at the time limit.
         seconds : float, optional
             Time limit of each try. Default: `TRY_SECONDS`.
 
         Raises
         ------
         OSError
-            If it cannot be answered; its text is a reason for a person.
+            If all tries fail; its text is the reason shown to people.
         SourceError
-            If nothing has been answered for `MAX_UNANSWERED` questions in a row.
+            If `MAX_UNANSWERED` requests in a row failed.
         """
         for attempt in range(N_TRIES):
             if attempt:
@@ -96,7 +96,7 @@ class Patience:
 
     def _within(self, seconds: float, question: Callable[[], _Answer]) -> _Answer:
         answer: Future[_Answer] = Future()
-        # Not an executor: those wait for their threads when the program ends.
+        # Not an executor: executors wait for their threads when the program ends.
         asker = threading.Thread(target=_settle, args=(answer, question), daemon=True)
         asker.start()
         asker.join(seconds)
@@ -122,13 +122,13 @@ class Patience:
         else:
             return
         raise SourceError(
-            f"{self._place} does not answer ({reason}). What was done stays done: check the "
-            "connection and run the same command again."
+            f"{self._place} does not answer ({reason}). Finished work is kept. Check the "
+            "connection, and run the same command again."
         ) from error
 
 
 def said(error: BaseException) -> str:
-    """What an error says for a person, in one line.
+    """The text of an error for people, on one line.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _settle(answer: "Future[_Answer]", question: Callable[[], _Answer]) -> None:
 
 
 def _meant(error: Exception) -> Exception:
-    """The error behind one; fsspec says "no such file" of a web server that is not there."""
+    """The cause of an error; fsspec reports an unreachable web server as "no such file"."""
     cause = error.__cause__
     if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
         return error
@@ -157,7 +157,7 @@ def _meant(error: Exception) -> Exception:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the same question would fail again."""
+    """Whether another try would fail as well."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and 400 <= status < 500:
         return status not in _TRANSIENT_STATUS

@@ -1,4 +1,4 @@
-"""Places as text: absolute paths of this machine, and URLs."""
+"""Sources as text: absolute local paths and URLs."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ def is_url(place: str) -> bool:
 
 
 def is_web(place: str) -> bool:
-    """Whether a place lies on a web server, where listings are pages if there are any.
+    """Whether a place is on a web server, which may not list its files.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def is_web(place: str) -> bool:
 
 
 def absolute_place(place: Path | str) -> str:
-    """A place by its absolute path; a URL as it is, less slashes at its end.
+    """The absolute path of a place; a URL without trailing slashes.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ def absolute_place(place: Path | str) -> str:
     Raises
     ------
     UsageError
-        If a URL holds a password or a query, since it would be saved; or is a `Path`.
+        If a URL contains a password or query, which would be saved, or is a `Path`.
     """
     text = str(place)
     if isinstance(place, Path) and _MERGED.match(text) and not place.exists():
         raise UsageError(
-            f"Path {text!r} seems to be a URL, whose slashes a Path merges. Give it as text (str)."
+            f"The Path {text!r} looks like a URL with merged slashes. Pass URLs as str."
         )
     if not is_url(text):
         return str(Path(place).absolute())
@@ -57,7 +57,7 @@ def absolute_place(place: Path | str) -> str:
 
 
 def parent_place(place: str) -> str:
-    """The folder that a file lies in.
+    """The folder of a file.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def name_of(place: str) -> str:
 
 
 def is_archive(place: str) -> bool:
-    """Whether a place is named as a tar file, a pattern of some, or a compressed one.
+    """Whether a name is that of a tar file, a pattern of tar files, or a compressed tar file.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def is_archive(place: str) -> bool:
 
 
 def is_compressed(place: str) -> bool:
-    """Whether a place is named as a compressed tar file.
+    """Whether a name is that of a compressed tar file.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ def is_compressed(place: str) -> bool:
 def _refuse_secrets(url: str) -> None:
     last = url.rpartition("::")[2]
     user = last.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    # A user's name alone is part of some addresses, such as those of Azure; not on the web.
+    # A user name alone is part of some addresses, such as those of Azure; not on the web.
     has_user = ":" in user or (is_web(last) and bool(user))
     if has_user or (is_web(last) and _QUERY.search(last)):
         raise UsageError(
-            f"URL {_SECRETS.sub('…', url)} holds a {'password' if has_user else 'query'}: expected "
-            "none, since URLs are saved with the images, and paths are joined to them. Put "
-            "credentials into the environment or into fsspec's configuration (~/.config/fsspec)."
+            f"The URL {_SECRETS.sub('…', url)} contains a {'password' if has_user else 'query'}, "
+            "which would be saved in the workspace. Set credentials in the environment or in "
+            "fsspec's configuration (~/.config/fsspec)."
         )

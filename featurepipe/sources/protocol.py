@@ -1,4 +1,4 @@
-"""What every source of images is."""
+"""The protocol of image sources."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,25 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = -1
-"""Size or modification time of an image of which none is known."""
+"""Stands for an unknown size or modification time."""
 
 MAX_IMAGE_BYTES = 512_000_000
-"""Larger files are refused before they are read: they would fill the memory."""
+"""Larger files are refused unread, to bound memory."""
 
 
 class ImageSource(Protocol):
-    """Where some images lie. Safe to use from several threads.
+    """A source of images. Safe to use from several threads.
 
     Attributes
     ----------
     n_readers : int
-        Threads that it takes to read fast: many where an answer takes long.
+        Number of threads for fast reading: many for slow connections.
     """
 
     n_readers: int = 1
 
     def stamps(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """What changes with the images' bytes, and costs little to ask.
+        """Size and modification time of images, without reading them.
 
         Parameters
         ----------
@@ -36,8 +36,8 @@ class ImageSource(Protocol):
         -------
         ndarray of shape (n_images, 2), int64
             Size in bytes, and modification time in ns since 1970 or another number
-            that changes with the bytes; both `UNKNOWN` if the image is not there or
-            the source does not tell.
+            that changes with the bytes; both `UNKNOWN` if the image is missing or the
+            source has neither.
         """
         ...
 
@@ -47,8 +47,8 @@ class ImageSource(Protocol):
         Raises
         ------
         OSError
-            If they cannot be read, or are more than `MAX_IMAGE_BYTES`; its text (or
-            its ``strerror``) is a reason for a person.
+            If they cannot be read, or exceed `MAX_IMAGE_BYTES`; its text (or ``strerror``)
+            is the reason shown to people.
         SourceError
             If the source as a whole no longer answers.
         """
@@ -56,7 +56,7 @@ class ImageSource(Protocol):
 
 
 def is_large(n_bytes: int) -> bool:
-    """Whether bytes are more than `MAX_IMAGE_BYTES`.
+    """Whether a size exceeds `MAX_IMAGE_BYTES`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def is_large(n_bytes: int) -> bool:
 
 
 def refuse_large(n_bytes: int) -> None:
-    """Refuse what is too large for an image file.
+    """Refuse sizes above `MAX_IMAGE_BYTES`.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def refuse_large(n_bytes: int) -> None:
     Raises
     ------
     OSError
-        If they are more than `MAX_IMAGE_BYTES`.
+        With the limit.
     """
     if is_large(n_bytes):
         raise OSError(f"larger than {MAX_IMAGE_BYTES / 1e6:g} MB")

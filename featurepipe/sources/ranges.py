@@ -1,4 +1,4 @@
-"""Files of which any part can be read."""
+"""Files with random access."""
 
 import os
 import weakref
@@ -11,7 +11,7 @@ MAX_OPEN_FILES = 64
 
 
 class RangeFile(Protocol):
-    """A file of which any part can be read, by several threads at once.
+    """A file with random access from several threads.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class RangeFile(Protocol):
         Modification time in ns since 1970, or another number that changes with the
         bytes; `featurepipe.sources.UNKNOWN` if none is known.
     block_bytes : int
-        How much to read at once when reading on and on.
+        Block size for sequential reading.
     n_readers : int
         As of `ImageSource`.
     """
@@ -34,23 +34,23 @@ class RangeFile(Protocol):
     n_readers: int = 1
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """Some bytes of the file.
+        """Read a range of bytes.
 
         Parameters
         ----------
         start, n_bytes : int
-            Where they begin, and how many; both within the file.
+            Offset and number of bytes; the range lies within the file.
 
         Raises
         ------
         OSError
-            If they cannot be read, or are fewer.
+            If the range cannot be read completely.
         """
         ...
 
 
 class _Handle:
-    """An open file, closed when nobody uses it any more."""
+    """An open file that closes itself when it is no longer used."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -61,18 +61,18 @@ Handles = Callable[[str], _Handle]
 
 
 def open_handles() -> Handles:
-    """Opens files and keeps those open that were read last."""
+    """A function that opens files, and keeps the most recently used ones open."""
     return lru_cache(maxsize=MAX_OPEN_FILES)(_Handle)
 
 
 class LocalFile(RangeFile):
-    """A file of this machine, as it is when this is made.
+    """A local file, as it was when this object was made.
 
     Parameters
     ----------
     path : Path
     handles : callable
-        What opens it; see `open_handles`.
+        Opens the file; see `open_handles`.
 
     Raises
     ------
@@ -88,17 +88,17 @@ class LocalFile(RangeFile):
         self.n_bytes, self.mtime = _size_and_time(handles(self.place))
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """Some bytes of the file; see `RangeFile`."""
+        """Read a range of bytes; see `RangeFile`."""
         handle = self._handles(self.place)
         if _size_and_time(handle) != (self.n_bytes, self.mtime):
-            # What is known of its insides no longer holds.
+            # The index of its members is no longer valid.
             raise OSError(f"{self.place} has changed since it was opened; run the command again")
         data = os.pread(handle.number, n_bytes, start)
         if len(data) < n_bytes:
-            raise OSError(f"{self.place} ends too early")
+            raise OSError(f"{self.place} is truncated")
         return data
 
 
 def _size_and_time(handle: _Handle) -> tuple[int, int]:
-    found = os.fstat(handle.number)
-    return found.st_size, found.st_mtime_ns
+    status = os.fstat(handle.number)
+    return status.st_size, status.st_mtime_ns

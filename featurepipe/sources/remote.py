@@ -37,12 +37,12 @@ class RemoteFolder(ImageSource):
     Parameters
     ----------
     url : str
-        Folder that image ids are relative to, without a slash at its end.
+        Folder that image ids are relative to, without a trailing slash.
 
     Raises
     ------
     SourceError
-        If nothing can read such a URL.
+        If no installed package reads such URLs.
     """
 
     n_readers = _N_AT_ONCE
@@ -57,12 +57,12 @@ class RemoteFolder(ImageSource):
         self._asked: dict[str, Entry] = {}
 
     def names(self) -> list[str]:
-        """Every file below the URL, images or not.
+        """All files below the URL, images or not.
 
         Returns
         -------
         list of str
-            Their paths relative to it.
+            Paths relative to the URL.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class RemoteFolder(ImageSource):
     def stamps(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Sizes and modification times; see `ImageSource`."""
         if self._is_web:
-            # Pages that list files tell neither size nor time, and may be missing.
+            # Web listings have neither sizes nor times, and may be missing.
             with ThreadPoolExecutor(_N_AT_ONCE) as pool:
                 entries = list(pool.map(self._ask_entry, ids))
         else:
@@ -89,10 +89,10 @@ class RemoteFolder(ImageSource):
         return data
 
     def _fetch(self, image_id: str) -> tuple[int, bytes]:
-        """How many bytes an image has, and the bytes unless they are too many."""
+        """Size of an image, and its bytes unless it is too large."""
         path = self._path(image_id)
         entry = (self._listed or {}).get(image_id) or self._asked.get(image_id) or _NOWHERE
-        # A size that nobody told yet is asked for here, so that it is no answer by itself.
+        # An unknown size is requested here, within the same try.
         size = self._info(image_id).size if entry.size is None else entry.size
         if size is not None and is_large(size):
             return size, b""
@@ -102,26 +102,26 @@ class RemoteFolder(ImageSource):
     def _listing(self) -> dict[str, Entry]:
         with self._lock:
             if self._listed is None:
-                found = self._found()
-                self._listed = {self._image_id(path): entry_of(found[path]) for path in found}
+                files = self._files()
+                self._listed = {self._image_id(path): entry_of(files[path]) for path in files}
             return self._listed
 
-    def _found(self) -> dict[str, dict[str, Any]]:
+    def _files(self) -> dict[str, dict[str, Any]]:
         try:
             return self._patience.ask(self._find, patience.LISTING_SECONDS)
         except OSError as error:
             raise SourceError(
-                f"{self._url} cannot be listed ({error}). Check the URL, the connection and your "
-                "credentials for it."
+                f"Cannot list {self._url} ({error}). Check the URL, the connection and your "
+                "credentials."
             ) from error
 
     def _find(self) -> dict[str, dict[str, Any]]:
         self._fs.invalidate_cache()
         options = {"on_error": "raise"} if _walks(self._fs) else {}
-        found: dict[str, dict[str, Any]] = self._fs.find(self._root, detail=True, **options)
-        # A file's own name is all there is below it.
-        found.pop(self._root, None)
-        return found
+        files: dict[str, dict[str, Any]] = self._fs.find(self._root, detail=True, **options)
+        # `find` on a file returns the file itself.
+        files.pop(self._root, None)
+        return files
 
     def _ask_entry(self, image_id: str) -> Entry:
         try:
@@ -144,7 +144,7 @@ class RemoteFolder(ImageSource):
 
 
 class RemoteFile(RangeFile):
-    """A file at a URL, as it is when this is made.
+    """A file at a URL, as it was when this object was made.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class RemoteFile(RangeFile):
     """
 
     n_readers = _N_AT_ONCE
-    # An answer takes as long as some megabytes.
+    # One request takes about as long as a few megabytes.
     block_bytes = 2**22
 
     def __init__(self, url: str) -> None:
@@ -169,18 +169,19 @@ class RemoteFile(RangeFile):
             entry = self._patience.ask(lambda: entry_of(self._fs.info(self._path)))
         except OSError as error:
             raise SourceError(
-                f"{url} cannot be reached ({error}). Check the URL, the connection and your "
-                "credentials for it."
+                f"Cannot reach {url} ({error}). Check the URL, the connection and your credentials."
             ) from error
         if entry.size is None:
-            raise SourceError(f"The server does not tell the size of {url}. Download it first.")
+            raise SourceError(
+                f"The server does not report the size of {url}. Download the file first."
+            )
         self.n_bytes, self.mtime = entry.size, entry.mtime
 
     def read(self, start: int, n_bytes: int) -> bytes:
-        """Some bytes of the file; see `RangeFile`."""
+        """Read a range of bytes; see `RangeFile`."""
         data = self._patience.ask(lambda: self._fetch_range(start, n_bytes))
         if len(data) < n_bytes:
-            raise OSError(f"{self.place} ends too early")
+            raise OSError(f"{self.place} is truncated")
         return data
 
     def read_all(self) -> bytes:
@@ -198,14 +199,14 @@ class RemoteFile(RangeFile):
         if not self._is_web:
             data: bytes = self._fs.cat_file(self._path, start, start + n_bytes)
             return data
-        # `cat_file` takes the whole file from a server that knows no ranges.
+        # `cat_file` downloads the whole file from a server without range requests.
         with self._fs.open(self._path, size=self.n_bytes, cache_type="none") as file:
             file.seek(start)
             return bytes(file.read(n_bytes))
 
 
 def find_remote(pattern: str) -> list[str]:
-    """URLs that a pattern such as ``s3://bucket/train-*.tar`` stands for, sorted.
+    """URLs that match a pattern such as ``s3://bucket/train-*.tar``, sorted.
 
     Parameters
     ----------
@@ -222,7 +223,7 @@ def find_remote(pattern: str) -> list[str]:
 
 
 def _walks(fs: Any) -> bool:
-    """Whether fsspec itself goes from folder to folder, and would skip those that fail."""
+    """Whether fsspec itself walks the folders, and would skip those that fail."""
     own = getattr(type(fs), "_find", None)
     if own is None:
         return type(fs).find is AbstractFileSystem.find
@@ -238,20 +239,19 @@ def _fetch(fs: Any, path: str, size: int | None) -> bytes:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    """The file system that a URL names, and the path in it."""
+    """File system of a URL, and the path within it."""
     protocol = url.partition("://")[0].rpartition("::")[2]
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         package = _PACKAGES.get(protocol)
-        advice = f"Run: pip install {package}" if package else "Install what it names."
+        advice = f"Run: pip install {package}" if package else "Install that package."
         raise SourceError(
-            f"{url} cannot be read, as a package for {protocol}:// is missing ({said(error)}). "
-            f"{advice}"
+            f"Cannot read {url}: the package for {protocol}:// is missing ({said(error)}). {advice}"
         ) from error
     except Exception as error:
         raise SourceError(
-            f"{url} cannot be read ({said(error)}): expected a URL that fsspec knows, such as "
+            f"Cannot read {url} ({said(error)}). Expected a URL that fsspec supports, such as "
             "s3://, gs:// or https://."
         ) from error
     return fs, path.rstrip("/")

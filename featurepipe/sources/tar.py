@@ -1,4 +1,4 @@
-"""Images in tar files, read where they lie: nothing is ever unpacked."""
+"""Images in tar files, read in place: nothing is unpacked."""
 
 import posixpath
 import tarfile
@@ -16,12 +16,12 @@ from featurepipe.sources.protocol import UNKNOWN, ImageSource, refuse_large
 from featurepipe.sources.ranges import RangeFile
 
 MAX_TEXT_BYTES = 2**16
-"""Longer texts are not kept."""
+"""Longer label files are ignored."""
 
 MAX_TEXTS_BYTES = 2**30
-"""More text than this in all archives together is an error."""
+"""Limit for the label files of all archives together."""
 
-# A header is 512 bytes, and some more where it holds a long name.
+# A header takes 512 bytes, and more with a long name.
 _MAX_HEADER_BYTES = 2**17
 _BLOCK = tarfile.BLOCKSIZE
 
@@ -31,10 +31,7 @@ _COMPRESSORS = {
     b"\xfd7zXZ": "unxz",
     b"(\xb5/\xfd": "unzstd",
 }
-_ADVICE = (
-    "expected a plain .tar, since images in a compressed one cannot be reached one by one. "
-    "Decompress it first ({})."
-)
+_ADVICE = "images in a compressed archive cannot be read one by one. Decompress it first ({})."
 
 
 @dataclass(frozen=True)
@@ -50,24 +47,24 @@ class TarArchive(ImageSource):
     Parameters
     ----------
     files : mapping of str to RangeFile
-        The tar files by what their ids begin with: ``""`` for a single one,
+        Tar files by the prefix of their ids: ``""`` for a single file,
         ``"shard-0000.tar/"`` for one of several.
     texts : tuple of str
-        Suffixes of members whose bytes are kept in `texts`.
+        Suffixes of members to keep in `texts`.
 
     Attributes
     ----------
     names : list of str
-        Every regular file in the archives, images or not.
+        All regular files of the archives, images or not.
     texts : dict of str to bytes
-        Small members of the suffixes asked for, by name.
+        Small members with these suffixes, by name.
     left_out : dict of str to list of str
-        Names of the members that are not read, by the reason.
+        Names of ignored members, by reason.
 
     Raises
     ------
     ManifestError
-        If one is damaged, truncated, compressed or no tar file.
+        If one is damaged, truncated, compressed or not a tar file.
     SourceError
         If one cannot be reached.
     """
@@ -83,11 +80,11 @@ class TarArchive(ImageSource):
 
     @property
     def names(self) -> list[str]:
-        """Every regular file in the archives, images or not."""
+        """All regular files of the archives, images or not."""
         return list(self._members)
 
     def stamps(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Sizes of the members, and times of their archives; see `ImageSource`."""
+        """Sizes of members and modification times of their archives; see `ImageSource`."""
         return np.array([self._stamp(image_id) for image_id in ids], np.int64).reshape(-1, 2)
 
     def read(self, image_id: str) -> bytes:
@@ -116,14 +113,14 @@ class TarArchive(ImageSource):
             raise
         except OSError as error:
             raise SourceError(
-                f"{file.place} cannot be read ({said(error)}). Check the connection or disk and "
-                "run the same command again, or copy the file to this machine first."
+                f"Cannot read {file.place} ({said(error)}). Check the connection or the disk and "
+                "try again, or download the file first."
             ) from error
         except Exception as error:
-            # Hostile bytes make tarfile raise nearly anything.
+            # Malformed bytes make tarfile raise nearly any exception.
             raise ManifestError(
-                f"{file.place} cannot be read as a tar file ({said(error)}): expected a whole, "
-                "uncompressed one. Download or make it again."
+                f"{file.place} is not a valid tar file ({said(error)}). Expected a complete, "
+                "uncompressed tar file."
             ) from error
 
     def _add_member(self, prefix: str, info: tarfile.TarInfo, reader: "_Reader") -> None:
@@ -131,7 +128,7 @@ class TarArchive(ImageSource):
         if reason:
             self.left_out.setdefault(reason, []).append(prefix + info.name)
             return
-        # As tar has it, the last member of a name replaces those before.
+        # As in tar, the last member of a name replaces earlier ones.
         name = prefix + posixpath.normpath(info.name)
         self._members[name] = _Member(reader.file, info.offset_data, info.size)
 
@@ -144,8 +141,8 @@ class TarArchive(ImageSource):
         self._n_text_bytes += info.size
         if self._n_text_bytes > MAX_TEXTS_BYTES:
             raise ManifestError(
-                f"The labels in {reader.file.place} take more than {MAX_TEXTS_BYTES} bytes. Give "
-                "them as --labels TABLE, and leave them out of the archive."
+                f"The label files in {reader.file.place} exceed {MAX_TEXTS_BYTES} bytes. Remove "
+                "them from the archive, and pass the labels with --labels TABLE."
             )
         reader.n_left = MAX_TEXT_BYTES
         reader.seek(info.offset_data)
@@ -153,38 +150,38 @@ class TarArchive(ImageSource):
 
 
 def _why_not(info: tarfile.TarInfo) -> str:
-    """Why a member is not read; empty if it is."""
+    """Why a member is ignored; empty if it is read."""
     if info.issym() or info.islnk():
         return "a link"
     if not info.isreg():
-        return "no regular file"
+        return "not a regular file"
     if info.issparse():
         return "a sparse file"
     if info.name.startswith("/") or ".." in info.name.split("/") or "\0" in info.name:
-        return "a name that leads out of the archive"
+        return "its name points outside the archive"
     return ""
 
 
 def _headers(reader: "_Reader") -> Iterator[tarfile.TarInfo]:
-    """The members of a tar file, folders left out."""
+    """The members of a tar file, without folders."""
     with tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:") as archive:
         end = 0
         while info := archive.next():
-            # The archive would remember them all.
+            # The archive would keep all of them in memory.
             archive.members.clear()  # type: ignore[attr-defined]
             if info.offset < end or info.size < 0:
-                raise tarfile.ReadError(f"{info.name!r} begins within another member")
+                raise tarfile.ReadError(f"{info.name!r} overlaps another member")
             end = info.offset_data + info.size
             if end > reader.file.n_bytes:
-                raise tarfile.ReadError(f"{info.name!r} reaches beyond its end")
+                raise tarfile.ReadError(f"{info.name!r} extends past the end")
             if not info.isdir():
                 yield info
             reader.n_left = _MAX_HEADER_BYTES
         reader.n_left = _BLOCK
         reader.seek(archive.offset)
-        # tarfile takes a damaged header for the end.
+        # tarfile treats a damaged header as the end.
         if reader.read(_BLOCK) != bytes(_BLOCK):
-            raise tarfile.ReadError(f"damaged or cut off at byte {archive.offset}")
+            raise tarfile.ReadError(f"damaged or truncated at byte {archive.offset}")
 
 
 def _refuse_compressed(reader: "_Reader") -> None:
@@ -196,7 +193,7 @@ def _refuse_compressed(reader: "_Reader") -> None:
 
 
 def refuse_compressed(place: str) -> None:
-    """Refuse what is named as a compressed tar file.
+    """Refuse names of compressed tar files.
 
     Parameters
     ----------
@@ -205,14 +202,14 @@ def refuse_compressed(place: str) -> None:
     Raises
     ------
     ManifestError
-        If it is.
+        If the name is one.
     """
     if is_compressed(place):
         raise ManifestError(f"{place} is compressed: {_ADVICE.format('gunzip, bunzip2 or unxz')}")
 
 
 class _Reader:
-    """A file to read on and on, some blocks of it at once, and never much for one header."""
+    """Sequential reading in blocks, with a limit for each header."""
 
     def __init__(self, file: RangeFile) -> None:
         self.file = file
@@ -229,7 +226,7 @@ class _Reader:
     def read(self, n_bytes: int) -> bytes:
         self.n_left -= n_bytes
         if n_bytes < 0 or self.n_left < 0:
-            raise tarfile.ReadError("a header without an end")
+            raise tarfile.ReadError("endless header")
         parts = []
         while n_bytes > 0 and self._position < self.file.n_bytes:
             offset = self._offset_in_block()
@@ -239,7 +236,7 @@ class _Reader:
         return b"".join(parts)
 
     def _offset_in_block(self) -> int:
-        """Where in the block the position is; reads another block if it is in none."""
+        """Offset of the position in the current block; reads the next block if needed."""
         offset = self._position - self._start
         if 0 <= offset < len(self._block):
             return offset

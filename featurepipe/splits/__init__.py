@@ -1,8 +1,8 @@
-"""Named, saved divisions of the images into training, test and unseen rows.
+"""Named, saved train/test splits, with held-out combinations as unseen images.
 
-However a split is made, rows of one group never part: images of identical bytes,
-those that share a value of the group column and, if wanted, near-duplicates,
-directly or through others.
+Images of one group always stay on the same side: images with identical bytes, with
+the same value in the group column and, on request, near-duplicates, directly or
+through other images.
 """
 
 from featurepipe.splits.divisible import divisible_ids

@@ -1,4 +1,4 @@
-"""The images that splits divide: their classes, and which of them belong together."""
+"""The images to split: their classes and groups."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from featurepipe.errors import SplitError
 from featurepipe.manifest import Manifest
 from featurepipe.splits.split_settings import SplitSettings
 
-# One for training, one for testing, and one more so that inner folds can tell them apart.
+# One for training, one for testing, and one more for the inner folds.
 MIN_GROUPS = 3
 
 NO_DUPLICATES: Mapping[str, int] = MappingProxyType({})
@@ -22,19 +22,19 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Images:
-    """Images to divide.
+    """Images to split.
 
     Attributes
     ----------
     ids : ndarray of shape (n_images,), str objects, sorted
     groups : ndarray of shape (n_images,), int64
-        Images of one number belong together; numbered from 0 without gaps.
+        Group of each image, numbered from 0 without gaps.
     combinations : ndarray of shape (n_images,), str objects or None
     classes : tuple of (str, str)
         Attribute and class of each column of `has`.
     has : ndarray of shape (n_images, n_classes), bool
     group_column : str or None
-        Column of the labels' table whose values took part in `groups`.
+        Column of the label table that `groups` includes.
     """
 
     ids: NDArray[np.object_]
@@ -45,7 +45,7 @@ class Images:
     group_column: str | None
 
     def take(self, rows: NDArray[np.intp]) -> "Images":
-        """Some of the images, their groups numbered anew.
+        """Some of the images, with groups renumbered.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Images:
 
 
 def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDArray[np.object_]:
-    """Ids of the images that splits divide: labelled and readable ones.
+    """Ids of the images to split: those with labels and features.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def divisible_images(
     settings: SplitSettings,
     alike: Mapping[str, int],
 ) -> Images:
-    """The images that splits divide.
+    """The images to split, with their groups.
 
     Parameters
     ----------
@@ -102,14 +102,14 @@ def divisible_images(
     digests : mapping of str to bytes or str
         Digest of the bytes of each readable image, by its id.
     settings : SplitSettings
-        What makes images belong together.
+        Defines the groups.
     alike : mapping of str to int
-        Number of the near-duplicates of each image that has any.
+        Near-duplicate group of each image that has near-duplicates.
 
     Raises
     ------
     SplitError
-        If there is no image to divide.
+        If there is no image to split.
     UnknownNameError
         If there is no such group column.
     """
@@ -118,9 +118,9 @@ def divisible_images(
     ids = divisible_ids(manifest, digests)
     if not len(ids):
         raise SplitError(
-            f"None of the {len(manifest)} images is both labelled and readable "
-            f"({len(digests)} are readable): expected at least {MIN_GROUPS} of each class. Give "
-            "labels with --labels, or mend the images."
+            f"None of the {len(manifest)} images has a label and features ({len(digests)} have "
+            f"features). Each class needs at least {MIN_GROUPS}. Pass labels with --labels, or "
+            "check the images."
         )
     labels, table = manifest.labels(ids), manifest.table.loc[ids.tolist()]
     keys: list[Sequence[Hashable]] = [[digests[image_id] for image_id in ids]]
@@ -139,7 +139,7 @@ def divisible_images(
 
 
 def _join(n_rows: int, keys: Sequence[Sequence[Hashable]]) -> Integers:
-    """Number rows so that two with an equal key, directly or through others, have one number."""
+    """Number rows so that rows with an equal key, directly or through others, share a number."""
     parent = list(range(n_rows))
 
     def first(row: int) -> int:

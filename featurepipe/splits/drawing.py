@@ -1,4 +1,4 @@
-"""Which groups of images are drawn for the test."""
+"""Draws the test images, group by group."""
 
 import math
 
@@ -15,7 +15,7 @@ _OPEN, _TRAIN, _TEST = 0, 1, 2
 
 
 def refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
-    """Stop at a class with too few groups to divide.
+    """Refuse classes with too few groups to split.
 
     Parameters
     ----------
@@ -33,26 +33,26 @@ def refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
         return
     attribute, label = images.classes[rare[0]]
     what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
-    advice = "Add images of it, join it with another class, or leave its label empty."
+    advice = "Add images, merge the class with another one, or remove its labels."
     if settings.group_duplicates:
-        what += " that are no near-duplicates of each other"
-        advice += " Without --group-duplicates, near-duplicates count apart."
-    others = f" (other classes that have too few: {len(rare) - 1})" if len(rare) > 1 else ""
+        what += " that are not near-duplicates"
+        advice += " Without --group-duplicates, near-duplicates count separately."
+    others = f" (other classes with too few: {len(rare) - 1})" if len(rare) > 1 else ""
     raise SplitError(
-        f"Class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what} to divide, "
-        f"expected at least {MIN_GROUPS}{others}. {advice}"
+        f"The class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what}; a split "
+        f"needs at least {MIN_GROUPS}{others}. {advice}"
     )
 
 
 def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:
-    """Which images are drawn for the test.
+    """Draw the test images at random.
 
     Parameters
     ----------
     images : Images
     settings : SplitSettings
     repeat : int
-        Which of the settings' repeats is drawn, from 0.
+        Index of the repeat, from 0.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:
     Raises
     ------
     SplitError
-        If no division has every class on both sides.
+        If no split has every class on both sides.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, repeat]))
     have, sizes = images.groups_have(), np.bincount(images.groups)
@@ -73,13 +73,13 @@ def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:
             _fill(sides, order, sizes, strata, settings.test_size)
             return (sides == _TEST)[images.groups]
     raise SplitError(
-        f"No division of {len(images.ids)} images was found that has every class in training and "
-        f"in test; {_MAX_DRAWS} were tried. Add images of the rarest classes, or try another seed."
+        f"No split of {len(images.ids)} images has every class on both sides ({_MAX_DRAWS} tries). "
+        "Add images of the rarest classes, or use another --seed."
     )
 
 
 def _strata(have: Bools, test_size: float) -> Integers:
-    """Stratum of each group: its classes, or if they are rare together, the rarest of them."""
+    """Stratum of each group: its set of classes or, if the set is rare, its rarest class."""
     _, strata, counts = np.unique(have, axis=0, return_inverse=True, return_counts=True)
     strata = strata.reshape(-1)
     rarest = np.where(have, have.sum(axis=0), len(have) + 1).argmin(axis=1)
@@ -90,17 +90,16 @@ def _strata(have: Bools, test_size: float) -> Integers:
 def _reserve(order: Integers, sizes: Integers, have: Bools) -> NDArray[np.int8] | None:
     """Sides with one group of each class in test and one in training, the others open.
 
-    None if this order leads into a dead end, which takes many classes that share
-    their few groups.
+    None if this order has no solution, which takes many classes that share few groups.
     """
     sides = np.full(len(sizes), _OPEN, dtype=np.int8)
     n_groups = have.sum(axis=0)
-    # How many groups of each class are or may still come on a side.
+    # Number of groups of each class that are, or can still be put, on a side.
     chances = {_TEST: n_groups.copy(), _TRAIN: n_groups.copy()}
     by_size = order[np.argsort(sizes[order], kind="stable")]
     for k in np.argsort(n_groups, kind="stable"):
         members = by_size[have[by_size, k]]
-        # A small group in test and a large one in training leave the share free.
+        # A small test group and a large training group leave most freedom for the test size.
         for side, other, candidates in (
             (_TEST, _TRAIN, members),
             (_TRAIN, _TEST, members[::-1]),
@@ -120,13 +119,13 @@ def _reserve(order: Integers, sizes: Integers, have: Bools) -> NDArray[np.int8] 
 def _fill(
     sides: NDArray[np.int8], order: Integers, sizes: Integers, strata: Integers, test_size: float
 ) -> None:
-    """Add open groups to the test: the whole share of each stratum, then largest remainders."""
+    """Add open groups to the test: the share of each stratum, then the largest remainders."""
     in_test = sizes * (sides == _TEST)
     missing = test_size * sizes.sum() - in_test.sum()
     quotas = test_size * np.bincount(strata, sizes) - np.bincount(strata, in_test)
     quotas = np.maximum(quotas, 0)
     if quotas.sum() > max(missing, 0):
-        # Rare strata had more reserved than their share: the others give way.
+        # Rare strata reserved more than their share: the other strata get less.
         quotas *= max(missing, 0) / quotas.sum()
     rank = np.zeros(len(quotas), dtype=np.int64)
     remaining = []
@@ -139,7 +138,7 @@ def _fill(
         else:
             remaining.append((rank[stratum], stratum, group))
             rank[stratum] += 1
-    for _, _, group in sorted(remaining, key=lambda place: (place[0], -quotas[place[1]])):
+    for _, _, group in sorted(remaining, key=lambda ranked: (ranked[0], -quotas[ranked[1]])):
         if sizes[group] < 2 * missing - _ROUNDING:
             sides[group] = _TEST
             missing -= sizes[group]

@@ -1,4 +1,4 @@
-"""Combinations that training never sees."""
+"""Held-out combinations: class combinations without training images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,9 @@ def each_held_out(
     settings: SplitSettings,
     alike: Mapping[str, int] = NO_DUPLICATES,
 ) -> tuple[list[SplitSettings], list[str]]:
-    """Hold out in turn every combination whose classes occur in others too.
+    """Settings that hold out each combination in turn.
+
+    Only combinations whose classes occur in other combinations too can be held out.
 
     Parameters
     ----------
@@ -26,15 +28,15 @@ def each_held_out(
     digests : mapping of str to bytes or str
         Digest of the bytes of each readable image, by its id.
     settings : SplitSettings
-        How each split is to be made otherwise.
+        Settings of the splits apart from the held-out combination.
     alike : mapping of str to int, optional
-        Number of the near-duplicates of each image that has any; they belong
-        together if the settings say so.
+        Near-duplicate group of each image that has near-duplicates; used if the
+        settings group duplicates.
 
     Returns
     -------
-    each : list of SplitSettings
-        One per combination, as if it had been asked for by its name.
+    settings_of_each : list of SplitSettings
+        One per combination, equal to those of ``--hold-out`` with its name.
     findings : list of str
         Which combinations cannot be held out, and why.
 
@@ -48,18 +50,18 @@ def each_held_out(
     names = sorted({name for name in images.combinations if name is not None})
     separable = [name for name in names if _is_separable(images, name, settings)]
     others = sorted(set(names) - set(separable))
-    why = f"since a class would have fewer than {MIN_GROUPS} distinct images left"
+    why = f"a class would have fewer than {MIN_GROUPS} distinct images left"
     if not separable:
         raise SplitError(
-            f"None of the {len(names)} combinations can be held out, {why}: expected combinations "
-            "that share their classes with others, such as those of two attributes."
+            f"None of the {len(names)} combinations can be held out: {why}. Holding out needs "
+            "combinations that share classes, such as those of two attributes."
         )
-    findings = [f"Combinations not held out, {why}: {', '.join(others)}"] if others else []
+    findings = [f"Combinations not held out, because {why}: {', '.join(others)}"] if others else []
     return [replace(settings, hold_out=(name,)) for name in separable], findings
 
 
 def held_out(images: Images, names: Sequence[str]) -> tuple[Bools, Bools]:
-    """Which images are of a held-out combination, and which others belong together with them.
+    """Images of held-out combinations, and other images in their groups.
 
     Parameters
     ----------
@@ -88,8 +90,8 @@ def held_out(images: Images, names: Sequence[str]) -> tuple[Bools, Bools]:
     for k in np.flatnonzero(images.has[unseen].any(axis=0) & ~trained):
         attribute, label = images.classes[k]
         raise SplitError(
-            f"Holding out {', '.join(names)} leaves no image of the class {label!r} of "
-            f"{attribute!r} to train on: expected it in other combinations too. Hold out fewer."
+            f"Holding out {', '.join(names)} leaves no training image of the class {label!r} of "
+            f"{attribute!r}. Hold out fewer combinations."
         )
     return unseen, left_out
 

@@ -1,4 +1,4 @@
-"""Splits out of a manifest: given, or drawn at random beside held-out combinations."""
+"""Makes splits: predefined, or drawn at random, with held-out combinations."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,13 +22,12 @@ def make_splits(
     settings: SplitSettings,
     alike: Mapping[str, int] = NO_DUPLICATES,
 ) -> list[Split]:
-    """Divide the labelled and readable images.
+    """Split the images that have labels and features.
 
-    A split that came with the images serves, unless held-out combinations, a group
-    or repeats are asked for; its training images that belong together with test
-    images are left out. Otherwise groups are drawn at random, each set of labels in
-    its share (rare sets together with others of their rarest label), so that every
-    class has a group in training and in test; that goes before the share.
+    A predefined split is used unless the settings hold out combinations, group or repeat;
+    its training images that share a group with test images are left out. Otherwise groups
+    are drawn at random, stratified by sets of labels (rare sets by their rarest label).
+    Every class gets a group on both sides, even if that changes the test size.
 
     Parameters
     ----------
@@ -37,8 +36,8 @@ def make_splits(
         Digest of the bytes of each readable image, by its id.
     settings : SplitSettings
     alike : mapping of str to int, optional
-        Number of the near-duplicates of each image that has any; they belong
-        together if the settings say so.
+        Near-duplicate group of each image that has near-duplicates; used if the
+        settings group duplicates.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def make_splits(
     Raises
     ------
     SplitError
-        If a class has too few images, or would not be trained on.
+        If a class has too few images, or would have no training image.
     UnknownNameError
         If there is no such combination or group column.
     """
@@ -64,8 +63,8 @@ def make_splits(
     findings = _grouping(alike) if settings.group_duplicates else []
     if left_out.any():
         findings.append(
-            f"{counted(images.ids[left_out], 'image')} left out, belonging together with "
-            f"held-out images: {examples(images.ids[left_out].tolist())}"
+            f"Leaving out {counted(images.ids[left_out], 'image')} in one group with held-out "
+            f"images: {examples(images.ids[left_out].tolist())}"
         )
     splits = []
     for repeat in range(settings.repeats):
@@ -81,6 +80,6 @@ def _grouping(alike: Mapping[str, int]) -> list[str]:
     if not sizes:
         return []
     return [
-        f"{counted(alike, 'image')} kept together with near-duplicates, in "
-        f"{counted(sizes, 'group')}; the largest has {max(sizes.values())}"
+        f"Keeping {counted(alike, 'near-duplicate image')} together in {counted(sizes, 'group')}; "
+        f"the largest has {max(sizes.values())}"
     ]
