@@ -1,10 +1,10 @@
-"""Which calibration has the lowest log-loss? Measured on training rows, out of fold.
+"""Compare the log-loss of the calibrations, out of fold on training rows.
 
     python benchmarks/calibration.py WORKSPACE [WORKSPACE …] [--head bagged-sgd]
 
-For every store of each workspace and its first split: five inner folds of the
-training rows give out-of-fold scores; each calibration is fitted on the scores
-of four folds and judged on the fifth. Test rows are never read.
+Every store of each workspace is measured on the workspace's first split. Five inner folds
+of the training rows give out-of-fold scores. Each calibration is fitted on the scores of
+four folds and judged on the fifth. Test rows are never read.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from measuring import first_split, read_rows
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
@@ -19,15 +20,15 @@ from featurepipe.metrics import ece, label_set_log_losses, log_losses
 from featurepipe.models.answers.calibration import CALIBRATIONS, fit_calibrator
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head
-from featurepipe.splits import Split, inner_folds
+from featurepipe.splits import inner_folds
 from featurepipe.workspace import Workspace
 
 
 def main() -> None:
-    """Print one row per workspace, store and question."""
+    """Measure, and print one row per workspace, store and question."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workspaces", nargs="+", type=Path)
-    parser.add_argument("--head", default="bagged-sgd")
+    parser.add_argument("workspaces", nargs="+", type=Path, help="with features and a split")
+    parser.add_argument("--head", default="bagged-sgd", help="default: %(default)s")
     arguments = parser.parse_args()
     rows = [
         row
@@ -38,26 +39,26 @@ def main() -> None:
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.4f}".format))
 
 
-def measure(place: Workspace, store_path: Path, head: str) -> list[dict[str, object]]:
+def measure(workspace: Workspace, store_path: Path, head: str) -> list[dict[str, object]]:
     """Log-loss and ECE of each calibration, for each attribute and for all labels."""
-    split = Split.load(min(place.splits(), key=lambda path: Split.load(path).number))
+    split = first_split(workspace)
     train = split.rows("train")
     with FeatureStore.open(store_path) as store:
-        row_of = {image_id: row for row, image_id in enumerate(store.ids)}
-        X = store.features(np.array([row_of[image_id] for image_id in split.ids[train]]))
-    labels = Manifest.load(place.manifest).labels(split.ids[train])
-    questions = {name: (each.indicator, True) for name, each in labels.items()}
+        X = read_rows(store, split.ids[train])
+    labels = Manifest.load(workspace.manifest).labels(split.ids[train])
+    indicators = {name: answer.indicator for name, answer in labels.items()}
+    questions = {name: (indicator, True) for name, indicator in indicators.items()}
     if len(labels) > 1:
-        questions["all labels"] = (np.hstack([each.indicator for each in labels.values()]), False)
+        questions["all labels"] = (np.hstack(list(indicators.values())), False)
     return [
-        {"data": place.root.name, "store": store_path.stem, "head": head, "question": name}
+        {"data": workspace.root.name, "store": store_path.stem, "head": head, "question": name}
         | compare(X, truth, exclusive, split.groups[train], head)
         for name, (truth, exclusive) in questions.items()
     ]
 
 
 def compare(X, truth, exclusive, groups, head) -> dict[str, float]:
-    """Figures of each calibration, each row judged by what was fitted without it."""
+    """Log-loss and ECE of each calibration; each row is judged by curves fitted without it."""
     strata = np.unique(truth, axis=0, return_inverse=True)[1]
     folds = inner_folds(strata, groups, 5, 0)
     scores, own = np.empty(truth.shape), np.empty(truth.shape)

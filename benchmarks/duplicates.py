@@ -1,10 +1,11 @@
-"""Near-duplicates: which copies the rule finds, and how many pairs among originals.
+"""Measure which copies are found as near-duplicates, and how many pairs of originals.
 
-    python benchmarks/duplicates.py FOLDER... --weights-folder DIR [--work DIR] [--n-copied 300]
+    python benchmarks/duplicates.py FOLDER… --weights-folder DIR [--work DIR] [--n-copied 300]
 
-Of some images of each folder, copies are made: compressed again (JPEG, quality 70),
-resized to 80 %, 2.5 % cut off at the left and the top, 10 % brighter, mirrored. A copy is
-found if it is paired with its original among all originals and all copies of its kind.
+Some images of each folder are copied in five ways: compressed again (JPEG of quality 70),
+resized to 80 %, cropped by 2.5 % at the left and the top, brightened by 10 %, and mirrored.
+A copy is found if it is paired with its original among all originals and all copies of the
+same kind.
 """
 
 import argparse
@@ -27,22 +28,22 @@ ORIGINAL = "original"
 
 
 def resized(picture: Image.Image) -> Image.Image:
-    """At 80 % of its width and height."""
+    """Resize to 80 % of the width and height."""
     return picture.resize((round(0.8 * picture.width), round(0.8 * picture.height)))
 
 
 def cropped(picture: Image.Image) -> Image.Image:
-    """Without 2.5 % of its width and height, at the left and the top."""
+    """Cut 2.5 % of the width and height off, at the left and the top."""
     left, top = round(0.025 * picture.width), round(0.025 * picture.height)
     return picture.crop((left, top, picture.width, picture.height))
 
 
 def brightened(picture: Image.Image) -> Image.Image:
-    """By 10 %."""
+    """Make it brighter by 10 %."""
     return ImageEnhance.Brightness(picture).enhance(1.1)
 
 
-# How a copy is made, and the quality of its JPEG.
+# How each kind of copy is made, and the quality of its JPEG.
 KINDS = {
     "compressed": (lambda picture: picture, 70),
     "resized": (resized, 95),
@@ -53,33 +54,37 @@ KINDS = {
 
 
 def main() -> None:
-    """Print one row per folder and backbone."""
+    """Measure, and print one row per folder and backbone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--weights-folder", type=Path, required=True)
-    parser.add_argument("--work", type=Path, help="keeps copies and features")
-    parser.add_argument("--n-copied", type=int, default=300)
+    parser.add_argument("folders", nargs="+", type=Path, help="folders of images")
+    parser.add_argument(
+        "--weights-folder", type=Path, required=True, help="has a file BACKBONE_notop.h5 for each"
+    )
+    parser.add_argument("--work", type=Path, help="keep copies and features in this folder")
+    parser.add_argument(
+        "--n-copied", type=int, default=300, help="images to copy; default: %(default)s"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         rows = []
         for folder in arguments.folders:
-            place = Workspace(work / folder.name)
-            make_copies(folder, place.root / "images", arguments.n_copied)
+            workspace = Workspace(work / folder.name)
+            make_copies(folder, workspace.root / "images", arguments.n_copied)
             for backbone in BACKBONES:
                 featurepipe.extract(
-                    place.root / "images",
-                    workspace=place.root,
+                    workspace.root / "images",
+                    workspace=workspace.root,
                     backbone=backbone,
                     weights=str(arguments.weights_folder / f"{backbone}_notop.h5"),
                 )
-                (store,) = (path for path in place.stores() if path.stem.startswith(backbone))
+                (store,) = (path for path in workspace.stores() if path.stem.startswith(backbone))
                 rows.append({"folder": folder.name, "backbone": backbone, **measure(store)})
     print(pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format))
 
 
 def make_copies(folder: Path, images: Path, n_copied: int) -> None:
-    """Links to all images of a folder, and copies of some of them."""
+    """Link all images of a folder, and copy some of them in each way."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".jpeg", ".png"))
     for path in files:
         link = images / ORIGINAL / path.relative_to(folder)
@@ -96,7 +101,7 @@ def make_copies(folder: Path, images: Path, n_copied: int) -> None:
 
 
 def measure(store_path: Path) -> dict[str, float]:
-    """Share of the copies of each kind that is found, and pairs among distinct originals."""
+    """Share of the copies of each kind that are found, and pairs among distinct originals."""
     with FeatureStore.open(store_path) as store:
         done = store.rows("done")
         X, ids, digests = store.features(done), store.ids[done], store.digests[done]
@@ -113,12 +118,12 @@ def measure(store_path: Path) -> dict[str, float]:
     figures = {"distinct originals": len(distinct), "seconds": time.perf_counter() - started}
     for kind in KINDS:
         copies = np.flatnonzero(kinds == kind)
-        found = near_duplicates(np.concatenate([distinct, X[copies]]))[0]
+        paired = near_duplicates(np.concatenate([distinct, X[copies]]))[0]
         wanted = [
             (position[name.removesuffix(".jpg")], len(distinct) + number)
             for number, name in enumerate(names[copies])
         ]
-        figures[kind] = len(set(map(tuple, found)) & set(wanted)) / len(wanted)
+        figures[kind] = len(set(map(tuple, paired)) & set(wanted)) / len(wanted)
     return figures | {"pairs of originals": len(pairs)}
 
 

@@ -1,8 +1,8 @@
-"""Extraction: featurepipe, the loop a user writes, and the raw limit, side by side in one run.
+"""Measure extraction: featurepipe, the loop a user would write, and the limit of the machine.
 
-    python benchmarks/extract.py FOLDER... [--weights-folder DIR] [--only speed] [--n-images 1000]
+    python benchmarks/extract.py FOLDER… [--weights-folder DIR] [--only speed] [--n-images 1000]
 
-Every measurement is a process of its own; each part repeats its measurements in turn and
+Every measurement is a process of its own. Each part repeats its measurements in turn and
 prints medians. The images are hard links to a sample of the JPEGs below the folders.
 """
 
@@ -16,23 +16,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from measuring import describe_machine, table_head, table_row
 
 MISSION = ("resnet50", "inception_v3", "xception", "inception_resnet_v2")
 BATCH_SIZE = 32
 FEATUREPIPE = Path(sys.executable).with_name("featurepipe")
 
 
-# What each process measures -------------------------------------------------------------
+# Measurements, each in a process of its own --------------------------------------------
 
 
 def user_loop(images: Path, backbone: str, weights: str | None) -> float:
-    """Images a second of the loop that a user writes today."""
+    """Images per second of the loop that a user would write."""
     import keras
 
     from featurepipe.features.backbones import find_backbone
@@ -60,7 +60,7 @@ def user_loop(images: Path, backbone: str, weights: str | None) -> float:
 
 
 def bare_inference(images: Path, backbone: str, weights: str | None, precision: str) -> float:
-    """Images a second of OpenVINO's own asynchronous loop on tensors that are ready."""
+    """Images per second of OpenVINO's own asynchronous loop on tensors that are ready."""
     import openvino as ov
 
     from featurepipe.features.engines.openvino_graph import graph_file
@@ -90,7 +90,7 @@ def bare_inference(images: Path, backbone: str, weights: str | None, precision: 
 
 
 def bare_decoding(images: Path, backbone: str) -> float:
-    """Images a second of decoding and resizing with a thread a core, and nothing else."""
+    """Images per second of decoding and resizing with one thread per core, and nothing else."""
     from concurrent.futures import ThreadPoolExecutor
 
     from featurepipe.features.backbones import find_backbone
@@ -110,7 +110,7 @@ def bare_decoding(images: Path, backbone: str) -> float:
 
 
 def in_a_process(measure: Callable[..., float], *arguments: object) -> float:
-    """Call one of the functions above in a process of its own."""
+    """Call one of the functions above in its own process."""
     call = f"{measure.__name__}(Path(a[0]), *a[1:])"
     code = (
         "import sys, json; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
@@ -126,7 +126,7 @@ def in_a_process(measure: Callable[..., float], *arguments: object) -> float:
 
 
 def run_featurepipe(*arguments: object, **environment: str) -> tuple[Any, float, int]:
-    """The command's JSON, its seconds, and its peak memory in bytes."""
+    """Run a command; its JSON output, its seconds, and its peak memory in bytes."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [FEATUREPIPE, *map(str, arguments), "--json", "--quiet"],
@@ -142,7 +142,7 @@ def run_featurepipe(*arguments: object, **environment: str) -> tuple[Any, float,
 
 
 def extraction_speed(images: Path, backbone: str, weights: str | None, precision: str) -> float:
-    """Images a second of `featurepipe extract`, its graph being converted already."""
+    """Images per second of `featurepipe extract`, with a graph that was converted before."""
     with tempfile.TemporaryDirectory(dir=images.parent) as workspace:
         done, _, _ = run_featurepipe(
             "extract", images, "--backbone", backbone, "--weights", weights or "random",
@@ -152,7 +152,7 @@ def extraction_speed(images: Path, backbone: str, weights: str | None, precision
 
 
 def sample_images(folders: Iterable[Path], n_images: int, target: Path) -> None:
-    """Link a sample of the JPEGs below some folders, as many of each as there can be."""
+    """Link a sample of the JPEGs below some folders, about as many from each."""
     pools = [sorted(folder.rglob("*.jpg")) + sorted(folder.rglob("*.JPEG")) for folder in folders]
     chosen: list[Path] = []
     for left, pool in zip(range(len(pools), 0, -1), sorted(pools, key=len), strict=True):
@@ -164,7 +164,7 @@ def sample_images(folders: Iterable[Path], n_images: int, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy where there can be none."""
+    """Make a hard link, or a copy where links are impossible."""
     target.parent.mkdir(exist_ok=True)
     try:
         os.link(source, target)
@@ -178,12 +178,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 def measure_speed(
     images: Path, weights: dict[str, str], backbones: Iterable[str], repeats: int
 ) -> None:
-    """Bars 1 and 2: against the user's loop, and against the raw limit."""
-    click.echo(
-        "| backbone | a user's loop | featurepipe, float32 | ratio | featurepipe, bfloat16 | ratio "
-        "| inference alone | decoding alone | limit | share of the limit |"
-    )
-    click.echo("|" + " --- |" * 10)
+    """Print the speed beside that of the user's loop and beside the limit."""
+    names = [
+        "backbone", "a user's loop", "featurepipe, float32", "ratio", "featurepipe, bfloat16",
+        "ratio", "inference alone", "decoding alone", "limit", "share of the limit",
+    ]  # fmt: skip
+    click.echo(table_head(names))
     for backbone in backbones:
         repeated = []
         for _ in range(repeats):
@@ -198,11 +198,11 @@ def measure_speed(
                 "share": ".0%",
             }.items()
         )  # fmt: skip
-        click.echo(f"| {backbone} | {' | '.join(cells)} |")
+        click.echo(table_row((backbone, *cells)))
 
 
 def _speeds(images: Path, backbone: str, weights: str | None) -> dict[str, float]:
-    """Images a second, and ratios of what was measured next to each other."""
+    """Images per second, and ratios of figures that were measured one after another."""
     loop = in_a_process(user_loop, images, backbone, weights)
     float32 = extraction_speed(images, backbone, weights, "float32")
     bare = in_a_process(bare_inference, images, backbone, weights, "bfloat16")
@@ -223,22 +223,20 @@ def _speeds(images: Path, backbone: str, weights: str | None) -> dict[str, float
 
 
 def measure_unchanged(images: Path, repeats: int) -> None:
-    """Bar 3: a folder whose images are in the store already."""
+    """Print the time for a folder in which nothing has changed."""
     options = ("--backbone", "hsv-histogram", "--workspace", images.parent / "unchanged")
     run_featurepipe("extract", images, *options)
     n_images = len(list(images.rglob("*.jpg")))
-    click.echo("| images | what | seconds | images/s |")
-    click.echo("| --- | --- | --- | --- |")
+    click.echo(table_head(("images", "what", "seconds", "images/s")))
     for what, more in (("sizes and times", ()), ("--rehash", ("--rehash",))):
         seconds = [run_featurepipe("extract", *options, *more)[1] for _ in range(repeats)]
         middle = statistics.median(seconds)
-        click.echo(f"| {n_images} | {what} | {middle:.2f} | {n_images / middle:,.0f} |")
+        click.echo(table_row((n_images, what, f"{middle:.2f}", f"{n_images / middle:,.0f}")))
 
 
 def measure_memory(few: Path, many: Path, weights: dict[str, str]) -> None:
-    """Bar 4: peak memory for few images and for many."""
-    click.echo("| images | peak memory, MB |")
-    click.echo("| --- | --- |")
+    """Print the peak memory for few images and for many."""
+    click.echo(table_head(("images", "peak memory, MB")))
     peaks = []
     for images in (few, many):
         with tempfile.TemporaryDirectory(dir=images.parent) as workspace:
@@ -247,22 +245,21 @@ def measure_memory(few: Path, many: Path, weights: dict[str, str]) -> None:
                 weights.get("resnet50", "random"), "--engine", "openvino", "--workspace", workspace,
             )  # fmt: skip
         peaks.append(peak)
-        click.echo(f"| {done[0]['n_images']} | {peak / 1e6:.0f} |")
+        click.echo(table_row((done[0]["n_images"], f"{peak / 1e6:.0f}")))
     click.echo(f"Ratio {peaks[1] / peaks[0]:.3f}")
 
 
 def measure_start(images: Path, weights: dict[str, str], repeats: int) -> None:
-    """Bar 5: from command to first stored batch, without a converted graph and with one."""
-    click.echo("| backbone | cold, s | warm, s |")
-    click.echo("| --- | --- | --- |")
+    """Print the time to the first stored batch, without a converted graph and with one."""
+    click.echo(table_head(("backbone", "cold, s", "warm, s")))
     for backbone in MISSION:
         given, seconds = weights.get(backbone, "random"), {"cold": [], "warm": []}
         for _ in range(repeats):
             with tempfile.TemporaryDirectory(dir=images.parent) as cache:
                 for state in ("cold", "warm"):
                     seconds[state].append(first_batch_s(images, backbone, given, cache))
-        row = " | ".join(f"{statistics.median(values):.1f}" for values in seconds.values())
-        click.echo(f"| {backbone} | {row} |")
+        medians = (f"{statistics.median(values):.1f}" for values in seconds.values())
+        click.echo(table_row((backbone, *medians)))
 
 
 def first_batch_s(images: Path, backbone: str, weights: str, cache: str) -> float:
@@ -284,23 +281,11 @@ def first_batch_s(images: Path, backbone: str, weights: str, cache: str) -> floa
                         if (store["status"][:] == 1).any():
                             return time.perf_counter() - started
                 if process.poll() is not None:
-                    raise click.ClickException("featurepipe extract ended without a batch")
+                    raise click.ClickException("featurepipe extract ended before it stored a batch")
                 time.sleep(0.02)
         finally:
             process.kill()
             process.wait()
-
-
-def describe_machine() -> str:
-    """Processor, its cores, and versions."""
-    processor = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), "unknown processor",
-    )  # fmt: skip
-    flags = Path("/proc/cpuinfo").read_text()
-    extras = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "keras", "tensorflow"))
-    return f"{processor}, {len(os.sched_getaffinity(0))} cores ({', '.join(extras)}); {versions}"
 
 
 @click.command()
@@ -308,19 +293,24 @@ def describe_machine() -> str:
 @click.option(
     "--weights-folder",
     type=click.Path(exists=True, path_type=Path),
-    help="Files BACKBONE_notop.h5; random weights for the others.",
+    help="Folder of BACKBONE_notop.h5; backbones without a file get random weights.",
 )
-@click.option("--n-images", default=1000, show_default=True)
-@click.option("--n-many", default=20_000, show_default=True)
-@click.option("--repeats", default=3, show_default=True)
+@click.option("--n-images", default=1000, show_default=True, help="Number of images.")
+@click.option("--n-many", default=20_000, show_default=True, help="Number for memory, unchanged.")
+@click.option("--repeats", default=3, show_default=True, help="Measurements of each figure.")
 @click.option(
     "--backbone",
     "backbones",
     multiple=True,
     default=MISSION,
-    help="Of the speeds; repeatable  [default: all four]",
+    help="Backbone for speed; repeatable.  [default: all four]",
 )
-@click.option("--only", multiple=True, type=click.Choice(["speed", "unchanged", "memory", "start"]))
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["speed", "unchanged", "memory", "start"]),
+    help="Measure this only; repeatable.",
+)
 def main(
     folders: tuple[Path, ...],
     weights_folder: Path | None,

@@ -1,11 +1,12 @@
-"""How fast are heads fitted, and how good are they? Ours beside scikit-learn's, in one run.
+"""Measure how fast heads are fitted and how good they are, beside scikit-learn's.
 
     python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads|tune] [--repeats 3]
 
-Speed is measured on drawn features, quality on those and on every store of each workspace
-(on its training rows only: five random divisions of these, each with a seed of its own), and so
-are the heads side by side, each with the steps before it, uncalibrated. `--only tune` fits each
-as `fit` does, calibrated, with and without `--tune`.
+`speed` and `large` measure the time on generated features. `quality` measures bagged SGD on
+generated features and on every store of each workspace: five random divisions of the training
+rows, each with its own seed. `heads` compares all heads on the same divisions, each with its
+preprocessing steps and without calibration. `tune` fits each head as `featurepipe fit` does,
+calibrated, with and without `--tune`.
 """
 
 import statistics
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from extract import describe_machine
+from measuring import describe_machine, first_split, read_rows, seconds, table_head, table_row
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
@@ -33,7 +34,6 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head
 from featurepipe.models.heads.registry import HEADS
-from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
 N_SEEDS = 5
@@ -44,7 +44,7 @@ Codes = NDArray[np.intp]
 def draw_features(
     n_rows: int, n_features: int, n_classes: int, seed: int = 0
 ) -> tuple[Features, Codes]:
-    """Features as networks pool them: none below 0, not centred, correlated."""
+    """Generate features like those of networks: never negative, not centred, correlated."""
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, n_classes, n_rows)
     means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.35, (n_classes, n_features))
@@ -55,13 +55,13 @@ def draw_features(
 
 
 def ours(penalty: str, n_rows: int, seed: int = 0) -> BaggedSGDClassifier:
-    """The head's own solver, on all cores."""
+    """The solver of featurepipe, on all cores."""
     l1_ratio = {"l2": 0.0, "elasticnet": 0.15}[penalty]
     return BaggedSGDClassifier(alpha=1 / n_rows, l1_ratio=l1_ratio, n_jobs=-1, random_state=seed)
 
 
 def of_sklearn(penalty: str, n_rows: int, seed: int = 0) -> BaggingClassifier:
-    """The recipe as it is literally written, on all cores."""
+    """The literal recipe in scikit-learn, on all cores."""
     member = SGDClassifier(
         loss="log_loss",
         penalty=penalty,
@@ -80,15 +80,8 @@ def of_sklearn(penalty: str, n_rows: int, seed: int = 0) -> BaggingClassifier:
     )
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long some work takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def bare_products(n_rows: int, n_features: int, n_classes: int) -> None:
-    """Only the products of matrices that a fit needs, on one core, and nothing between them."""
+    """Compute the matrix products of a fit on one core, and nothing between them."""
     model = BaggedSGDClassifier()
     n_drawn, n_kept = (round(n * (1 - np.exp(-0.5))) for n in (n_rows, n_features))
     X = np.random.default_rng(0).random((model.batch_size, n_kept), dtype=np.float32)
@@ -100,21 +93,22 @@ def bare_products(n_rows: int, n_features: int, n_classes: int) -> None:
 
 
 def measure_speed(repeats: int) -> None:
-    """4,000 rows of 2,048 features and 60 classes, 10 members."""
+    """Print the times for 4,000 rows of 2,048 features, 60 classes and 10 members."""
     X, codes = draw_features(4000, 2048, 60)
     bare = statistics.median(seconds(lambda: bare_products(4000, 2048, 60)) for _ in range(repeats))
-    click.echo("| penalty | scikit-learn, s | ours, s | ratio | products of matrices alone, s |")
-    click.echo("| --- | --- | --- | --- | --- |")
+    names = ("penalty", "scikit-learn, s", "ours, s", "ratio", "products of matrices alone, s")
+    click.echo(table_head(names))
     for penalty in ("l2", "elasticnet"):
         own = statistics.median(
             seconds(partial(ours(penalty, len(X)).fit, X, codes)) for _ in range(repeats)
         )
         literal = seconds(partial(of_sklearn(penalty, len(X)).fit, X, codes))
-        click.echo(f"| {penalty} | {literal:.1f} | {own:.2f} | {literal / own:.0f} | {bare:.2f} |")
+        figures = (f"{literal:.1f}", f"{own:.2f}", f"{literal / own:.0f}", f"{bare:.2f}")
+        click.echo(table_row((penalty, *figures)))
 
 
 def measure_large(repeats: int) -> None:
-    """As many rows and classes as the dog breeds have."""
+    """Print the time for as many rows and classes as a data set of dog breeds has."""
     X, codes = draw_features(9200, 2048, 120)
     own = statistics.median(
         seconds(lambda: ours("elasticnet", len(X)).fit(X, codes)) for _ in range(repeats)
@@ -123,34 +117,32 @@ def measure_large(repeats: int) -> None:
 
 
 def measure_quality(workspaces: tuple[Path, ...]) -> None:
-    """Accuracy and log-loss on validation rows, over seeds."""
-    click.echo("| features | solver | accuracy: mean, spread | log-loss: mean, spread |")
-    click.echo("| --- | --- | --- | --- |")
+    """Print accuracy and log-loss of bagged SGD on validation rows, over seeds."""
+    names = ("features", "solver", "accuracy: mean, spread", "log-loss: mean, spread")
+    click.echo(table_head(names))
     sets = [("drawn, 1,500 x 512, 20 classes", *draw_features(1500, 512, 20, seed=1))]
     for title, X, codes in [*sets, *_training_rows(workspaces)]:
         for name, build in (("ours", ours), ("scikit-learn", of_sklearn)):
             figures = np.array(
                 [_judge(partial(build, "elasticnet"), X, codes, seed) for seed in range(N_SEEDS)]
             )
-            means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
-            cells = (f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True))
-            click.echo(f"| {title} | {name} | {' | '.join(cells)} |")
+            click.echo(table_row((title, name, *_means(figures))))
 
 
 def logistic_of_one_c(n_rows: int, seed: int) -> Pipeline:
-    """Logistic regression whose strength nobody chooses."""
+    """Logistic regression with a fixed C."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
 
 
 def head_named(name: str) -> Callable[[int, int], Pipeline]:
-    """What `fit --head` fits."""
+    """The estimator that `fit --head` fits."""
     return lambda n_rows, seed: build_head(HeadSettings.of(name, seed=seed), n_rows)
 
 
 def measure_heads(workspaces: tuple[Path, ...]) -> None:
-    """Accuracy, log-loss and seconds of each head, on one core."""
-    click.echo("| features | head | accuracy: mean, spread | log-loss: mean, spread | s |")
-    click.echo("| --- | --- | --- | --- | --- |")
+    """Print accuracy, log-loss and seconds of each head, on one core."""
+    names = ("features", "head", "accuracy: mean, spread", "log-loss: mean, spread", "s")
+    click.echo(table_head(names))
     heads = {name: head_named(name) for name in HEADS} | {"logistic, C=0.01": logistic_of_one_c}
     for title, X, codes in _training_rows(workspaces):
         for name, build in heads.items():
@@ -158,15 +150,19 @@ def measure_heads(workspaces: tuple[Path, ...]) -> None:
                 started = time.process_time()
                 figures = np.array([_judge(build, X, codes, seed) for seed in range(N_SEEDS)])
                 fit_s = (time.process_time() - started) / N_SEEDS
-            means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
-            cells = (f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True))
-            click.echo(f"| {title} | {name} | {' | '.join(cells)} | {fit_s:.1f} |")
+            click.echo(table_row((title, name, *_means(figures), f"{fit_s:.1f}")))
+
+
+def _means(figures: NDArray[np.float64]) -> list[str]:
+    """Mean and standard deviation of each column over the seeds, in words."""
+    means, spreads = figures.mean(axis=0), figures.std(axis=0, ddof=1)
+    return [f"{m:.4f}, {s:.4f}" for m, s in zip(means, spreads, strict=True)]
 
 
 def measure_tuning(workspaces: tuple[Path, ...], repeats: int) -> None:
-    """Accuracy, log-loss and core seconds of each head as `fit` makes it, by default and tuned."""
-    click.echo("| features | head | seed | tuned | accuracy | log-loss | s | chosen |")
-    click.echo("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    """Print accuracy, log-loss and processor seconds of each head, by default and tuned."""
+    names = ("features", "head", "seed", "tuned", "accuracy", "log-loss", "s", "chosen")
+    click.echo(table_head(names))
     for title, X, codes in _training_rows(workspaces):
         for head in HEADS:
             for seed in range(repeats):
@@ -212,25 +208,27 @@ def _judge(
 
 def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features, Codes]]:
     for workspace in map(Workspace, workspaces):
-        split = Split.load(min(workspace.splits(), key=lambda path: Split.load(path).number))
+        split = first_split(workspace)
         ids = split.ids[split.rows("train")]
         combinations = Manifest.load(workspace.manifest).combinations().loc[ids.tolist()]
         codes = np.unique(combinations.to_numpy(dtype=str), return_inverse=True)[1]
         for path in workspace.stores():
             with FeatureStore.open(path) as store:
-                row_of = {image_id: row for row, image_id in enumerate(store.ids)}
-                X = store.features(np.array([row_of[image_id] for image_id in ids]))
+                X = read_rows(store, ids)
                 yield f"{workspace.root.name}, {store.key.backbone}", X, codes
 
 
 @click.command()
 @click.argument("workspaces", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--only", multiple=True, type=click.Choice(["speed", "large", "quality", "heads", "tune"])
+    "--only",
+    multiple=True,
+    type=click.Choice(["speed", "large", "quality", "heads", "tune"]),
+    help="Measure this only; repeatable.",
 )
-@click.option("--repeats", default=3, show_default=True)
+@click.option("--repeats", default=3, show_default=True, help="Fits per time; seeds of tune.")
 def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> None:
-    """Measure bagged SGD, ours beside scikit-learn's."""
+    """Measure how fast heads are fitted and how good they are, beside scikit-learn's."""
     click.echo(describe_machine())
     parts: dict[str, Callable[[], None]] = {
         "speed": lambda: measure_speed(repeats),

@@ -1,16 +1,16 @@
-"""Do hostile images give anything but pixels or a reason? Damaged files tell.
+"""Decode damaged image files: each must give pixels or a reason, and nothing worse.
 
     python benchmarks/fuzz.py [FOLDER …] [--n 10000] [--seed 0] [--keep DIR]
 
-Files of the folders, and small pictures drawn in every format, are damaged in turn: bytes
-flipped, cut, spliced, sizes and metadata forged, other files put before and behind. Each
-is decoded in a child process of limited memory, so that a crash, a hang or an excess is
-noticed and laid at the door of its input, which is saved below `--keep`. For each input:
+Files from the folders, and small generated pictures in every format, are damaged: bytes are
+flipped, cut and spliced, sizes and metadata forged, other files put before and behind. Each
+input is decoded in a child process of limited memory. An input that crashes it, hangs or takes
+too much memory is saved in `--keep`. For each input:
 
-* the outcome is pixels of the right shape and type, or a one-line reason;
+* the outcome is pixels of the right shape and type, or a reason in one line;
 * decoding again gives the same, and so does Pillow without simplejpeg.
 
-An input is made from the seed and its number alone: `--first K --n 1` makes it again.
+An input depends on the seed and its number alone: `--first K --n 1` makes it again.
 """
 
 import argparse
@@ -42,21 +42,28 @@ from featurepipe.features.extraction.decoding import decode_at_sizes, decode_ima
 SIZE = (7, 5)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
 MEMORY_BYTES = 1_500_000_000
-"""Address space of the child beyond what it has when its imports are done."""
+"""Address space of the child process beyond what its imports take."""
 PATIENCE_SECONDS = 120
 
 Outcome = tuple[str, float, int]
-"""What came of an input, the seconds of one decoding, the bytes it took at most."""
+"""The verdict on an input, the seconds of one decoding, and its peak of memory in bytes."""
 
 
 def main() -> None:
-    """Print what came of all inputs."""
+    """Decode all inputs and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, help="real images; none: drawn ones only")
+    parser.add_argument(
+        "folders", nargs="*", type=Path, help="real images; none: generated ones only"
+    )
     parser.add_argument("--n", type=int, default=10_000, help="number of inputs")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all damage")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "fuzz",
+        help="folder for inputs with a finding; default: %(default)s",
+    )
     options = parser.parse_args()
     inputs = Inputs(options.folders, options.seed)
     numbers = range(options.first, options.first + options.n)
@@ -87,7 +94,7 @@ class Inputs:
         return damage(rng, self._pick(rng), self._pick(rng))
 
     def _pick(self, rng: random.Random) -> bytes:
-        # Half of the inputs come from drawn files: they alone have every format.
+        # Half of the inputs come from generated files, since only those have every format.
         if self.real and rng.random() < 0.5:
             return rng.choice(self.real).read_bytes()
         return rng.choice(self.drawn)
@@ -98,7 +105,7 @@ class Inputs:
 
 @functools.cache
 def drawn_files() -> dict[str, bytes]:
-    """Small pictures in every format, and the encodings of each that differ inside."""
+    """Small pictures in every format, and in the encodings of each that differ inside."""
     rgb = picture()
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -150,7 +157,7 @@ def frames(image: Image.Image) -> dict[str, object]:
 
 
 def picture() -> Image.Image:
-    """A picture of 40 x 27 with every frequency and no symmetry."""
+    """A picture of 40 x 27 pixels with every frequency and no symmetry."""
     y, x, channel = np.ogrid[:27, :40, :3]
     noise = np.random.default_rng(0).integers(0, 60, (27, 40, 3))
     pixels = 5 * x + 3 * y * (channel == 1) + 60 * (channel == 2) + noise
@@ -160,7 +167,7 @@ def picture() -> Image.Image:
 def encode(image: Image.Image, file_format: str, **options: object) -> bytes:
     """The bytes of an image file."""
     file = io.BytesIO()
-    # A copy: Pillow leaves some options of one format in the image for the next.
+    # Copy it: Pillow leaves some options of one format in the image for the next.
     image.copy().save(file, file_format, **options)
     return file.getvalue()
 
@@ -174,7 +181,7 @@ ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-"""First column and row, and steps, of each pass of an interlaced PNG."""
+"""First column, first row and steps of each pass of an interlaced PNG."""
 
 
 def interlaced_png(width: int, height: int) -> bytes:
@@ -187,7 +194,7 @@ def interlaced_png(width: int, height: int) -> bytes:
 
 
 def png(header: bytes, content: bytes) -> bytes:
-    """A PNG of these IHDR and IDAT."""
+    """A PNG with this IHDR and IDAT."""
     chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in chunks)
 
@@ -211,14 +218,14 @@ def runs_bmp(width: int, height: int) -> bytes:
 
 
 def damage(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Damage a file in one to three ways; a PNG's checksums may be made good again."""
+    """Damage a file in one to three ways; the checksums of a PNG may be corrected."""
     for _ in range(rng.randint(1, 3)):
         data = rng.choice(DAMAGES)(rng, data, donor)
     return mend_png(data) if rng.random() < 0.7 else data
 
 
 def flip_bytes(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Change bytes anywhere, or at the front where headers are."""
+    """Change bytes anywhere, or near the front, where headers are."""
     changed = bytearray(data)
     end = rng.choice((64, 700, len(data)))
     for _ in range(rng.choice((1, 2, 4, 16)) if data else 0):
@@ -228,7 +235,7 @@ def flip_bytes(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 
 def cut_end(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Keep the front."""
+    """Keep only the front."""
     return data[: rng.randint(0, len(data))]
 
 
@@ -239,25 +246,25 @@ def cut_middle(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 
 def repeat_middle(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Have some bytes several times."""
+    """Repeat some bytes."""
     start = rng.randint(0, len(data))
     end = start + rng.randint(1, 999)
     return data[:end] + data[start:end] * rng.choice((1, 2, 200)) + data[end:]
 
 
 def splice(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """The front of one file, the end of another."""
+    """Join the front of one file and the end of another."""
     return data[: rng.randint(0, len(data))] + donor[rng.randint(0, len(donor)) :]
 
 
 def change_signature(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Begin as another format does."""
+    """Start the file like another format."""
     length = rng.choice((3, 8, 16))
     return donor[:length] + data[length:]
 
 
-def add_foreign(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Put a zip, a page or another image before or behind: a file of two kinds."""
+def add_other(rng: random.Random, data: bytes, donor: bytes) -> bytes:
+    """Put a zip, a web page or another image before or behind: a file of two kinds."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("a.txt", "a" * 99)
@@ -266,10 +273,10 @@ def add_foreign(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 
 def forge_size(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Declare another size, where the format has it."""
+    """Declare another size, if the format has a field for it."""
     changed = bytearray(data)
     sizes = ((65535, 65535), (30000, 30000), (1, 65535), (16383, 9), (0, 0), (300, 200))
-    # Within the limit, and therefore decoded: seldom, since each takes seconds.
+    # Within the limit and therefore decoded: rarely, since each takes seconds.
     size = (11000, 9000) if rng.random() < 0.02 else rng.choice(sizes)
     for position, form in size_fields(data):
         if position + struct.calcsize(form) <= len(data):
@@ -278,7 +285,7 @@ def forge_size(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 
 def size_fields(data: bytes) -> list[tuple[int, str]]:
-    """Where and how a file says its width and height."""
+    """Positions and formats of the fields for width and height."""
     frame = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
     return {
         b"\x89P": [(16, ">II")],
@@ -291,7 +298,7 @@ def size_fields(data: bytes) -> list[tuple[int, str]]:
 
 
 def forge_metadata(rng: random.Random, data: bytes, donor: bytes) -> bytes:
-    """Give a JPEG or PNG rubbish for EXIF data, a colour profile or a text."""
+    """Add random EXIF data, a random colour profile or a large text to a JPEG or PNG."""
     rubbish = rng.randbytes(rng.choice((0, 1, 20, 3000)))
     if data[:2] == b"\xff\xd8":
         name = rng.choice(
@@ -313,12 +320,12 @@ def forge_metadata(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 DAMAGES: tuple[Callable[[random.Random, bytes, bytes], bytes], ...] = (
     flip_bytes, flip_bytes, flip_bytes, flip_bytes, cut_end, cut_middle, repeat_middle, splice,
-    change_signature, add_foreign, forge_size, forge_size, forge_metadata,
+    change_signature, add_other, forge_size, forge_size, forge_metadata,
 )  # fmt: skip
 
 
 def mend_png(data: bytes) -> bytes:
-    """Right the checksums of a PNG, so that damage gets past them."""
+    """Correct the checksums of a PNG, so that damage gets past them."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return data
     mended, position = bytearray(data), 8
@@ -335,7 +342,7 @@ def mend_png(data: bytes) -> bytes:
 
 
 def judge(data: bytes) -> str:
-    """`decoded`, the class of the refusal, or `wrong: …` where a promise is broken."""
+    """``decoded``, the class of the refusal, or ``wrong: …`` if a contract is broken."""
     try:
         first, second, pillow = outcome_of(data), outcome_of(data), by_pillow(data)
         decode_fast(data)
@@ -349,13 +356,13 @@ def judge(data: bytes) -> str:
 
 
 def outcome_of(data: bytes) -> bytes | str:
-    """The pixels, or why there are none."""
+    """The pixels, or the reason for the refusal."""
     try:
         pixels = decode_image(data, SIZE)
     except ImageError as refusal:
         reason = str(refusal)
         if not (reason.isprintable() and 0 < len(reason) < 120):
-            raise ValueError(f"no reason to print: {reason!r}") from refusal
+            raise ValueError(f"not a printable reason: {reason!r}") from refusal
         return reason
     if pixels.shape != (*SIZE, 3) or pixels.dtype != np.uint8:
         raise ValueError(f"{pixels.dtype} of shape {pixels.shape}")
@@ -363,13 +370,13 @@ def outcome_of(data: bytes) -> bytes | str:
 
 
 def by_pillow(data: bytes) -> bytes | str:
-    """The outcome where simplejpeg refuses everything."""
+    """The outcome when simplejpeg refuses everything."""
     with mock.patch.object(simplejpeg, "decode_jpeg", side_effect=ValueError):
         return outcome_of(data)
 
 
 def decode_fast(data: bytes) -> None:
-    """Decode at reduced size; only the kind of the outcome is promised."""
+    """Decode at reduced size; only the kind of outcome is checked."""
     try:
         decoded = decode_at_sizes(data, [(3, 4), SIZE], fast=True)
     except ImageError:
@@ -379,12 +386,12 @@ def decode_fast(data: bytes) -> None:
 
 
 def reason_class(reason: str) -> str:
-    """What reasons have in common."""
+    """The part of a reason that similar refusals share."""
     return "refused: " + reason.split(" (")[0].split(":")[0]
 
 
 def is_finding(what: str) -> bool:
-    """Whether an input is kept."""
+    """Whether an input is worth keeping."""
     return not what.startswith(("decoded", "refused")) or "memory" in what
 
 
@@ -392,7 +399,7 @@ def is_finding(what: str) -> bool:
 
 
 def campaign(inputs: Inputs, numbers: range) -> Iterator[tuple[int, Outcome]]:
-    """What came of each input; after a crash the next child goes on behind it."""
+    """The outcome of each input; after a crash, a new child process continues behind it."""
     while numbers:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.Process(target=decode_all, args=(theirs, inputs, numbers))
@@ -409,7 +416,7 @@ def campaign(inputs: Inputs, numbers: range) -> Iterator[tuple[int, Outcome]]:
 
 
 def answers(ours: Connection, child: multiprocessing.Process) -> Iterator[Outcome]:
-    """What a child says until it ends, is killed for being slow, or has crashed."""
+    """Outcomes from a child process until it ends, crashes, or is killed for being slow."""
     try:
         while ours.poll(PATIENCE_SECONDS):
             yield ours.recv()
@@ -419,10 +426,10 @@ def answers(ours: Connection, child: multiprocessing.Process) -> Iterator[Outcom
 
 
 def decode_all(theirs: Connection, inputs: Inputs, numbers: range) -> None:
-    """Decode inputs and send what came of each."""
-    # libtiff complains there of every damaged file.
+    """Decode inputs and send the outcome of each."""
+    # libtiff writes a complaint about every damaged file to stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    # Libraries reserve address space when first used.
+    # Libraries reserve address space at their first use.
     decode_image(inputs.drawn[0], SIZE)
     used = _status("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES,) * 2)
@@ -434,10 +441,10 @@ def decode_all(theirs: Connection, inputs: Inputs, numbers: range) -> None:
 
 
 def measure(data: bytes) -> tuple[float, int]:
-    """Seconds, and bytes at the peak, of one decoding."""
+    """Seconds and peak memory in bytes of one decoding."""
     Path("/proc/self/clear_refs").write_text("5")
     before, started = _status("VmRSS"), time.perf_counter()
-    # Judged afterwards.
+    # `judge` looks at errors afterwards.
     with contextlib.suppress(Exception):
         decode_image(data, SIZE)
     return time.perf_counter() - started, max(0, _status("VmHWM") - before)
@@ -450,7 +457,7 @@ def _status(field: str) -> int:
 
 
 def save(folder: Path, inputs: Inputs, number: int) -> None:
-    """Keep an input so that it can be decoded again."""
+    """Save an input, so that it can be decoded again."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"seed{inputs.seed}-{number}.bin").write_bytes(inputs.make(number))
 
@@ -458,7 +465,7 @@ def save(folder: Path, inputs: Inputs, number: int) -> None:
 def report(outcomes: dict[int, Outcome], inputs: Inputs, seconds: float) -> None:
     """Print the table."""
     print(f"{len(outcomes)} inputs of seed {inputs.seed} in {seconds:.0f} s, from")
-    print(f"{len(inputs.real)} real and {len(inputs.drawn)} drawn files")
+    print(f"{len(inputs.real)} real and {len(inputs.drawn)} generated files")
     for what, count in Counter(what for what, _, _ in outcomes.values()).most_common():
         print(f"{count:8} {what}")
     print(f"{sum(is_finding(what) for what, _, _ in outcomes.values()):8} findings")

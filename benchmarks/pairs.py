@@ -1,12 +1,13 @@
-"""Does the pair loss help? The same training with and without it, seed by seed.
+"""Measure what the pair loss adds: the same training with and without it, seed by seed.
 
     python benchmarks/pairs.py WORKSPACE --backbone mobilenet_v2 --epochs 4
 
-For each seed, which also draws the split: `pair`; `pair` with the weight of its loss of "same or
-different" at 0, which is the same training in everything else (stages, steps, order, dropout);
-and `finetune` with as many epochs, in `pair`'s batches. Accuracy is that of all attributes on test
-images; AUROC tells pairs of test images that show the same from others by the distance of their
-embeddings. The frozen backbone's features are the last row.
+Each seed also draws the split. For each seed, three networks are trained: `pair`; `pair` with the
+"same or different" loss at weight 0, which is the same training in everything else (stages,
+steps, order, dropout); and `finetune` with as many epochs and `pair`'s batch size. Accuracy is
+that of all attributes on test images. AUROC says how well the distance of embeddings tells pairs
+of test images with the same labels from others. The last row is the features of the frozen
+backbone.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from measuring import table_head, table_row
 
 import featurepipe
 from featurepipe.features.cached import open_caches
@@ -29,21 +31,21 @@ from featurepipe.workspace import Workspace
 
 
 def verification_auroc(embeddings: np.ndarray, kinds: np.ndarray) -> float:
-    """Over all pairs of some images."""
+    """AUROC over all pairs of images: how well distances tell those of one kind from others."""
     first, second = np.triu_indices(len(kinds), 1)
     distances = pair_distances(embeddings[first], embeddings[second])
     return auroc(kinds[first] == kinds[second], -distances)
 
 
 def kinds_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of the test images, and numbers that are equal where all labels are."""
+    """Ids of the test images, and a number for each that is equal where all labels are."""
     test = run.predictions.select("test")
     truth = np.hstack([each.indicator for each in test.labels.values()])
     return test.ids.astype(object), np.unique(truth, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def measure(place: Workspace, name: str) -> dict[str, float]:
-    """Accuracy, AUROC and cost of a run."""
+    """Accuracy, AUROC, epochs and seconds of a run."""
     run = load_run(place.run(name))
     ids, kinds = kinds_of(run)
     with PixelCache.open(place.pixels(run.network.size_px)) as pixels:
@@ -58,7 +60,7 @@ def measure(place: Workspace, name: str) -> dict[str, float]:
 
 
 def frozen(place: Workspace, name: str, backbone: str) -> dict[str, float]:
-    """AUROC of the features that training began from."""
+    """AUROC of the features that the training started from."""
     caches = open_caches(place.stores(), [])
     settings = NetworkSettings.of("pair")
     (start,) = find_starting_points(settings, caches, backbones=[backbone])
@@ -68,9 +70,9 @@ def frozen(place: Workspace, name: str, backbone: str) -> dict[str, float]:
 
 @click.command(help=__doc__.splitlines()[0])
 @click.argument("workspace", type=click.Path(exists=True, path_type=Path))
-@click.option("--backbone", default="mobilenet_v2", show_default=True)
-@click.option("--epochs", default=4, show_default=True, help="Of each of three stages.")
-@click.option("--seeds", default=3, show_default=True)
+@click.option("--backbone", default="mobilenet_v2", show_default=True, help="Backbone to train.")
+@click.option("--epochs", default=4, show_default=True, help="Epochs of each of three stages.")
+@click.option("--seeds", default=3, show_default=True, help="Number of seeds.")
 def main(workspace: Path, backbone: str, epochs: int, seeds: int) -> None:
     """Measure, and print a table."""
     place, rows = Workspace(workspace), []
@@ -83,15 +85,15 @@ def main(workspace: Path, backbone: str, epochs: int, seeds: int) -> None:
             ("finetune", "finetune", weight),
         ):
             compiling.SAME_WEIGHT = same_weight
-            # Both of pair are one run by name: each is measured before the other replaces it.
+            # Both variants of pair have the same name: measure one before the other replaces it.
             table = featurepipe.train(network, **options, seed=seed, resume=network != "pair")
             run = table["run"].iloc[0]
             rows.append({"method": method, "seed": seed, **measure(place, run)})
             click.echo(rows[-1], err=True)
         rows.append({"method": "frozen features", "seed": seed, **frozen(place, run, backbone)})
     table = pd.DataFrame(rows)
-    for cells in [table.columns, ["---"] * table.shape[1], *table.round(4).to_numpy().tolist()]:
-        click.echo(f"| {' | '.join(map(str, cells))} |")
+    rounded = table.round(4).to_numpy().tolist()
+    click.echo("\n".join([table_head(table.columns), *map(table_row, rounded)]))
     for name in ("accuracy", "AUROC"):
         wide = table.pivot(index="seed", columns="method", values=name)
         gain = wide["pair"] - wide["pair, without its loss"]

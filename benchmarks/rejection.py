@@ -1,12 +1,12 @@
-r"""Which sign tells that an image should not be answered? Measured on test rows.
+r"""Compare criteria for not answering an image, on test rows and unrelated images.
 
     python benchmarks/rejection.py WORKSPACE --feature category=mobilenet_v2:grey \
-        --feature color=hsv_histogram:rgb+mobilenet_v2:shuffle --foreign WORKSPACE …
+        --feature color=hsv_histogram:rgb+mobilenet_v2:shuffle --unrelated WORKSPACE …
 
-For the usual split and for each combination that can be held out: a logistic head,
-calibrated out of fold, for each feature choice named; what rejects is fitted on
-training rows and set to answer 95 % of such. Known images are the test rows, foreign
-ones all images of the other workspaces. Each figure is the mean over the splits.
+The splits are the usual one and one for each combination that can be held out. For each
+feature choice, a logistic head is fitted and calibrated out of fold. Each criterion is
+fitted on training rows and set to answer 95 % of them. Familiar images are the test rows,
+unrelated ones all images of the other workspaces. Each figure is the mean over the splits.
 """
 
 import argparse
@@ -33,20 +33,34 @@ from featurepipe.workspace import Workspace
 
 
 def main() -> None:
-    """Print one row per feature choice and sign, and what a rejector costs."""
+    """Measure, and print one row per feature choice and criterion; then what a rejector costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workspace", type=Path)
-    parser.add_argument("--feature", action="append", required=True)
-    parser.add_argument("--foreign", nargs="+", type=Path, default=[])
-    parser.add_argument("--signs", nargs="+", default=list(DISTANCES), choices=list(DISTANCES))
+    parser.add_argument("workspace", type=Path, help="with features and labels")
+    parser.add_argument(
+        "--feature",
+        action="append",
+        required=True,
+        metavar="ATTRIBUTE=BACKBONE:VIEW[+BACKBONE:VIEW]",
+        help="features to measure; repeatable",
+    )
+    parser.add_argument(
+        "--unrelated", nargs="+", type=Path, default=[], help="workspaces of unrelated images"
+    )
+    parser.add_argument(
+        "--criteria",
+        nargs="+",
+        default=list(DISTANCES),
+        choices=list(DISTANCES),
+        help="distances to measure beside confidence and the 5th neighbour; default: all",
+    )
     arguments = parser.parse_args()
     rows = [
-        {"features": feature, "sign": sign} | figures
+        {"features": feature, "criterion": criterion} | figures
         for split in possible_splits(arguments.workspace)
         for feature in arguments.feature
-        for sign, figures in measure(split, feature, arguments).items()
+        for criterion, figures in measure(split, feature, arguments).items()
     ]
-    means = pd.DataFrame(rows).groupby(["features", "sign"], sort=False).mean()
+    means = pd.DataFrame(rows).groupby(["features", "criterion"], sort=False).mean()
     print(means.to_string(float_format="{:.3f}".format))
     for feature in arguments.feature:
         print(
@@ -57,11 +71,11 @@ def main() -> None:
 
 
 def possible_splits(workspace: Path):
-    """The usual split, and one for each combination whose classes occur elsewhere too."""
+    """The usual split, and one for each combination whose classes also occur elsewhere."""
     manifest, digests = open_images(workspace)
     labels = manifest.labels(manifest.ids).values()
-    classes = [np.array(each.classes)[each.codes] for each in labels]
-    combinations = sorted({"_".join(each) for each in zip(*classes, strict=True)})
+    classes = [np.array(answer.classes)[answer.codes] for answer in labels]
+    combinations = sorted({"_".join(names) for names in zip(*classes, strict=True)})
     for held_out in [(), *((name,) for name in combinations if len(classes) > 1)]:
         try:
             yield make_splits(manifest, digests, SplitSettings(hold_out=held_out))[0]
@@ -70,14 +84,14 @@ def possible_splits(workspace: Path):
 
 
 def open_images(workspace: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """The labels, and what tells identical images."""
+    """The manifest, and the digests that identify identical images."""
     with FeatureStore.open(Workspace(workspace).stores()[0]) as store:
         digests = {store.ids[row]: store.digests[row].tobytes() for row in store.rows("done")}
     return Manifest.load(Workspace(workspace).manifest), digests
 
 
 def read_features(workspace: Path, names: list[str], ids=None) -> list[np.ndarray]:
-    """Each block of features named ``backbone:view``, of some images or of all."""
+    """The feature blocks named ``backbone:view``, for some images or for all."""
     blocks = {}
     for path in Workspace(workspace).stores():
         with FeatureStore.open(path) as store:
@@ -90,7 +104,7 @@ def read_features(workspace: Path, names: list[str], ids=None) -> list[np.ndarra
 
 
 def measure(split, feature: str, arguments) -> dict[str, dict[str, float]]:
-    """Figures of each sign on one split, for one feature choice."""
+    """Figures of each criterion on one split, for one feature choice."""
     attribute, names = feature.split("=")[0], feature.split("=")[1].split("+")
     blocks = read_features(arguments.workspace, names, split.ids)
     labels = open_images(arguments.workspace)[0].labels(split.ids)[attribute]
@@ -98,38 +112,38 @@ def measure(split, feature: str, arguments) -> dict[str, dict[str, float]]:
     X = dict(zip(("train", "test", "unseen"), map(np.hstack, zip(*[
         [block[rows] for rows in (train, test, unseen)] for block in blocks
     ], strict=True)), strict=True))  # fmt: skip
-    X |= {place.name: np.hstack(read_features(place, names)) for place in arguments.foreign}
+    X |= {other.name: np.hstack(read_features(other, names)) for other in arguments.unrelated}
     widths = [block.shape[1] for block in blocks]
-    # Blocks side by side have an equal say in the head too.
+    # Blocks side by side have equal weight in the head too.
     spreads = [
         np.sqrt(block[train].var(axis=0).sum()) if len(blocks) > 1 else 1 for block in blocks
     ]
     scale = np.repeat(spreads, widths).astype(np.float32)
     codes, folds = labels.codes, inner_folds(labels.codes[train], split.groups[train], 5, 0)
-    P = predict({name: each / scale for name, each in X.items()}, codes[train], folds)
+    P = predict({name: block / scale for name, block in X.items()}, codes[train], folds)
     correct = {
         name: P[name].argmax(axis=1) == codes[rows]
         for name, rows in (("test", test), ("unseen", unseen))
     }
     truth = labels.indicator[train]
-    confidence = {name: each.max(axis=1) for name, each in P.items()}
-    strangeness = {"confidence": {name: -each for name, each in confidence.items()}}
-    U = {name: unit_blocks(each, widths) for name, each in X.items()}
-    for sign in arguments.signs:
-        strangeness[sign] = measure_distances(DISTANCES[sign], U, codes[train], folds)
+    confidence = {name: probabilities.max(axis=1) for name, probabilities in P.items()}
+    novelty = {"confidence": {name: -values for name, values in confidence.items()}}
+    U = {name: unit_blocks(block, widths) for name, block in X.items()}
+    for criterion in arguments.criteria:
+        novelty[criterion] = measure_distances(DISTANCES[criterion], U, codes[train], folds)
     rejector = fit_rejector(
         X["train"], truth, split.groups[train], confidence["train"], widths=widths
     )
     knn = {name: rejector.novelty(X[name]) for name in X if name != "train"}
-    strangeness["5th neighbour"] = knn | {"train": rejector.distances}
-    figures = {sign: judge(of_sign, correct) for sign, of_sign in strangeness.items()}
+    novelty["5th neighbour"] = knn | {"train": rejector.distances}
+    figures = {criterion: judge(values, correct) for criterion, values in novelty.items()}
     p_values = {name: rejector.p_values(X[name], confidence[name]) for name in X if name != "train"}
-    both = {name: -each for name, each in p_values.items()}
+    both = {name: -values for name, values in p_values.items()}
     return figures | {"both (p-value)": judge(both, correct, level=-(1 - COVERAGE))}
 
 
 def predict(X, codes, folds) -> dict[str, np.ndarray]:
-    """Probabilities of each part; those of training rows are out of fold."""
+    """Probabilities of each group of rows; those of training rows are out of fold."""
     truth = np.eye(codes.max() + 1, dtype=bool)[codes]
 
     def fit(rows):
@@ -155,7 +169,7 @@ def predict(X, codes, folds) -> dict[str, np.ndarray]:
 
 
 def unit_blocks(X, widths):
-    """Each block of length 1, as the rejector has them, for a fair comparison."""
+    """Scale each block to length 1, as the rejector does, for a fair comparison."""
     blocks = np.split(X, np.cumsum(widths)[:-1], axis=1)
     return np.hstack(
         [b / np.maximum(np.linalg.norm(b, axis=1, keepdims=True), 1e-12) for b in blocks]
@@ -163,7 +177,7 @@ def unit_blocks(X, widths):
 
 
 def measure_distances(fit, U, codes, folds) -> dict[str, np.ndarray]:
-    """Distances of each part; those of training rows are out of fold."""
+    """Distances of each group of rows; those of training rows are out of fold."""
     own = np.empty(len(codes))
     for train, validation in folds:
         own[validation] = fit(U["train"][train], codes[train])(U["train"][validation])
@@ -172,7 +186,7 @@ def measure_distances(fit, U, codes, folds) -> dict[str, np.ndarray]:
 
 
 def fit_mahalanobis(U, codes):
-    """The nearest class's, one shrunk covariance: Lee et al. (2018)."""
+    """Distance from the nearest class, with one shrunk covariance: Lee et al. (2018)."""
     classes, codes = np.unique(codes, return_inverse=True)
     means = np.array([U[codes == k].mean(axis=0) for k in range(len(classes))])
     root = whiten(U - means[codes])
@@ -180,10 +194,10 @@ def fit_mahalanobis(U, codes):
 
 
 def fit_relative_mahalanobis(U, codes):
-    """Less the distance from all rows together: Ren et al. (2021).
+    """The same minus the distance from all rows together: Ren et al. (2021).
 
-    Of 128 principal components: where features outnumber rows, far images differ from
-    both alike, and the difference is that of the two shrinkages.
+    On 128 principal components: with more features than rows, distant images are as far from
+    the one as from the other, and only the two shrinkages differ.
     """
     pca = PCA(128, svd_solver="randomized", random_state=0).fit(U)
     U = pca.transform(U)
@@ -197,7 +211,7 @@ def fit_relative_mahalanobis(U, codes):
 
 
 def whiten(centred):
-    """What makes the shrunk covariance the identity."""
+    """A matrix that makes the shrunk covariance the identity."""
     fitted = LedoitWolf(assume_centered=True).fit(centred)
     return np.linalg.cholesky(fitted.get_precision())
 
@@ -220,30 +234,31 @@ DISTANCES = {
 }
 
 
-def judge(strangeness, correct, level=None) -> dict[str, float]:
-    """Figures of one sign."""
+def judge(novelty, correct, level=None) -> dict[str, float]:
+    """Figures of one criterion, which rejects what is more novel than a level."""
     if level is None:
-        own = np.sort(strangeness["train"])
-        level = own[min(int(np.ceil((len(own) + 1) * COVERAGE)), len(own)) - 1]
-        rejects = {name: each > level for name, each in strangeness.items()}
+        train = np.sort(novelty["train"])
+        level = train[min(int(np.ceil((len(train) + 1) * COVERAGE)), len(train)) - 1]
+        rejects = {name: values > level for name, values in novelty.items()}
     else:
-        rejects = {name: each >= level for name, each in strangeness.items()}
-    known, unseen = strangeness["test"], strangeness["unseen"]
-    others = {name: each for name, each in strangeness.items() if name not in ("train", "test")}
+        rejects = {name: values >= level for name, values in novelty.items()}
+    known, unseen = novelty["test"], novelty["unseen"]
+    others = {name: values for name, values in novelty.items() if name not in ("train", "test")}
     return (
         {"coverage of test rows": 1 - rejects["test"].mean()}
         | {f"rejects {name}": rejects[name].mean() if len(unseen) or name != "unseen" else np.nan
            for name in others}
         | {"rejects unseen, rightly answered": rejects["unseen"][correct["unseen"]].mean()
            if correct["unseen"].any() else np.nan}
-        | {f"auroc {name}": auroc(np.repeat([False, True], [len(known), len(each)]),
-                                  np.concatenate([known, each])) for name, each in others.items()}
+        | {f"auroc {name}": auroc(np.repeat([False, True], [len(known), len(values)]),
+                                  np.concatenate([known, values]))
+           for name, values in others.items()}
         | {"1000 aurc": 1000 * risk_coverage_area(correct["test"], -known)}
     )  # fmt: skip
 
 
 def measure_coverage(arguments, feature: str) -> str:
-    """Share of test rows answered where a share is wanted: mean and deviation over splits."""
+    """Share of test rows answered for each target share: mean and deviation over splits."""
     attribute, names = feature.split("=")[0], feature.split("=")[1].split("+")
     manifest, digests = open_images(arguments.workspace)
     wanted, answered = np.array([0.8, 0.9, 0.95, 0.99]), []
@@ -265,7 +280,7 @@ def measure_coverage(arguments, feature: str) -> str:
 
 
 def cost() -> str:
-    """Size and speed of a rejector of 2,048 features, fitted on 10,000 drawn rows."""
+    """Size and speed of a rejector of 2,048 features, fitted on 10,000 generated rows."""
     rng = np.random.default_rng(0)
     X = rng.random((10_000, 2048), dtype=np.float32)
     truth = np.eye(10, dtype=bool)[np.arange(len(X)) % 10]

@@ -1,9 +1,10 @@
-"""Time and memory of fitting heads on a store that is larger than memory may be.
+"""Measure time and memory of fitting heads on features that do not fit into --memory.
 
     python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB]
 
-The store is drawn, in a temporary folder of that much room: rows lie class by class, as those of
-one folder a class do. Peak is what the process held at most, less what it held before the fit.
+The store is generated in a temporary folder, which needs room for it. Its rows lie class by
+class, as those of class folders do. The peak is the process's largest memory during the fit, less
+its memory before.
 """
 
 import tempfile
@@ -13,8 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 import psutil
-from extract import describe_machine
 from fit import draw_features
+from measuring import describe_machine
 
 from featurepipe.features.cached import open_caches
 from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
@@ -24,13 +25,13 @@ from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memor
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
-from featurepipe.workflows.feature_sets import one_store_set
+from featurepipe.runs.feature_set import one_store_set
 
 _BATCH = 1000
 
 
 def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.ndarray:
-    """Write a store class by class; the codes of its rows."""
+    """Write a store class by class; returns the codes of its rows."""
     ids = [f"{row:08}.jpg" for row in range(n_rows)]
     key = StoreKey(
         "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
@@ -55,30 +56,30 @@ def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.n
 
 
 def labels_of(codes: np.ndarray, n_classes: int) -> dict[str, Labels]:
-    """One exclusive attribute."""
+    """Labels of one exclusive attribute."""
     names = tuple(f"class {code:03}" for code in range(n_classes))
     indicator = codes[:, None] == np.arange(n_classes)
     return {"label": Labels("label", names, True, indicator, np.ones(len(codes), bool))}
 
 
 def warm_up() -> None:
-    """Have the compiler imported, whose memory is not that of the fit."""
+    """Import and run the compiler, whose memory must not count as that of the fit."""
     X, codes = draw_features(60, 8, 2)
     settings = HeadSettings.of(n_folds=2)
     fit_heads(X, labels_of(codes, 2), np.arange(60), settings, n_jobs=1)
 
 
 @click.command()
-@click.option("--rows", "n_rows", default=244_000, show_default=True)
-@click.option("--features", "n_features", default=2048, show_default=True)
-@click.option("--classes", "n_classes", default=10, show_default=True)
-@click.option("--folds", "n_folds", default=5, show_default=True)
-@click.option("--memory", default="500MB", show_default=True)
-@click.option("--jobs", "n_jobs", default=-1, show_default=True)
+@click.option("--rows", "n_rows", default=244_000, show_default=True, help="Rows of the store.")
+@click.option("--features", "n_features", default=2048, show_default=True, help="Features a row.")
+@click.option("--classes", "n_classes", default=10, show_default=True, help="Number of classes.")
+@click.option("--folds", "n_folds", default=5, show_default=True, help="Number of inner folds.")
+@click.option("--memory", default="500MB", show_default=True, help="As of featurepipe fit.")
+@click.option("--jobs", "n_jobs", default=-1, show_default=True, help="Cores; -1: all.")
 def main(
     n_rows: int, n_features: int, n_classes: int, n_folds: int, memory: str, n_jobs: int
 ) -> None:
-    """Fit on nine tenths of the rows of a drawn store, and predict the others."""
+    """Fit heads on nine tenths of the rows of a generated store, and predict the others."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.h5"
         codes = draw_store(path, n_rows, n_features, n_classes)
@@ -93,7 +94,7 @@ def main(
         warm_up()
         process = psutil.Process()
         before = process.memory_info().rss
-        # Linux begins to count the peak anew.
+        # Linux starts to measure the peak again.
         Path("/proc/self/clear_refs").write_text("5")
         started = time.perf_counter()
         train, groups = feature_set.of(ids[~is_test]), np.arange(np.count_nonzero(~is_test))

@@ -1,11 +1,11 @@
-"""Training side by side: `featurepipe train` and a plain `model.fit` on the same images.
+"""Measure the speed of `featurepipe train` beside a plain `model.fit` on the same images.
 
     python benchmarks/train.py FOLDER [--network smallervggnet] [--enlarge 4000x3000 --images 120]
 
 The plain loop is what a user would write: `keras.utils.image_dataset_from_directory`, the same
-network with the same augmentation, losses and optimiser, `validation_data` of the same images and
-a `ModelCheckpoint` of the best weights. Both decode to the same size and are timed by epoch, the
-first of which is left out; what is told is images a second of training, validation included.
+network with the same augmentation, losses and optimiser, the same images as `validation_data`,
+and a `ModelCheckpoint` for the best weights. Both decode to the same size. The figures are images
+per second, including validation; the first epoch is left out.
 """
 
 import os
@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import click
 import numpy as np
 import pandas as pd
+from measuring import table_row
 from PIL import Image
 
 import featurepipe
@@ -34,7 +35,7 @@ from featurepipe.workspace import Workspace
 
 
 def copy_images(source: Path, target: Path, n_images: int, size: tuple[int, int] | None) -> None:
-    """Some images of each class, enlarged if that is asked for."""
+    """Copy some images of each class; enlarge them if a size is given."""
     folders = sorted(path for path in source.iterdir() if path.is_dir())
     for folder in folders:
         (target / folder.name).mkdir(parents=True)
@@ -45,17 +46,17 @@ def copy_images(source: Path, target: Path, n_images: int, size: tuple[int, int]
             picture.save(copy, quality=90)
 
 
-def train_ours(images: Path, place: Path, network: str, epochs: int, seed: int) -> pd.DataFrame:
-    """The history of a training."""
-    options = {"epochs": epochs, "task": "per-attribute", "workspace": place, "resume": False}
+def train_ours(images: Path, workspace: Path, network: str, epochs: int, seed: int) -> pd.DataFrame:
+    """Train with featurepipe; returns the history."""
+    options = {"epochs": epochs, "task": "per-attribute", "workspace": workspace, "resume": False}
     run = featurepipe.train(network, **options, seed=seed)["run"].iloc[0]
-    return pd.read_csv(place / "runs" / run / "history.csv")
+    return pd.read_csv(workspace / "runs" / run / "history.csv")
 
 
-def link_parts(images: Path, place: Path, folder: Path) -> dict[str, Path]:
-    """The training and the validation images of the run, as class folders."""
-    (path,) = Workspace(place).runs()
-    split = Split.load(Workspace(place).splits()[0])
+def link_parts(images: Path, workspace: Path, folder: Path) -> dict[str, Path]:
+    """Link the training and the validation images of the run into class folders."""
+    (path,) = Workspace(workspace).runs()
+    split = Split.load(Workspace(workspace).splits()[0])
     validation = set(load_run(path).selection.ids.tolist())
     for image in split.ids[split.rows("train")]:
         link = folder / ("validation" if image in validation else "train") / image
@@ -72,18 +73,18 @@ class Seconds(keras.callbacks.Callback):
         self.of_epochs: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Look at the clock."""
+        """Start the clock."""
         self._started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        """Look again."""
+        """Record the seconds since the start of the epoch."""
         self.of_epochs.append(time.perf_counter() - self._started)
 
 
 def train_plainly(
     parts: dict[str, Path], manifest: Manifest, network: str, epochs: int, scratch: Path
 ) -> tuple[list[float], float]:
-    """Seconds of each epoch, and those that reading and decoding the training images takes."""
+    """Seconds of each epoch, and of reading and decoding the training images alone."""
     settings = NetworkSettings.of(network, task="per-attribute")
     outputs = make_outputs(manifest.labels(), settings)
     built = build_network(settings, outputs, settings.spec.size_px, None)
@@ -118,26 +119,26 @@ def train_plainly(
 
 @click.command(help=__doc__.splitlines()[0])
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
-@click.option("--network", default="smallervggnet", show_default=True)
-@click.option("--images", "n_images", default=600, show_default=True, help="In all, at most.")
-@click.option("--enlarge", metavar="WIDTHxHEIGHT", help="Enlarge them before.")
-@click.option("--epochs", default=3, show_default=True)
-@click.option("--repeats", default=3, show_default=True)
+@click.option("--network", default="smallervggnet", show_default=True, help="Network to train.")
+@click.option("--images", "n_images", default=600, show_default=True, help="Images at most.")
+@click.option("--enlarge", metavar="WIDTHxHEIGHT", help="Enlarge the images to this size first.")
+@click.option("--epochs", default=3, show_default=True, help="Epochs of each training.")
+@click.option("--repeats", default=3, show_default=True, help="Trainings of each kind.")
 def main(
     folder: Path, network: str, n_images: int, enlarge: str | None, epochs: int, repeats: int
 ) -> None:
     """Measure, and print a row of the table."""
     size = tuple(map(int, enlarge.split("x"))) if enlarge else None
     with tempfile.TemporaryDirectory() as scratch:
-        images, place = Path(scratch, "images"), Path(scratch, "workspace")
+        images, workspace = Path(scratch, "images"), Path(scratch, "workspace")
         copy_images(folder, images, n_images, size)
-        featurepipe.extract(images, backbone="hsv_histogram", workspace=place)
-        manifest, parts = Manifest.load(place / "manifest.parquet"), None
+        featurepipe.extract(images, backbone="hsv_histogram", workspace=workspace)
+        manifest, parts = Manifest.load(workspace / "manifest.parquet"), None
         ours, plain, decoding = [], [], []
         for _ in range(repeats):
-            history = train_ours(images, place, network, epochs, seed=0)
+            history = train_ours(images, workspace, network, epochs, seed=0)
             ours += history["seconds"].tolist()[1:]
-            parts = parts or link_parts(images, place, Path(scratch, "parts"))
+            parts = parts or link_parts(images, workspace, Path(scratch, "parts"))
             seconds, decode_s = train_plainly(parts, manifest, network, epochs, Path(scratch))
             plain += seconds[1:]
             decoding.append(decode_s)
@@ -145,11 +146,11 @@ def main(
             f"seconds of epochs: ours {np.round(ours, 2)}, plain {np.round(plain, 2)}", err=True
         )
         n_train = sum(1 for path in parts["train"].glob("*/*"))
-        rates = [n_train / np.median(each) for each in (plain, ours)]
+        plainly, rate = n_train / np.median(plain), n_train / np.median(ours)
         share = np.median(decoding) / np.median(plain)
         what = f"{network}, {n_train} images{f' of {enlarge}' if enlarge else ''}"
-        plainly, faster = rates[0], rates[1] / rates[0]
-        click.echo(f"| {what} | {plainly:.1f} | {rates[1]:.1f} | {faster:.2f} | {share:.0%} |")
+        figures = (f"{plainly:.1f}", f"{rate:.1f}", f"{rate / plainly:.2f}", f"{share:.0%}")
+        click.echo(table_row((what, *figures)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Draw garments: dress, jeans, shirt and shoe in black, blue, red and white.
+"""Draw dresses, jeans, shirts and shoes in black, blue, red and white.
 
-Every picture varies in shape, pose, shade, background and noise. The same seed
-draws the same pictures.
+The pictures vary in shape, pose, shade, background and noise. The same seed draws the
+same pictures.
 """
 
 from pathlib import Path
@@ -32,6 +32,8 @@ SHOE_OUTLINE = [
 ]  # fmt: skip
 SHOE_SOLE = [(0.08, 0.76), (0.93, 0.76), (0.92, 0.82), (0.08, 0.82)]
 
+CATEGORIES = (*HALF_OUTLINES, "shoe")
+
 Point = tuple[float, float]
 
 
@@ -41,7 +43,7 @@ def draw_garment(category: str, color: str, rng: np.random.Generator) -> Image.I
     Parameters
     ----------
     category : str
-        ``dress``, ``jeans``, ``shirt`` or ``shoe``.
+        One of `CATEGORIES`.
     color : str
         A key of `SHADES`.
     rng : numpy.random.Generator
@@ -63,7 +65,7 @@ def draw_garment(category: str, color: str, rng: np.random.Generator) -> Image.I
 
 
 def draw_folder(folder: Path, combinations: list[tuple[str, str]], n_each: int, seed: int) -> None:
-    """Draw `n_each` pictures of every (color, category) into ``color_category`` folders."""
+    """Draw `n_each` pictures of each (color, category) into the folder ``color_category``."""
     for number, (color, category) in enumerate(combinations):
         rng = np.random.default_rng([seed, number])
         target = folder / f"{color}_{category}"
@@ -74,7 +76,7 @@ def draw_folder(folder: Path, combinations: list[tuple[str, str]], n_each: int, 
 
 
 class _Pose:
-    """Places the unit square in the picture: turned, scaled, shifted, perhaps mirrored."""
+    """Maps the unit square into the picture: rotated, scaled, shifted, perhaps mirrored."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         angle = np.radians(rng.normal(0, 9))
