@@ -16,7 +16,7 @@ from testbed import Testbed, Trial
 import featurepipe
 from featurepipe.errors import FeaturepipeError
 from featurepipe.features.store import FeatureStore
-from featurepipe.workflows.info import describe
+from featurepipe.workflows.info import info
 
 DATASETS = ("features", "digests", "ids", "status", "crc32", "reasons", "size", "mtime", "probe")
 _FINE = ("noticed, healed", "noticed, unreadable", "noticed, refused", "harmless")
@@ -140,7 +140,7 @@ def _heal_here(workspace: Path, path: Path, truth: Snapshot) -> str:
     """Verify a damaged store and extract again in this process; returns what happened."""
     try:
         try:
-            describe(path, verify=True)
+            info(path, verify=True)
             what = "harmless" if Snapshot.of(path) == truth else "WRONG, unnoticed"
             with FeatureStore.open(path) as store:
                 store.key, store.made_by, store.images_per_s, store.stages  # noqa: B018
