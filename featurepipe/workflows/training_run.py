@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import FitError
+from featurepipe.errors import FitError, RunError
 from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.manifest import Manifest
@@ -81,11 +81,10 @@ def train_run(
     material = Material.of(manifest, pixels, split, settings, headless)
     digests = _digests(material)
     folder = place.run(reserve_name(place, _title(material), digests.run))
-    if resume and folder.exists():
-        kept = load_run(folder)
-        if isinstance(kept.info, NetworkRunInfo) and kept.info.ended_by != "interrupt":
-            logger.info("Run %s is complete; --no-resume trains it again.", kept.name)
-            return kept
+    kept = _complete_run(folder) if resume else None
+    if kept is not None:
+        logger.info("Run %s is complete; --no-resume trains it again.", kept.name)
+        return kept
     with fresh_keras():
         network = build_network(settings, material.outputs, headless)
         checkpoints = CheckpointFolder(place.training(digests.run), _plan(material, network))
@@ -106,6 +105,19 @@ def train_run(
         raise KeyboardInterrupt
     shutil.rmtree(checkpoints.folder, ignore_errors=True)
     return run
+
+
+def _complete_run(folder: Path) -> Run | None:
+    """The run that is there, unless its training was interrupted or it is damaged."""
+    if not folder.exists():
+        return None
+    try:
+        run = load_run(folder)
+    except RunError as error:
+        logger.warning("%s", error)
+        return None
+    is_complete = isinstance(run.info, NetworkRunInfo) and run.info.ended_by != "interrupt"
+    return run if is_complete else None
 
 
 def _train(
