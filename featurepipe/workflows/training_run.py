@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.models.networks.building import fresh_keras
 from featurepipe.models.networks.material import Material
@@ -71,11 +72,10 @@ def train_run(
     """
     digests = _digests(material)
     folder = place.run(reserve_name(place, _title(material), digests.run))
-    if resume and folder.exists():
-        kept = load_run(folder)
-        if isinstance(kept.info, NetworkRunInfo) and kept.info.ended_by != "interrupt":
-            logger.info("Run %s is complete. Use --no-resume to train it again.", kept.name)
-            return kept
+    kept = _complete_run(folder) if resume else None
+    if kept is not None:
+        logger.info("Run %s is complete. Use --no-resume to train it again.", kept.name)
+        return kept
     # Keras takes seconds to import, and a complete run needs none of it.
     from featurepipe.models.networks.training import train_on
 
@@ -91,6 +91,19 @@ def train_run(
         raise KeyboardInterrupt
     shutil.rmtree(checkpoints, ignore_errors=True)
     return run
+
+
+def _complete_run(folder: Path) -> Run | None:
+    """The run in a folder, unless its training was interrupted or it is damaged."""
+    if not folder.exists():
+        return None
+    try:
+        run = load_run(folder)
+    except RunError as error:
+        logger.warning("%s", error)
+        return None
+    is_complete = isinstance(run.info, NetworkRunInfo) and run.info.ended_by != "interrupt"
+    return run if is_complete else None
 
 
 def _new_run(

@@ -258,6 +258,18 @@ def test_a_complete_run_is_left_as_it_is(place, monkeypatch):
         featurepipe.train("smallervggnet", **SMALL, workspace=place.root, resume=False)
 
 
+def test_a_damaged_run_is_trained_again(copied, monkeypatch, caplog):
+    def fail_at_once(*_, **__):
+        raise FitError("trained")
+
+    monkeypatch.setattr(training_loop, "train_network", fail_at_once)
+    path = copied.folder(copied.network) / "run.json"
+    path.write_text(path.read_text().replace('"best_epoch"', '"best"'))
+    with pytest.raises(FitError, match="trained"):
+        featurepipe.train("smallervggnet", **SMALL, workspace=copied.root)
+    assert "run.json has no best_epoch. Train it again." in caplog.text
+
+
 def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
     fits = []
 
