@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measuring import first_split, read_rows
+from measuring import class_scores, first_split, read_rows
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
@@ -65,7 +65,7 @@ def compare(X, truth, exclusive, groups, head) -> dict[str, float]:
     for train, validation in folds:
         estimator = build_head(HeadSettings.of(head), len(train), label_sets=not exclusive)
         estimator.fit(X[train], truth[train].argmax(axis=1) if exclusive else truth[train])
-        scores[validation] = estimator.decision_function(X[validation])
+        scores[validation] = class_scores(estimator, X[validation])
         own[validation] = estimator.predict_proba(X[validation])
     figures: dict[str, float] = {}
     for method in CALIBRATIONS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
 
 from featurepipe.features.store import FeatureStore
 from featurepipe.splits import Split
@@ -21,8 +22,8 @@ def describe_machine() -> str:
     processor = names[0].strip() if names else "unknown processor"
     extensions = [name for name in ("avx512_bf16", "amx_bf16") if name in cpu]
     versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "keras", "tensorflow"))
-    cores = f"{len(os.sched_getaffinity(0))} cores ({', '.join(extensions)})"
-    return f"{processor}, {cores}; {versions}"
+    cores = f"{len(os.sched_getaffinity(0))} cores"
+    return f"{', '.join([processor, cores, *extensions])}; {versions}"
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -51,3 +52,9 @@ def read_rows(store: FeatureStore, ids: Sequence[str]) -> NDArray[np.float32]:
     """Features of some images, in the order of their ids."""
     row_of = {image_id: row for row, image_id in enumerate(store.ids)}
     return store.features(np.array([row_of[image_id] for image_id in ids]))
+
+
+def class_scores(estimator: ClassifierMixin, X: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Decision scores with a column per class, also if there are two classes."""
+    scores = estimator.decision_function(X)
+    return np.column_stack([-scores, scores]) if scores.ndim == 1 else scores

@@ -11,11 +11,13 @@ unrelated ones all images of the other workspaces. Each figure is the mean over 
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import skops.io
+from measuring import class_scores
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
@@ -149,9 +151,7 @@ def predict(X, codes, folds) -> dict[str, np.ndarray]:
     def fit(rows):
         head = build_head(HeadSettings.of("logistic"), len(rows))
         head.fit(X["train"][rows], codes[rows])
-        return lambda Z: (
-            head.decision_function(Z).reshape(len(Z), -1) * ([-1, 1] if truth.shape[1] == 2 else 1)
-        )
+        return partial(class_scores, head)
 
     scores, own = np.empty(truth.shape), np.empty(truth.shape)
     for train, validation in folds:

@@ -111,8 +111,9 @@ def main(
         print(
             f"{n_rows} x {n_features}, {n_classes} classes, store "
             f"{in_words(path.stat().st_size)}, --memory {memory}, "
-            f"chunks of {chunk_rows} rows: {seconds:.0f} s, peak {in_words(peak)}, in memory it "
-            f"would need {in_words(needed.in_memory())}; out of fold "
+            f"{f'chunks of {chunk_rows} rows' if chunk_rows else 'all in memory'}: "
+            f"{seconds:.0f} s, peak {in_words(peak)}, in memory it would need "
+            f"{in_words(needed.in_memory())}; out of fold "
             f"{_accuracy(out_of_fold, codes[~is_test]):.4f}, test "
             f"{_accuracy(scores, codes[is_test]):.4f} right"
         )

@@ -131,7 +131,7 @@ def read_only(bed: Testbed, rng: random.Random) -> Iterator[Outcome]:
     with _unwritable(work) as kind:
         outcome.fault += f" ({kind})"
         for arguments, code, says in (
-            (trial.extract(), 1, "cannot be written to"),
+            (trial.extract(), 1, "Cannot write to"),
             (("extract", *trial.extract()[1:-1], str(work / "new")), 1, "cannot be made"),
             (("info", store, "--verify", *trial.here), 0, ""),
             (("export", store, str(work.parent / "out.npz"), *trial.here), 0, ""),
@@ -192,7 +192,7 @@ def permissions(bed: Testbed, rng: random.Random) -> Iterator[Outcome]:
         outcome.judge(snapshots, trial.snapshots(), bed.truth)
     store = trial.stores()["grey"]
     for path, says in (
-        (trial.images / "class0", "cannot be listed (Permission denied)"),
+        (trial.images / "class0", "Cannot list the folder"),
         (trial.workspace, "is not readable"),
         (store, "Permission denied"),
         (trial.workspace / "manifest.parquet", "Permission denied"),

@@ -13,7 +13,7 @@ from PIL import Image
 from stores import VIEWS, Snapshot, Truth, digest_of
 
 COMMAND = (str(Path(sys.executable).with_name("featurepipe")),)
-STOPPED = "What was done stays done; run the same command again"
+STOPPED = "run the same command again"
 """What a command says that was stopped."""
 
 
