@@ -262,7 +262,7 @@ def test_a_damaged_run_is_trained_again(copied, monkeypatch, caplog):
     def fail_at_once(*_, **__):
         raise FitError("trained")
 
-    monkeypatch.setattr(training_loop, "train_network", fail_at_once)
+    monkeypatch.setattr(training, "train_network", fail_at_once)
     path = copied.folder(copied.network) / "run.json"
     path.write_text(path.read_text().replace('"best_epoch"', '"best"'))
     with pytest.raises(FitError, match="trained"):
