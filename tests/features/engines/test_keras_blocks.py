@@ -203,5 +203,5 @@ def test_more_blocks_than_there_are():
     with pytest.raises(UsageError) as error:
         last_blocks(build("xception"), find_backbone("xception"), 20)
     assert str(error.value) == (
-        "xception has 14 blocks, and the last 20 cannot be unfrozen. Expected at most 14."
+        "xception has 14 blocks, so that the last 20 cannot be unfrozen. Use at most 14."
     )

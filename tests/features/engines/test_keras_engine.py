@@ -363,7 +363,7 @@ def test_weights_of_another_backbone(shared):
         file_engine(shared / "weights" / "resnet50_notop.h5", xception)
     assert str(error.value) == (
         "resnet50_notop.h5 does not fit xception: layer 'block1_conv1' expects kernel "
-        "(3, 3, 3, 32), the file has (7, 7, 3, 64) ('conv1_conv'). Give the weights of "
+        "(3, 3, 3, 32), the file has (7, 7, 3, 64) ('conv1_conv'). Use the weights of "
         "xception, or --backbone resnet50."
     )
 
@@ -377,7 +377,7 @@ def test_weights_of_another_backbone_in_any_layout(tmp_path, networks, name):
     held = "'Conv1'" if name == "mine.h5" else "'layers/conv2d/vars/0'"
     assert str(error.value) == (
         f"{name} does not fit resnet50: layer 'conv1_conv' expects {wanted} (7, 7, 3, 64), the "
-        f"file has (3, 3, 3, 32) ({held}). Give the weights of resnet50, or another --backbone."
+        f"file has (3, 3, 3, 32) ({held}). Use the weights of resnet50, or another --backbone."
     )
 
 
@@ -390,7 +390,7 @@ def test_fewer_layers_than_needed(tmp_path, networks, name):
     assert str(error.value) == (
         f"{name} does not fit mobilenet_v2: layer 'Conv_1' expects "
         f"{'kernel' if name == 'part.h5' else 'weight 0'} (1, 1, 320, 1280), the file has "
-        "nothing for it. Give the weights of mobilenet_v2, or another --backbone."
+        "nothing for it. Use the weights of mobilenet_v2, or another --backbone."
     )
 
 

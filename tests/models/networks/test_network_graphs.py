@@ -220,7 +220,7 @@ def test_only_the_blocks_that_are_unfrozen_are_trained(finetune):
 
 
 def test_more_blocks_than_there_are_cannot_be_unfrozen(finetune):
-    with pytest.raises(UsageError, match=r"mobilenet_v2 has .* blocks, and the last 99 cannot"):
+    with pytest.raises(UsageError, match=r"mobilenet_v2 has .* blocks, so that the last 99 cannot"):
         finetune.unfreeze(99)
 
 
