@@ -1,5 +1,8 @@
 """What runs are, for tests that need no fit."""
 
+from dataclasses import replace
+
+from featurepipe.features.store.key import StoreKey, WeightsKey
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.reports.board import Costs
@@ -16,7 +19,20 @@ from featurepipe.runs.run_info import HeadRunInfo, NetworkRunInfo
 from featurepipe.splits import SplitSettings
 
 RELIABLE = {"color": Reliability(log_loss=0.5, ece=0.1, bins=())}
-RECIPE = {"backbone": "xception", "view": "rgb", "size_px": 299}
+RECIPE = StoreKey(
+    backbone="xception",
+    weights=WeightsKey("imagenet", sha256="12" * 32),
+    size_px=299,
+    pooling="avg",
+    view="rgb",
+    decoding="full",
+    resize="pillow-bilinear",
+    preprocessing="tf",
+    precision="float32",
+)
+PIXELS = replace(
+    RECIPE, backbone="pixels", weights=WeightsKey("none"), size_px=32, precision="uint8"
+)
 
 
 def _common(attributes=("color",), **changes):
@@ -49,7 +65,7 @@ def _common(attributes=("color",), **changes):
 def head_info(attributes=("color",), **changes):
     """A run of heads that read the features of one store."""
     facts = {
-        "settings": HeadSettings(head="logistic"),
+        "settings": HeadSettings.of(head="logistic"),
         "features": dict.fromkeys(attributes, ("xception:rgb",)),
         "blocks": (
             Block(name="xception:rgb", recipe=RECIPE, weights="imagenet", weights_source="here"),
@@ -67,10 +83,10 @@ def head_info(attributes=("color",), **changes):
 def network_info(attributes=("color",), **changes):
     """A network that began from random weights."""
     facts = {
-        "settings": NetworkSettings("smallervggnet", task="per-attribute"),
+        "settings": NetworkSettings.of("smallervggnet", task="per-attribute"),
         "begins_from": None,
         "network": NetworkShape(size_px=32, outputs=dict.fromkeys(attributes, 3), same=None),
-        "pixels": PixelInput(recipe={"backbone": "pixels", "size_px": 32}, sha256="ef" * 32),
+        "pixels": PixelInput(recipe=PIXELS, sha256="ef" * 32),
         "n_validation": 8,
         "best_epoch": 2,
         "batch_size": 16,

@@ -32,7 +32,7 @@ def predictions_of(
         See `Predictions`.
     """
     ids = split.ids[rows]
-    return Predictions(
+    return Predictions.of(
         ids=ids.astype(np.str_),
         parts=split.parts[rows].astype(np.str_),
         groups=split.groups[rows],

@@ -53,7 +53,7 @@ def test_one_class_only(folder, capsys):
     write_labels(folder, thing=lambda image: "picture")
     line = fail(capsys, *FIT, "--labels", "labels.csv")
     assert "training images have the same label of attribute 'thing' (picture)" in line
-    assert "add images of another, or leave the attribute out" in line
+    assert "Add images of another class, or leave the attribute out" in line
 
 
 def test_no_label_of_an_attribute(folder, capsys):
@@ -73,14 +73,14 @@ def test_no_label_of_an_attribute_among_training_images(folder, capsys):
         split=lambda image: "test" if image[-6:] in is_test else "train",
     )
     line = fail(capsys, *FIT, "--labels", "labels.csv")
-    assert "has no training image in the given split" in line
+    assert "has no training image in the predefined split" in line
 
 
 def test_a_class_that_is_only_tested(folder, capsys):
     succeed(capsys, *EXTRACT)
     write_labels(folder, color=color_of, split=lambda image: "test" if "red" in image else "train")
     line = fail(capsys, *FIT, "--labels", "labels.csv")
-    assert "Class 'red' of 'color' has no training image in the given split" in line
+    assert "class 'red' of 'color' has no training image in the predefined split" in line
 
 
 def test_a_class_that_is_only_trained(folder, capsys):

@@ -44,7 +44,7 @@ def save(home, name, make=head_info, accuracy=0.5, ms=10.0, number=0, **changes)
         each: Labels(each, ("blue", "red"), True, indicator, np.ones(2, bool))
         for each in attributes
     }
-    answers = Predictions(
+    answers = Predictions.of(
         ids=np.array(["0.jpg", "1.jpg"]),
         parts=np.full(2, "test"),
         groups=np.arange(2),

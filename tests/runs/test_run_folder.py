@@ -55,7 +55,7 @@ def save(folder, info=None, **settings):
     model, out_of_fold = fit(**settings)
     test = dataclasses.replace(predictions_of("test", model.predict(X)), task=model.task)
     selection = dataclasses.replace(predictions_of("train", out_of_fold), task=model.task)
-    facts = {"settings": HeadSettings(**{"head": "logistic", **settings})} | (info or {})
+    facts = {"settings": HeadSettings.of(**{"head": "logistic", **settings})} | (info or {})
     save_run(folder, NewRun(head_info(**facts), model, test, selection))
     return model, test
 
@@ -199,7 +199,7 @@ def test_a_reader_leaves_alone_what_another_process_is_replacing(tmp_path):
 
 
 def test_predictions_must_be_of_the_runs_attributes_and_task(tmp_path):
-    save(tmp_path / "shoes", {"settings": HeadSettings(head="logistic", task="joint")})
+    save(tmp_path / "shoes", {"settings": HeadSettings.of(head="logistic", task="joint")})
     with pytest.raises(RunError) as caught:
         load_run(tmp_path / "shoes")
     assert str(caught.value) == (

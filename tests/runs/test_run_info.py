@@ -77,7 +77,7 @@ def test_what_is_written_is_read_back(tmp_path, info):
 def test_settings_come_back_as_what_they_were(tmp_path):
     write_run_info(tmp_path, full_head_info())
     info = read_run_info(tmp_path)
-    assert info.settings == HeadSettings(head="logistic", solver=None)
+    assert info.settings == HeadSettings.of("logistic")
     assert info.split.settings.hold_out == ("red_hat",)
     assert info.doublings[0].verdict == "more images would help"
     assert info.feature_trials[0].unseen_accuracy is None

@@ -57,8 +57,8 @@ def test_images_below_the_minimum_of_a_backbone_are_refused(backbone, minimum):
     options = {"backbones": [backbone], "weights": "random"}
     (start,) = find("finetune", **options, size_px=minimum)
     assert start.size_px == start.headless.size_px == minimum
-    assert refused("finetune", **options, size_px=16) == (
-        f"Images of 16 px are too small for {backbone} (minimum {minimum}). Use a larger --size."
+    assert refused("finetune", **options, size_px=16).startswith(
+        f"Images of 16 px are too small for {backbone} (minimum {minimum}). Use a larger --size; "
     )
 
 
@@ -118,7 +118,7 @@ def test_a_backbone_that_cannot_be_trained_is_refused(network, options, text):
 
 def test_features_of_other_weights_than_now_are_refused():
     cache = cache_of()
-    changed = replace(cache, key=cache.key | {"preprocessing": "torch"})
+    changed = replace(cache, key=replace(cache.key, preprocessing="torch"))
     text = refused("finetune", [changed], StoreMismatchError)
     assert text.startswith("mobilenet_v2-32-rgb.h5: ")
 
