@@ -45,9 +45,10 @@ class Labelling:
         names = [*self.attributes, *([] if self.group is None else [self.group])]
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
+            group = "" if self.group is None else f" and --group {self.group}"
             raise UsageError(
-                f"{repeated[0]!r} appears twice in --attributes {','.join(self.attributes)} and "
-                f"--group {self.group}. Name each column once."
+                f"{repeated[0]!r} appears twice in --attributes {','.join(self.attributes)}{group}."
+                " Name each column once."
             )
         if SPLIT_COLUMN in names:
             raise UsageError(

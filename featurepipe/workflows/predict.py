@@ -198,6 +198,10 @@ def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str
             raise UsageError(
                 f"--weights {text!r} is for {backbone}, but the run only reads {names}. Omit it."
             )
+        if find_backbone(backbone).kind != "network":
+            raise UsageError(
+                f"--weights {text!r} does not apply to {backbone}, which has no weights. Omit it."
+            )
         moved[backbone] = path
     return moved
 

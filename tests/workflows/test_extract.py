@@ -57,10 +57,10 @@ def test_a_label_table_chooses_the_images(folder, caplog):
     (done,) = extract("dataset", labels="labels.csv")
     assert (done.n_images, done.n_embedded) == (4, 4)
     assert ids_of(folder) == LISTED
-    line = next(line for line in caplog.messages if "left out" in line)
-    assert line.startswith("20 images below ")
-    assert "left out, since labels.csv does not name them" in line
-    assert line.endswith("Use --all-images to include them.")
+    line = next(line for line in caplog.messages if "does not name" in line)
+    assert line.startswith("Ignoring 20 images below ")
+    assert "that labels.csv does not name: " in line
+    assert line.endswith("Use --all-images to include them")
     with FeatureStore.open(done.store) as store:
         assert store.ids.tolist() == LISTED
 
@@ -75,7 +75,7 @@ def test_the_choice_holds_when_the_source_is_remembered(folder, caplog):
     caplog.clear()
     (done,) = extract()
     assert (done.n_images, done.n_embedded) == (N + 1, 0)
-    assert "left out" not in caplog.text
+    assert "does not name" not in caplog.text
     # Labels that are given anew choose anew.
     (done,) = extract(labels="labels.csv")
     assert done.n_images == 4
@@ -143,7 +143,7 @@ BAD = [
         WeightsError,
         "labels.csv cannot be weights",
     ),
-    ({"attributes": ("colour", "colour")}, UsageError, "named twice"),
+    ({"attributes": ("colour", "colour")}, UsageError, "appears twice"),
     ({"labels": "labels.csv", "attributes": ("mood",)}, UnknownNameError, "attribute 'mood'"),
     ({"labels": "absent.csv"}, FeaturepipeError, "absent.csv"),
     ({"group": "patient"}, UnknownNameError, "group column 'patient'"),

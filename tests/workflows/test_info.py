@@ -239,7 +239,7 @@ def test_a_damaged_network_is_noticed(tmp_path, content):
         content = bytes(raw)
     if content is not None:
         path.write_bytes(content)
-    run = SimpleNamespace(model=None, network=object(), folder=tmp_path)
+    run = SimpleNamespace(name="x", model=None, network=object(), folder=tmp_path)
     with pytest.raises(RunError, match=r"network\.keras cannot be read .*Train it again"):
         verify_model(run)
 
@@ -247,4 +247,4 @@ def test_a_damaged_network_is_noticed(tmp_path, content):
 def test_a_sound_network_is_left_in_peace(tmp_path):
     with zipfile.ZipFile(tmp_path / "network.keras", "w") as file:
         file.writestr("weights", bytes(1000))
-    verify_model(SimpleNamespace(model=None, network=object(), folder=tmp_path))
+    verify_model(SimpleNamespace(name="x", model=None, network=object(), folder=tmp_path))

@@ -107,7 +107,7 @@ FIT = [
     ({"group_duplicates": True}, "cannot be told by colours alone"),
     ({"labels": "absent.csv"}, "absent.csv"),
     ({"labels": "rare.csv"}, "classes with a single training image: rare"),
-    ({"labels": "rare.csv", "seed": 5}, "Class 'rare' of 'hue' has 1"),
+    ({"labels": "rare.csv", "seed": 5}, "class 'rare' of 'hue' has 1"),
     ({"labels": "single.csv"}, "have the same label of attribute 'hue'"),
     ({"labels": "given.csv", "seed": 0}, "classes with a single training image: rare"),
     ({"labels": "unlabelled.csv"}, "has no label for any"),

@@ -93,7 +93,7 @@ def test_a_flipped_bit_is_noticed_and_its_row_embedded_again(
     flip(store, name, row_of(store, DAMAGED), bit)
     assert run(["info", str(store), "--verify"]) == 1
     line = capsys.readouterr().err.strip()
-    assert "1 rows are not sound" in line and "Run featurepipe extract again" in line
+    assert "has 1 bad row" in line and "Run featurepipe extract again" in line
 
     assert extract_again(colour_mean) == 1
     assert warnings_of(caplog) == [
@@ -111,7 +111,7 @@ def test_flipped_bits_of_a_status(store, capsys, colour_mean):
     flip(store, "status", row_of(store, DAMAGED), bit=6)  # done -> no status
     flip(store, "status", row_of(store, REFUSED), bit=0)  # refused -> no status
     assert run(["info", str(store), "--verify"]) == 1
-    assert "2 rows are not sound" in capsys.readouterr().err
+    assert "has 2 bad rows" in capsys.readouterr().err
     flip(store, "status", row_of(store, "red_plain/04.png"), bit=0)  # done -> pending
     assert extract_again(colour_mean) == 2
     assert contents(store) == whole

@@ -425,7 +425,7 @@ def test_thresholds_of_labels_are_chosen_out_of_fold():
     )
     usual, _ = fit(X, {"tags": tags})
     assert usual.thresholds["tags"].tolist() == [0.5, 0.5, 0.5]
-    with pytest.raises(UsageError, match=r"--thresholds f1 applies to labels .* one by one"):
+    with pytest.raises(UsageError, match="--thresholds f1 only applies to sets of labels"):
         fit(X, labels, thresholds="f1")
     with pytest.raises(UsageError, match="Cannot read the thresholds 'f2'"):
         HeadSettings.of(thresholds="f2")
