@@ -97,7 +97,7 @@ def main(
         # Linux starts to measure the peak again.
         Path("/proc/self/clear_refs").write_text("5")
         started = time.perf_counter()
-        train, groups = feature_set.of(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
+        train, groups = feature_set.rows(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
         if chunk_rows is None:
             X = train.read(np.arange(len(train)))
             model, out_of_fold, _ = fit_heads(X, labels, groups, settings, n_jobs=n_jobs)
@@ -105,7 +105,7 @@ def main(
             rows = RowChunks(train, chunk_rows)
             model, out_of_fold, _ = stream_heads(rows, labels, groups, settings, n_jobs=n_jobs)
         seconds = time.perf_counter() - started
-        scores, *_ = RowChunks(feature_set.of(ids[is_test]), chunk_rows or n_rows).predict(model)
+        scores, *_ = RowChunks(feature_set.rows(ids[is_test]), chunk_rows or n_rows).predict(model)
         peak = _peak_bytes() - before
         print(describe_machine())
         print(

@@ -195,8 +195,8 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(place, truth, monkeypatc
     process.send_signal(signal.SIGSTOP)
     assert run(EXTRACT) == 1
     assert capsys.readouterr().err == (
-        "featurepipe: Another featurepipe process is writing to workspace. Wait until it has "
-        "ended, or give another --workspace.\n"
+        "featurepipe: Another featurepipe process is writing to workspace. Wait until it "
+        "ends, or use another --workspace.\n"
     )
     store = str(stores(place)["rgb"])
     assert run(["info", store, "--verify"]) == 0
@@ -271,7 +271,7 @@ def test_links_in_circles_and_pipes_are_refused_with_their_reason(
         assert opened.counts() == {"pending": 0, "done": 20, "refused": 3}
         assert opened.refused() == {
             "black/gone.jpg": "cannot be read: No such file or directory",
-            "black/pipe.jpg": "cannot be read: not a file",
+            "black/pipe.jpg": "cannot be read: not a regular file",
             "black/self.jpg": "cannot be read: Too many levels of symbolic links",
         }
     assert run(["info", str(store), "--verify"]) == 0

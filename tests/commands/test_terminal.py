@@ -70,7 +70,8 @@ def summary(*runs):
     return pd.DataFrame(rows)
 
 
-def test_fitted_runs_are_one_line_each(capsys):
+def test_fitted_runs_are_one_line_each(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     table = summary(
         ("mobilenet_v2-bagged-sgd", "test20-seed0", 0.93751, 1.2345),
         ("xception-logistic", "test20-seed0", 1.0, 523.0),
@@ -89,7 +90,8 @@ def test_fitted_runs_are_one_line_each(capsys):
     )
 
 
-def test_runs_of_several_splits_name_their_split_and_fit_the_terminal(capsys):
+def test_runs_of_several_splits_name_their_split_and_fit_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     runs = [(f"mobilenet_v2-bagged-sgd-{n}", f"{n:x<40}", 0.9, 100.0) for n in range(2)]
     terminal.write_runs(summary(*runs), as_json=False)
     lines = capsys.readouterr().out.splitlines()

@@ -11,8 +11,9 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head, fit_head
 from featurepipe.models.heads.tuning import GRIDS, fit_tuned_head
 from featurepipe.predictions import Predictions
-from featurepipe.runs.run_folder import load_run, save_run
+from featurepipe.runs.run_folder import NewRun, load_run, save_run
 from featurepipe.splits import inner_folds
+from run_infos import head_info
 
 ALPHAS = {"alpha_by_rows": (1.0, 0.1, 10.0), "variance_threshold": ("1%",), "scaling": ("as-is",)}
 
@@ -175,7 +176,7 @@ def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
     assert set(model.heads["color"].tuned) == {"chosen", "log_loss", "default_log_loss"}
     ids, parts = np.arange(120).astype(str), np.full(120, "train")
     selection = Predictions.of(ids, parts, np.arange(120), "per-attribute", labels, out_of_fold)
-    save_run(tmp_path / "run", {}, model, selection, selection)
+    save_run(tmp_path / "run", NewRun(head_info(), model, selection, selection))
     loaded = load_run(tmp_path / "run").model
     assert loaded.heads["color"].tuned == model.heads["color"].tuned
     np.testing.assert_array_equal(loaded.predict(X)["color"], model.predict(X)["color"])
