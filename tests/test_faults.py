@@ -200,7 +200,7 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(place, truth, monkeypatc
     )
     store = str(stores(place)["rgb"])
     assert run(["info", store, "--verify"]) == 0
-    assert "checksums and image digests fit" in capsys.readouterr().out
+    assert "checksums and images match" in capsys.readouterr().out
     process.send_signal(signal.SIGCONT)
     looks = [contents(place)]
     while process.poll() is None:
