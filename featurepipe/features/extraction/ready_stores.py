@@ -53,7 +53,7 @@ class ReadyStore:
     ----------
     maker : RowMaker
     store : FeatureStore
-        Open for writing, with a row for each image.
+        Locked, with a row for each image; `FeatureStore.begin_writing` opens it for writing.
     engine : OnDemandEngine
     file : StoreFile
     """

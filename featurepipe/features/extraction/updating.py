@@ -86,17 +86,21 @@ def update_stores(
     (fast_decode,) = {one.maker.fast_decode for one in ready}
     stamps = dict(zip(ids, source.stamps(ids), strict=True))
     updates = [StoreUpdate(one.store, stamps) for one in ready]
+    stale = [update.stale(retry_refused=retry_refused, rehash=rehash) for update in updates]
     lanes = [
         Lane(
             one.maker.title,
             one.maker.input_size,
             find_view(one.maker.view),
-            update.stale(retry_refused=retry_refused, rehash=rehash),
+            to_look_at,
             one.open_engine,
             update,
         )
-        for one, update in zip(ready, updates, strict=True)
+        for one, to_look_at, update in zip(ready, stale, updates, strict=True)
     ]
+    for one, to_look_at in zip(ready, stale, strict=True):
+        if to_look_at:
+            one.store.begin_writing()
     run_pass(ImageLoader(source, fast_decode=fast_decode), ids, lanes)
     done = [update.summarise(lane) for update, lane in zip(updates, lanes, strict=True)]
     for one in ready:

@@ -86,7 +86,7 @@ class StoreFile:
 
     def _open(self) -> None:
         try:
-            self.store = FeatureStore.open(self.path, writable=True)
+            self.store = FeatureStore.open_locked(self.path)
         except StoreDamagedError as error:
             self.damage = error.damage
         if self.damage:
@@ -122,14 +122,14 @@ class StoreFile:
         Returns
         -------
         FeatureStore
-            Open for writing; `close` closes it.
+            Locked; `FeatureStore.begin_writing` opens it for writing, `close` closes it.
         """
         aside = self._kept_aside() if self.damage else ExitStack()
         if self.store is None:
             assert create is not None
             with aside:
                 create()
-            self.store = FeatureStore.open(self.path, writable=True)
+            self.store = FeatureStore.open_locked(self.path)
         elif not self.is_ready(ids):
             is_settled = self.store.status != PENDING
             kept = np.setdiff1d(np.flatnonzero(is_settled), self.damaged)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import StoreMismatchError
 from featurepipe.features.store.checked_rows import CheckedRows
-from featurepipe.features.store.checking import open_checked
+from featurepipe.features.store.checking import open_checked, require_access
 from featurepipe.features.store.key import StoreKey
 from featurepipe.features.store.layout import (
     DONE,
@@ -139,13 +139,36 @@ class FeatureStore:
             If it may not be written to.
         """
         path = Path(path)
+        if not writable:
+            # Readers take no lock: rows never move, and each has a checksum.
+            return cls(open_checked(path), path)
+        store = cls.open_locked(path)
+        try:
+            store.begin_writing()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open_locked(cls, path: Path) -> Self:
+        """Open a store for reading that `begin_writing` may write to later; errors as in `open`."""
+        require_access(path, writable=True)
         with ExitStack() as lock:
-            if writable and path.is_file():
-                # Readers take no lock: rows never move, and each has a checksum.
-                lock.enter_context(only_writer(path))
-            store = cls(open_checked(path, writable=writable), path)
+            lock.enter_context(only_writer(path))
+            store = cls(open_checked(path), path)
             store._lock = lock.pop_all()
         return store
+
+    def begin_writing(self) -> None:
+        """Open the file of a locked store for writing.
+
+        HDF5 misses some damage in a file that it opens for writing, and may add to it. So the file
+        is checked as a reader checks it before, and one without work is not opened so at all.
+        """
+        if self._file.mode == "r":
+            self._opened.close()
+            self._use(open_checked(self.path, writable=True))
 
     def close(self) -> None:
         """Close the file, and let others write to it."""
@@ -346,17 +369,18 @@ class FeatureStore:
 
     def write_seen(self, rows: Rows, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> None:
         """Store the new size and time of files whose bytes are still the same."""
-        at = as_slice(rows)
+        at, file = as_slice(rows), self._file
         with disk_full_named(self.path):
-            self._file["size"][at] = sizes
-            self._file["mtime"][at] = mtimes
-            self._file.flush()
+            file["size"][at] = sizes
+            file["mtime"][at] = mtimes
+            file.flush()
 
     def add_timing(self, n_images: int, seconds: float, stages: StageTimes) -> None:
         """Add to the number of images embedded, the seconds that took, and the stages' times."""
+        file = self._file
         with disk_full_named(self.path):
-            self._file["timing"][:] += (n_images, seconds, *astuple(stages))
-            self._file.flush()
+            file["timing"][:] += (n_images, seconds, *astuple(stages))
+            file.flush()
 
     def require_key(self, key: StoreKey) -> None:
         """Stop unless the store was made with this key.
@@ -407,21 +431,22 @@ class FeatureStore:
             lay_out_alike(self._file, file, new_ids)
             copy_rows(self._file, file, rows[order], targets[order])
         self._opened.close()
-        self._use(open_checked(self.path, writable=True))
+        self._use(open_checked(self.path))
 
     def room_needed(self, n_images: int) -> int:
         """Bytes that a store of the same kind takes for so many images."""
         return room_needed(n_images + len(self.probe), self.n_features * self.dtype.itemsize)
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
-        at, all_status = as_slice(rows), self._file["status"]
+        at, file = as_slice(rows), self._file
+        all_status = file["status"]
         with disk_full_named(self.path):
             # A row that is written again must not look done half-way.
             if (all_status[at] != PENDING).any():
                 all_status[at] = PENDING
-                self._file.flush()
+                file.flush()
             for name, values in columns.items():
-                self._file[name][at] = values
-            self._file.flush()
+                file[name][at] = values
+            file.flush()
             all_status[at] = status
-            self._file.flush()
+            file.flush()

@@ -188,6 +188,36 @@ def damage_the_key(store):
         file.attrs["key"] = np.bytes_(text)
 
 
+def test_damage_that_hdf5_notices_only_when_reading_is_healed(store, colour_mean):
+    whole, raw = contents(store), bytearray(store.read_bytes())
+    # The head of the free list in the heap that holds the datasets' names.
+    raw[raw.index(b"HEAP") + 16] ^= 0x49
+    store.write_bytes(raw)
+    with pytest.raises(StoreDamagedError, match="free list"):
+        FeatureStore.open(store)
+    with pytest.raises(StoreDamagedError, match="free list"):
+        FeatureStore.open(store, writable=True)
+    assert store.read_bytes() == bytes(raw)
+    (done,) = featurepipe.extract(**OPTIONS)
+    assert done.n_embedded == N - 1
+    assert contents(store) == whole
+
+
+def test_an_extraction_without_work_does_not_open_a_store_for_writing(
+    store, monkeypatch, colour_mean
+):
+    opened = []
+    own = h5py.File
+
+    def record(path, mode="r", **options):
+        opened.append(mode)
+        return own(path, mode, **options)
+
+    monkeypatch.setattr(h5py, "File", record)
+    assert extract_again(colour_mean) == 0
+    assert opened == ["r"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
