@@ -17,6 +17,7 @@
     ├── FitError               a head or network that cannot be fitted
     ├── RunError               an unusable run
     ├── WorkspaceError         an unusable workspace
+    ├── NotReadableError       a file that may not be read: permission denied
     └── WriteError             a file that cannot be written
         ├── LockedError        another process is writing
         ├── NotWritableError   permission denied
@@ -96,7 +97,7 @@ class ExtractionError(FeaturepipeError):
 
 
 class StoreError(FeaturepipeError):
-    """A feature store that cannot be used: truncated, foreign, incomplete."""
+    """A feature store that cannot be used."""
 
 
 class StoreDamagedError(StoreError):
@@ -119,7 +120,7 @@ class StoreDamagedError(StoreError):
 
 
 class StoreMismatchError(StoreError):
-    """A feature store that was made otherwise than is asked for now."""
+    """A feature store that was made with other options."""
 
 
 class FitError(FeaturepipeError):
@@ -132,6 +133,10 @@ class RunError(FeaturepipeError):
 
 class WorkspaceError(FeaturepipeError):
     """A workspace that cannot be used."""
+
+
+class NotReadableError(FeaturepipeError):
+    """A file that may not be read. It need not be damaged."""
 
 
 class WriteError(FeaturepipeError):

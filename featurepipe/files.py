@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from featurepipe.errors import DiskFullError, LockedError, NotWritableError
+from featurepipe.errors import DiskFullError, LockedError, NotReadableError, NotWritableError
 
 PART_SUFFIX = ".part"
 """Suffix of hidden, unfinished files and folders."""
@@ -119,6 +119,24 @@ def restore_folders(parent: Path) -> None:
             replaced.rename(path)
     for unfinished in parent.glob(f".*{PART_SUFFIX}"):
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_readable(path: Path) -> None:
+    """Stop if permission to read a file is denied; a missing file is left to its reader.
+
+    Readers call this first, so that a sound file is not called damaged.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    NotReadableError
+        If permission is denied.
+    """
+    if path.exists() and not os.access(path, os.R_OK):
+        raise NotReadableError(f"Permission to read {path} is denied. Change its permissions.")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import RunError, UnknownNameError
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 from featurepipe.manifest import Labels
 from featurepipe.metrics import label_set_log_losses, log_losses
 
@@ -325,6 +325,7 @@ class Predictions:
         RunError
             If the file is missing, damaged or of another kind.
         """
+        require_readable(path)
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls._from_arrays(arrays)

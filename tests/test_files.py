@@ -2,8 +2,12 @@ import errno
 
 import pytest
 
-from featurepipe.errors import DiskFullError, LockedError
+from featurepipe.errors import DiskFullError, LockedError, NotReadableError
 from featurepipe.files import only_writer, replacing
+from featurepipe.manifest import Manifest
+from featurepipe.predictions import Predictions
+from featurepipe.runs.run_info import read_run_info
+from featurepipe.splits import Split
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -42,3 +46,19 @@ def test_there_is_one_writer(tmp_path):
         pass
     with only_writer(tmp_path):
         pass
+
+
+LOADERS = {
+    "manifest.parquet": Manifest.load,
+    "split.json": Split.load,
+    "predictions.npz": Predictions.load,
+    "run.json": lambda path: read_run_info(path.parent),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, name):
+    (tmp_path / name).touch()
+    monkeypatch.setattr("featurepipe.files.os.access", lambda path, mode: False)
+    with pytest.raises(NotReadableError, match=rf"Permission to read .*{name} is denied"):
+        LOADERS[name](tmp_path / name)

@@ -741,7 +741,7 @@ class TestSaving:
     def test_a_missing_or_foreign_file_is_an_error(self, tmp_path):
         (tmp_path / "foreign.json").write_bytes(b"\xff\x00")
         for path in ("missing.json", "foreign.json"):
-            with pytest.raises(SplitError, match=rf"{path} is not a sound split .*featurepipe fit"):
+            with pytest.raises(SplitError, match=rf"Cannot read the split .*{path} .*fit"):
                 Split.load(tmp_path / path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE
 from featurepipe.manifest.tables import Cell, Columns, cell_of
-from featurepipe.manifest.words import counted, examples
+from featurepipe.words import counted, examples
 
 LABEL_SUFFIXES = (".cls", ".json")
 

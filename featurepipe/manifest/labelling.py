@@ -15,7 +15,7 @@ from featurepipe.manifest.folders import (
 )
 from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
 from featurepipe.manifest.tables import Cell, Columns
-from featurepipe.manifest.words import counted, examples
+from featurepipe.words import counted, examples
 
 Cells = dict[str, Sequence[Any]]
 _FLAG_COLUMN = re.compile(r"([^=:]+)[=:](.+)")

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from featurepipe.errors import ManifestError
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 from featurepipe.manifest.labelling import Cells, Labelling, label_images
 from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
 from featurepipe.manifest.tables import Columns
-from featurepipe.manifest.words import one_line
 from featurepipe.sources import ImageSource, absolute_place, open_source
+from featurepipe.words import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,6 +234,7 @@ class Manifest:
         ManifestError
             If the file is missing, damaged or something else.
         """
+        require_readable(Path(path))
         try:
             with pq.ParquetFile(path) as file:
                 stored = file.read()

@@ -12,7 +12,6 @@ from featurepipe.manifest.listing import IMAGE_SUFFIXES, images_among, is_image,
 from featurepipe.manifest.manifest import Manifest, new_manifest
 from featurepipe.manifest.rows import read_columns, read_listed
 from featurepipe.manifest.tables import Columns, is_table
-from featurepipe.manifest.words import counted, examples
 from featurepipe.sources import (
     ImageSource,
     TarArchive,
@@ -25,6 +24,7 @@ from featurepipe.sources import (
     open_source,
     parent_place,
 )
+from featurepipe.words import counted, examples
 
 _SHARDS = "*.tar"
 
@@ -88,7 +88,7 @@ def read_manifest(
     UnknownNameError
         If the table has no such attribute or group column.
     UsageError
-        If the options contradict each other, or a URL holds a password.
+        If the options conflict, or a URL contains a password.
     """
     labelling = Labelling(tuple(attributes), group, label_separator)
     place = absolute_place(source)

@@ -9,8 +9,8 @@ from featurepipe.errors import ManifestError
 from featurepipe.manifest.labelling import Labelling, used_columns
 from featurepipe.manifest.parts import SPLIT_COLUMN
 from featurepipe.manifest.tables import Columns, read_table
-from featurepipe.manifest.words import counted, examples
 from featurepipe.sources import is_url, name_of, parent_place
+from featurepipe.words import counted, examples
 
 
 def read_listed(

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.listing import IMAGE_SUFFIXES, is_image
-from featurepipe.manifest.words import one_line
 from featurepipe.sources import open_file
+from featurepipe.words import one_line
 
 # The labels of one image in one column; None if missing, an empty tuple for "none of the classes".
 Cell = tuple[str, ...] | None

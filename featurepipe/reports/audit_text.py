@@ -7,13 +7,13 @@ from featurepipe.reports.terminal_text import (
     MIN_WIDTH,
     Column,
     beginning,
-    counted,
     fitted,
     heading,
     paragraph,
     printable,
     table_text,
 )
+from featurepipe.words import counted
 
 _N_SHOWN = 3
 _COLUMNS = {

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from featurepipe.predictions import ALL
-from featurepipe.reports.terminal_text import count, counted, figure, percent, printable
+from featurepipe.reports.terminal_text import count, figure, percent, printable
+from featurepipe.words import counted
 
 
 def run_to_take(rows: pd.DataFrame) -> int | None:

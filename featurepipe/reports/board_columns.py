@@ -7,7 +7,6 @@ from featurepipe.reports.terminal_text import (
     Column,
     aligned,
     count,
-    counted,
     duration,
     figure,
     listed,
@@ -16,6 +15,7 @@ from featurepipe.reports.terminal_text import (
     printable,
     table_width,
 )
+from featurepipe.words import counted
 
 COSTS = ("log-loss", "fit", "ms/image")
 """Columns that a narrow terminal has no room for, the most important first."""

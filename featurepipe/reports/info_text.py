@@ -12,7 +12,6 @@ from featurepipe.reports.terminal_text import (
     beginning,
     byte_size,
     count,
-    counted,
     duration,
     figure,
     fitted,
@@ -24,6 +23,7 @@ from featurepipe.reports.terminal_text import (
     shortened,
     table_text,
 )
+from featurepipe.words import counted
 
 MAX_LINES = 25
 

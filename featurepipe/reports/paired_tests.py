@@ -14,7 +14,7 @@ LEVEL = 0.05
 
 
 def tied_in_accuracy(runs: Sequence[AttributePredictions]) -> list[bool]:
-    """Which runs cannot be told from the most accurate one.
+    """Which runs are not significantly less accurate than the best one.
 
     McNemar's test of each pair (`sign_flip_test`), Holm-corrected over all pairs, at 5 %: if
     all runs are equal, any is called different in at most 5 % of cases. The best run is
@@ -38,7 +38,7 @@ def tied_in_accuracy(runs: Sequence[AttributePredictions]) -> list[bool]:
 
 
 def tied_in_log_loss(runs: Sequence[AttributePredictions]) -> list[bool]:
-    """Which runs cannot be told from the one with the lowest log-loss.
+    """Which runs do not have a significantly higher log-loss than the best one.
 
     A paired bootstrap over images, or groups (`paired_bootstrap_test`), Holm-corrected over
     all pairs, at 5 %.

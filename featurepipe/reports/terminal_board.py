@@ -22,7 +22,6 @@ from featurepipe.reports.terminal_text import (
     Column,
     aligned,
     count,
-    counted,
     duration,
     fitted,
     heading,
@@ -33,6 +32,7 @@ from featurepipe.reports.terminal_text import (
     table_text,
     table_width,
 )
+from featurepipe.words import counted
 
 _MAX_SPLITS = 5
 _MAX_ATTRIBUTES = 4

@@ -239,11 +239,6 @@ def count(value: Any) -> str:
     return MISSING if pd.isna(value) else f"{int(value):,}"
 
 
-def counted(number: int, what: str) -> str:
-    """A number and what is counted, such as ``"2 images"``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def duration(seconds: Any) -> str:
     """Seconds as a person says them.
 

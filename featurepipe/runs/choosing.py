@@ -28,7 +28,7 @@ def all_runs(workspace: Workspace) -> list[Run]:
     runs = [load_run(folder) for folder in workspace.runs()]
     if not runs:
         raise WorkspaceError(
-            f"The workspace {workspace.root} holds no run yet. Make one: featurepipe fit"
+            f"The workspace {workspace.root} has no run yet. Make one: featurepipe fit"
         )
     return runs
 
@@ -61,7 +61,7 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
         runs = [run for run in runs if run.network is None]
     if not runs:
         raise WorkspaceError(
-            f"The workspace {workspace.root} holds no run of heads yet. Make one: featurepipe fit"
+            f"The workspace {workspace.root} has no run of heads yet. Make one: featurepipe fit"
         )
     return _best_run(runs, Manifest.load(workspace.manifest).attribute_names)
 

@@ -9,14 +9,15 @@ import pandas as pd
 
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
+from featurepipe.files import require_readable
 from featurepipe.manifest import Labels, Manifest
-from featurepipe.manifest.words import counted
 from featurepipe.provenance import checksum_digest
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.splits import Split
+from featurepipe.words import counted
 
 INPUTS = "inputs.csv"
 
@@ -192,6 +193,7 @@ def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) 
 
 
 def _kept_checksums(run: Run, split: Split) -> pd.DataFrame:
+    require_readable(run.folder / INPUTS)
     try:
         return pd.read_csv(run.folder / INPUTS).set_index("image").loc[split.ids.tolist()]
     except (OSError, ValueError, KeyError) as error:

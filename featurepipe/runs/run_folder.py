@@ -13,7 +13,7 @@ import skops.io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from featurepipe.errors import RunError
-from featurepipe.files import replacing, replacing_folder
+from featurepipe.files import replacing, replacing_folder, require_readable
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import NETWORK_FILE, SavedNetwork
 from featurepipe.predictions import Predictions
@@ -192,6 +192,7 @@ def _load_predictions(folder: Path, name: str, info: HeadRunInfo | NetworkRunInf
 
 def _load_model(folder: Path) -> HeadModel:
     path = folder / HEADS_FILE
+    require_readable(path)
     try:
         model = skops.io.load(path, trusted=TRUSTED_TYPES)
     except UntrustedTypesFoundException as error:

@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from featurepipe.errors import FeaturepipeError, RunError
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.studies.learning_curve import CurvePoint, Doubling
@@ -222,6 +222,7 @@ def read_run_info(folder: Path) -> HeadRunInfo | NetworkRunInfo:
         the first such field.
     """
     path = folder / RUN_FILE
+    require_readable(path)
     try:
         text = path.read_text("utf-8")
         content = json.loads(text)

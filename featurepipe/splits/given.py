@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
-from featurepipe.manifest.words import counted, examples
 from featurepipe.splits.divisible import Images
 from featurepipe.splits.split import Split, new_split
 from featurepipe.splits.split_settings import DUPLICATES_GROUPED, GIVEN, SplitSettings
+from featurepipe.words import counted, examples
 
 
 def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings) -> Split:

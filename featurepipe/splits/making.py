@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from featurepipe.manifest import SPLIT_COLUMN, Manifest
-from featurepipe.manifest.words import counted, examples
 from featurepipe.splits.divisible import NO_DUPLICATES, divisible_images
 from featurepipe.splits.drawing import draw_test, refuse_rare_classes
 from featurepipe.splits.given import given_split
 from featurepipe.splits.holding_out import held_out
 from featurepipe.splits.split import Split, new_split
 from featurepipe.splits.split_settings import SplitSettings, split_name
+from featurepipe.words import counted, examples
 
 
 def make_splits(

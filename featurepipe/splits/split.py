@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import SplitError
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 from featurepipe.splits.divisible import Images
 from featurepipe.splits.split_settings import GIVEN, MAX_NAME, SplitSettings, split_name
 
@@ -162,6 +162,7 @@ class Split:
         SplitError
             If the file is missing, damaged or something else.
         """
+        require_readable(Path(path))
         try:
             about = json.loads(Path(path).read_text(encoding="utf-8"))
             if about["format"] != _FORMAT:
@@ -169,8 +170,7 @@ class Split:
             return _stored_split(about)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SplitError(
-                f"{path} is not a sound split ({error}): expected a file that featurepipe wrote. "
-                "Remove it; featurepipe fit makes it again."
+                f"Cannot read the split {path} ({error}). Remove it, and run featurepipe fit again."
             ) from error
 
 

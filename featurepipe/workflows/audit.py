@@ -61,7 +61,7 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
     chosen = find_run(home, run, heads_only=run is None)
     if not home.stores():
         raise WorkspaceError(
-            f"The workspace {home.root} holds no features any more. Make some: featurepipe extract"
+            f"The workspace {home.root} has no features any more. Make some: featurepipe extract"
         )
     with home.writing():
         manifest = Manifest.load(home.manifest)

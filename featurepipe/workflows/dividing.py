@@ -78,7 +78,7 @@ class ImagesToSplit:
         return find_near_duplicates([cache.path for cache in self.caches], self.ids)
 
     def require_near_duplicates(self) -> None:
-        """Stop if near-duplicates cannot be told; nothing is computed.
+        """Stop if no store can show near-duplicates; nothing is computed.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class ImagesToSplit:
             )
         if deciding_store([cache.path for cache in self.caches]) is None:
             raise FitError(
-                "Near-duplicates cannot be told by colours alone: --group-duplicates needs the "
+                "Colours alone do not show near-duplicates: --group-duplicates needs the "
                 "features of a network. Extract some, for example: featurepipe extract "
                 "--backbone mobilenet_v2"
             )
@@ -128,15 +128,14 @@ def wanted_split(
     Raises
     ------
     UsageError
-        If both ways of holding out are asked for.
+        If both options for held-out combinations are given.
     SplitError
         If a value is out of its range.
     """
     if hold_out and hold_out_each:
         raise UsageError(
-            f"--hold-out {hold_out[0]} and --hold-out-each contradict each other: one holds out "
-            "the combinations that it names, the other every combination in turn. Give one of "
-            "them."
+            f"--hold-out {hold_out[0]} cannot be combined with --hold-out-each, which holds out "
+            "every combination in turn. Omit one of them."
         )
     default = SplitSettings()
     is_flagged = hold_out or hold_out_each or group_duplicates
@@ -170,7 +169,7 @@ def plan_splits(workspace: Workspace, images: ImagesToSplit, request: SplitReque
     Raises
     ------
     FitError
-        If near-duplicates are to be grouped and cannot be told.
+        If near-duplicates are to be grouped and no store shows them.
     SplitError, UnknownNameError
         As `featurepipe.splits.make_splits`.
     """

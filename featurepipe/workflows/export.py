@@ -121,7 +121,7 @@ def export(
         _require_features(opened)
         rows = opened.rows("done")
         if not len(rows):
-            raise StoreError(f"{path} holds no features yet. Finish it: featurepipe extract")
+            raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
         cells = _labels(manifest_about(path, space), ids, path) if labels else {}
         if target.suffix.lower() != ".npz":

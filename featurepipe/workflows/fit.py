@@ -116,7 +116,7 @@ def fit(
         Hold out every combination in turn whose classes also occur in others: one split
         for each, equal to that of `hold_out`.
     group_duplicates : bool
-        Keep near-duplicates on one side of the split, told by the first store that can.
+        Keep near-duplicates on one side of the split, as the first suitable store finds them.
     allow_partial : bool
         Leave out images whose features are not extracted yet.
     curve : bool
@@ -148,13 +148,13 @@ def fit(
     """
     if tune and variance_threshold is not None:
         raise UsageError(
-            f"--tune and --variance-threshold {variance_threshold} contradict each other: --tune "
-            "chooses the threshold. Give one of them."
+            f"--tune cannot be combined with --variance-threshold {variance_threshold}: it chooses "
+            "the threshold. Omit one of them."
         )
     if curve and memory is not None:
         raise UsageError(
-            f"--curve and --memory {memory} contradict each other: a learning curve reads all "
-            "features at once. Give one of them."
+            f"--curve cannot be combined with --memory {memory}: a learning curve reads all "
+            "features at once. Omit one of them."
         )
     check_features(features, objective, task)
     request = _FitRequest(
@@ -267,7 +267,7 @@ def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
     stores = home.stores()
     if not stores:
         raise WorkspaceError(
-            f"The workspace {home.root} holds no features yet. Make some: featurepipe extract"
+            f"The workspace {home.root} has no features yet. Make some: featurepipe extract"
         )
     if not backbones:
         return stores
@@ -286,7 +286,7 @@ def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
 
 
 def _tasks(plan: _FitPlan, split: Split, request: _FitRequest) -> list[FitTask]:
-    """The runs of a split; features are chosen by trials now if that is asked for."""
+    """The runs of a split; `--features auto` chooses its features now."""
     feature_sets = plan.feature_sets or [
         chosen_feature_set(
             plan.caches,

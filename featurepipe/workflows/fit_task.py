@@ -155,7 +155,7 @@ def fit_task(task: FitTask, name: str) -> NewRun:
     ----------
     task : FitTask
     name : str
-        Name of the run, for what a person is told.
+        Name of the run, for messages.
 
     Raises
     ------

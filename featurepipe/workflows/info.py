@@ -17,10 +17,10 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
-from featurepipe.reports.terminal_text import counted
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import Split
 from featurepipe.splits.split import PARTS
+from featurepipe.words import counted
 from featurepipe.workspace import Workspace
 
 Facts = dict[str, Any]

@@ -8,9 +8,9 @@ import pandas as pd
 from featurepipe.features.imagenet import imagenet_classes_among
 from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
-from featurepipe.manifest.words import counted
 from featurepipe.models.studies.near_duplicates import NearDuplicates
 from featurepipe.splits import Split
+from featurepipe.words import counted
 from featurepipe.workflows.dividing import ImagesToSplit
 from featurepipe.workspace import Workspace
 

@@ -70,7 +70,7 @@ def predict(
         Target share of familiar images that get an answer, in (0, 1].
     unrelated : bool
         Treat the images as unrelated to the classes: log how many are marked unknown, and
-        how well they are told from test images.
+        how well they are distinguished from test images.
     weights : sequence of str
         Current files of the run's weights, if they were moved: a path, or ``backbone=path``
         for each if the run reads several backbones.

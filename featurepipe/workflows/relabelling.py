@@ -38,7 +38,7 @@ def require_images(workspace: Workspace) -> None:
     """
     if not workspace.manifest.exists():
         raise WorkspaceError(
-            f"The workspace {workspace.root} holds no images yet. Begin with: "
+            f"The workspace {workspace.root} has no images yet. Begin with: "
             "featurepipe extract FOLDER"
         )
 

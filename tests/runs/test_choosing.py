@@ -94,10 +94,10 @@ def test_a_run_that_compares_images_is_found(home):
 
 
 def test_what_is_missing_is_said(home):
-    with pytest.raises(WorkspaceError, match="holds no run yet"):
+    with pytest.raises(WorkspaceError, match="has no run yet"):
         find_run(home, None)
     save(home, "network", network_info)
-    with pytest.raises(WorkspaceError, match="holds no run of heads yet"):
+    with pytest.raises(WorkspaceError, match="has no run of heads yet"):
         find_run(home, None, heads_only=True)
     for find in (find_run, find_pair_run):
         with pytest.raises(UnknownNameError, match=r"Unknown run 'netwrk'\. Did you mean"):

@@ -110,5 +110,5 @@ def test_the_run_can_be_named(wrong):
 
 
 def test_without_a_run_there_is_nothing_to_judge_by(tmp_path):
-    with pytest.raises(WorkspaceError, match="holds no run yet"):
+    with pytest.raises(WorkspaceError, match="has no run yet"):
         featurepipe.audit(workspace=tmp_path)

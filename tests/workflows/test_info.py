@@ -183,7 +183,7 @@ def damage(root):
     (only(root, "runs/*logistic*") / "heads.skops").write_bytes(b"broken")
     return [
         "8.h5 has 1 bad row: black_bright/00.png (checksum)",
-        f"{broken_split.name} is not a sound split",
+        f"{broken_split.name} (",
         "predictions.npz",
         "heads.skops cannot be read",
     ]

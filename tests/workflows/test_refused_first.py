@@ -104,7 +104,7 @@ FIT = [
     ({"hold_out": ["red"], "hold_out_each": True}, "--hold-out red and --hold-out-each"),
     ({"group": "nosuch"}, "'nosuch'"),
     ({"attributes": ["nosuch"]}, "'nosuch'"),
-    ({"group_duplicates": True}, "cannot be told by colours alone"),
+    ({"group_duplicates": True}, "Colours alone do not show near-duplicates"),
     ({"labels": "absent.csv"}, "absent.csv"),
     ({"labels": "rare.csv"}, "classes with a single training image: rare"),
     ({"labels": "rare.csv", "seed": 5}, "class 'rare' of 'hue' has 1"),
@@ -139,7 +139,7 @@ TRAIN = [
     ({"hold_out": ["red"], "hold_out_each": True}, "--hold-out red and --hold-out-each"),
     ({"group": "nosuch"}, "'nosuch'"),
     ({"attributes": ["nosuch"]}, "'nosuch'"),
-    ({"group_duplicates": True}, "cannot be told by colours alone"),
+    ({"group_duplicates": True}, "Colours alone do not show near-duplicates"),
     ({"labels": "absent.csv"}, "absent.csv"),
     ({"labels": "rare.csv", "seed": 0}, "'rare'"),
     ({"labels": "single.csv"}, "have the same label of attribute 'hue'"),
@@ -242,7 +242,7 @@ def test_audit(folder):
     )
     shutil.rmtree(folder / "home" / "features")
     assert_refused_first(
-        folder, lambda: featurepipe.audit(workspace="home"), "holds no features any more"
+        folder, lambda: featurepipe.audit(workspace="home"), "has no features any more"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import RunError
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 from featurepipe.provenance import differences
 
 _STATE = "training.npz"
@@ -145,6 +145,7 @@ class CheckpointFolder:
             If it is damaged, or belongs to another training.
         """
         path = self.folder / _STATE
+        require_readable(path)
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))

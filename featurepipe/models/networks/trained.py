@@ -12,6 +12,7 @@ from featurepipe.errors import RunError
 from featurepipe.features.engines import Engine
 from featurepipe.features.engines.protocol import pad_batch
 from featurepipe.features.engines.quiet_keras import backend, keras, library_versions
+from featurepipe.files import require_readable
 from featurepipe.models.networks.network import build_inference_graph
 
 
@@ -57,6 +58,7 @@ class TrainedNetwork(Engine):
 
 
 def _load(path: Path) -> "keras.Model":
+    require_readable(path)
     try:
         # In safe mode, Keras only builds its own layers and runs no code from the file.
         return keras.saving.load_model(path, compile=False, safe_mode=True)

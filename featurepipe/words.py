@@ -1,19 +1,20 @@
-"""Phrases shared by findings and errors."""
+"""Phrases that messages share."""
 
 from collections.abc import Sequence, Sized
 
 
-def counted(things: Sized, what: str) -> str:
+def counted(things: int | Sized, what: str) -> str:
     """How many there are, such as ``"2 images"``.
 
     Parameters
     ----------
-    things : sized
-        Things to count.
+    things : int or sized
+        Their number, or the things themselves.
     what : str
         Name of one of them.
     """
-    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+    number = len(things) if isinstance(things, Sized) else things
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def examples(names: Sequence[str]) -> str:
