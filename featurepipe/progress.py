@@ -4,7 +4,6 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
@@ -73,10 +72,5 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.close()

@@ -915,6 +915,16 @@ class TestFindImages:
             find_images(["new/a.jpg", path])
         assert repr(path) in str(caught.value)
 
+    @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+    @pytest.mark.parametrize("path", ["new/caf\udce9.png", "new", "new/*"])
+    def test_a_name_that_no_table_can_hold_is_refused(self, path):
+        try:
+            Path("new/caf\udce9.png").touch()
+        except OSError:
+            pytest.skip("this file system takes UTF-8 only")
+        with pytest.raises(ManifestError, match=r"^The name 'new/caf\\udce9.png' is not UTF-8"):
+            find_images([path])
+
 
 def test_every_error_is_one_line(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1" + b"x" * 50 + b"PAR1")

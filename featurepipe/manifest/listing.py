@@ -31,7 +31,7 @@ def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
     Raises
     ------
     ManifestError
-        If a path matches no image.
+        If a path matches no image, or the name of an image is not UTF-8.
     """
     found: dict[Path, str] = {}
     for given in paths:
@@ -42,6 +42,11 @@ def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
                 f"'new/*.jpg' with files ending in {' '.join(IMAGE_SUFFIXES)}."
             )
         for path in images:
+            if not _is_utf8(path.as_posix()):
+                raise ManifestError(
+                    f"The name {path.as_posix()!a} is not UTF-8, so that no table can hold it. "
+                    "Rename it."
+                )
             found.setdefault(path.resolve(), path.as_posix())
     return [(image_id, Path(image_id)) for image_id in found.values()]
 
@@ -64,12 +69,7 @@ def list_images(root: Path) -> tuple[list[str], list[str]]:
     ManifestError
         If a folder cannot be listed.
     """
-    return _storable(
-        prefix + name
-        for prefix, names in _folders(root)
-        for name in names
-        if is_image(name) and not name.startswith(".")
-    )
+    return _storable(_images_below(root))
 
 
 def images_among(names: Collection[str]) -> tuple[list[str], list[str]]:
@@ -103,6 +103,13 @@ def is_image(name: str) -> bool:
     name : str
     """
     return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _images_below(root: Path) -> Iterator[str]:
+    for prefix, names in _folders(root):
+        for name in names:
+            if is_image(name) and not name.startswith("."):
+                yield prefix + name
 
 
 def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -146,7 +153,7 @@ def _refuse_folder(error: OSError) -> None:
 def _images_at(given: str) -> list[Path]:
     path = Path(given)
     if path.is_dir():
-        return [path / image_id for image_id in list_images(path)[0]]
+        return [path / image_id for image_id in sorted(_images_below(path))]
     if path.exists():
         return [path]
     # Path.glob takes no absolute pattern and finds hidden files.
