@@ -135,6 +135,16 @@ def wait_until(holds, process):
     assert process.poll() is None, process.stderr.read()
 
 
+def kill_when(holds, process):
+    """Kill a process as soon as something holds: it runs a millisecond at a time until then."""
+    while not holds():
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)
+        assert process.poll() is None, process.stderr.read()
+    process.kill()
+
+
 def n_done(place):
     return sum(len(rows) for rows in contents(place).values())
 
@@ -147,8 +157,7 @@ def test_kills_while_stores_are_made_and_grow_and_rows_are_written(tmp_path, poo
             fill(tmp_path, late)
         for moment in (is_being_made, partial(has_more_than, before)):
             process = start(tmp_path)
-            wait_until(partial(moment, tmp_path), process)
-            process.kill()
+            kill_when(partial(moment, tmp_path), process)
             assert process.communicate()[1] == ""
             after = contents(tmp_path)
             require_right(after, truth)
@@ -340,8 +349,7 @@ def test_a_kill_amid_healing_loses_no_sound_row(place, truth, moment, n_lost):
     path.write_bytes(path.read_bytes()[: path.stat().st_size - n_lost])
     broken = path.read_bytes()
     process = start(place)
-    wait_until(lambda: moment(place) or process.poll() is not None, process)
-    process.kill()
+    kill_when(partial(moment, place), process)
     process.communicate()
     aside = path.with_name(f"{path.name}.damaged")
     kept = [but_for_the_mark(file.read_bytes()) for file in (path, aside) if file.exists()]

@@ -237,10 +237,10 @@ def test_classes_of_imagenet_are_said_where_weights_may_be_of_it(folder, capsys,
         assert ("before: daisies, tench" in said) == (weights != "random")
 
 
-def test_colours_alone_tell_no_near_duplicates(folder, capsys):
+def test_colours_alone_show_no_near_duplicates(folder, capsys):
     succeed(capsys, *EXTRACT[:4], "--backbone", "hsv-histogram")
     line = fail(capsys, "fit", "--group-duplicates")
-    assert "Near-duplicates cannot be told by colours alone" in line
+    assert "Colours alone do not show near-duplicates" in line
 
 
 def test_repeated_splits_are_summarised_on_the_board(folder, capsys):

@@ -162,7 +162,7 @@ def test_bad_options_are_refused_before_anything_is_written_or_opened(
         draw(folder / "dataset" / "red_plain" / "new.png", "red", bright_top=False, seed=9)
     before = files_below(folder)
     monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", pytest.fail)
-    monkeypatch.setattr(FeatureStore, "open", pytest.fail)
+    monkeypatch.setattr(FeatureStore, "open_locked", pytest.fail)
     with pytest.raises(error, match=message):
         extract(**{"source": "dataset", **options})
     assert files_below(folder) == before
@@ -239,13 +239,13 @@ def test_an_existing_store_is_opened_once(folder, monkeypatch, grows):
     extract("dataset")
     if grows:
         draw(folder / "dataset" / "red_plain" / "new.png", "red", bright_top=False, seed=9)
-    opened, real = [], FeatureStore.open.__func__
+    opened, real = [], FeatureStore.open_locked.__func__
 
-    def count(cls, path, **options):
+    def count(cls, path):
         opened.append(path)
-        return real(cls, path, **options)
+        return real(cls, path)
 
-    monkeypatch.setattr(FeatureStore, "open", classmethod(count))
+    monkeypatch.setattr(FeatureStore, "open_locked", classmethod(count))
     (done,) = extract()
     assert done.n_embedded == int(grows)
     assert len(opened) == 1

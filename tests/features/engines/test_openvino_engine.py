@@ -5,14 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
 
 from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WeightsError
 from featurepipe.features.engines import open_engine
-from featurepipe.features.engines.openvino_engine import cpu_has_bfloat16
-from featurepipe.features.engines.precision import native_precision
 from featurepipe.features.engines.probes import probe_images
-from featurepipe.features.extraction.decoding import decode_image
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.views import find_view
 
@@ -35,33 +31,6 @@ def small():
 def open_small(**options):
     network = make_recipe("mobilenet_v2", "random", size_px=96, **options).network
     return open_engine(network, batch_size=4, engine="openvino")
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["resnet50", "inception_v3", "mobilenet_v2"])
-def test_real_weights_on_photos(shared, name):
-    network = make_recipe(name, str(shared / "weights" / f"{name}_notop.h5")).network
-    files = sorted((shared / "data" / "photos").iterdir())[::4]
-    photos = np.stack([decode_image(path.read_bytes(), network.input_size) for path in files])
-    expected = open_engine(network, batch_size=5, engine="keras").embed(photos[:5])
-    features = open_engine(network, engine="openvino").embed(photos)
-    assert distances(features[:5], expected).max() <= 1e-4
-
-    def moved_by(precision, engine):
-        """Median error as a share of the median distance between photographs."""
-        reduced = open_engine(network, engine=engine, precision=precision)
-        errors = np.linalg.norm(reduced.embed(photos) - features, axis=1)
-        return np.median(errors) / np.median(pdist(features))
-
-    # These MobileNetV2 weights, batch norm folded, do not bear bfloat16; the probes tell.
-    bears_bfloat16 = name != "mobilenet_v2"
-    for engine in ("openvino", "keras"):
-        assert moved_by("float16", engine) <= 0.03
-        # Without it, the engine computes in float32.
-        if engine == "keras" or cpu_has_bfloat16():
-            assert (moved_by("bfloat16", engine) <= 0.03) == bears_bfloat16
-    chosen = native_precision("openvino", network)
-    assert (chosen == "bfloat16") == (cpu_has_bfloat16() and bears_bfloat16)
 
 
 def noise(n_images, seed=0):
