@@ -254,9 +254,23 @@ def _run(facts: Facts, room: int) -> list[Section]:
         ("cost", paragraph(_costs(facts["costs"]), room).split("\n")),
         ("versions", [_versions(facts["versions"], room)]),
         ("files", [listed(facts["files"], room)]),
-        ("made by", [f"featurepipe {'train' if network else 'fit --head'} {head}"]),
+        ("made by", paragraph(printable(_command(facts)), room).split("\n")),
         ("next", [f"featurepipe predict IMAGES --run {printable(facts['name'])}"]),
     ]
+
+
+def _command(facts: Facts) -> str:
+    """The command that makes such a run; options of its split and settings are left out."""
+    if facts["is_network"]:
+        return f"featurepipe train {facts['head']}"
+    reads = {name: "+".join(blocks) for name, blocks in facts["reads"].items()}
+    if facts["n_feature_trials"]:
+        features = "auto"
+    elif len(set(reads.values())) == 1:
+        features = next(iter(reads.values()))
+    else:
+        features = ",".join(f"{name}={blocks}" for name, blocks in reads.items())
+    return f"featurepipe fit --head {facts['head']} --features {features}"
 
 
 def _accuracy_lines(facts: Facts, room: int) -> list[str]:

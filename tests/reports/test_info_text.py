@@ -197,3 +197,27 @@ def test_a_workspace_names_the_next_command(changes, command):
     facts = workspace(1)
     facts["stores"] = [store | {"pending": 0} for store in facts["stores"]]
     assert info_text(facts | changes).split("\n")[-1] == f"next         {command}"
+
+
+GREY, BOTH = ["xception:grey"], ["hsv_histogram:rgb", "xception:grey"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"n_feature_trials": 12}, "fit --head bagged-sgd --features auto"),
+        (
+            {"n_feature_trials": 0, "reads": {"color": BOTH, "kind": BOTH}},
+            "fit --head bagged-sgd --features hsv_histogram:rgb+xception:grey",
+        ),
+        (
+            {"n_feature_trials": 0, "reads": {"color": BOTH, "kind": GREY}},
+            "fit --head bagged-sgd --features "
+            "color=hsv_histogram:rgb+xception:grey,kind=xception:grey",
+        ),
+        ({"is_network": True, "head": "fashionnet"}, "train fashionnet"),
+    ],
+)
+def test_a_run_names_the_command_that_made_it(changes, command):
+    lines = info_text(run(2) | {"attributes": []} | changes, 120).split("\n")
+    assert f"made by      featurepipe {command}" in lines
