@@ -18,7 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 from featurepipe.models.heads.estimators.scaling import BlockScale
 from featurepipe.models.heads.estimators.variances import build_variance_threshold
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.registry import find_head
+from featurepipe.models.heads.registry import GRIDS, find_head
 
 SCALINGS: dict[str, tuple[BaseEstimator, ...]] = {
     "as-is": (),
@@ -28,8 +28,6 @@ SCALINGS: dict[str, tuple[BaseEstimator, ...]] = {
 }
 """Steps that scale features before a head: normalised rows have length 1, standardised columns
 mean 0 and variance 1."""
-
-_DEFAULT_SCALINGS = {"bagged-sgd": "as-is", "logistic": "standardised", "knn": "as-is"}
 
 NOT_TUNED: Mapping[str, Any] = MappingProxyType({})
 
@@ -69,7 +67,7 @@ def build_head(
     if label_sets and not get_tags(classifier).classifier_tags.multi_label:
         classifier = OneVsRestClassifier(classifier)
     threshold = tuned.get("variance_threshold", settings.variance_threshold)
-    scalers = SCALINGS[tuned.get("scaling", _DEFAULT_SCALINGS[settings.head])]
+    scalers = SCALINGS[tuned.get("scaling", GRIDS[settings.head]["scaling"][0])]
     steps = [build_variance_threshold(threshold), *map(clone, scalers), *needed]
     if len(widths) > 1:
         steps = [_side_by_side(steps, widths)]

@@ -1,4 +1,4 @@
-"""Head names and solvers -> the estimators behind them."""
+"""Head names and solvers -> the estimators behind them, and what tuning tries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +56,24 @@ HEADS: dict[str, dict[str, Builder]] = {
     "knn": {"exact": _knn},
 }
 """Builders for each head by solver; the first solver is the default."""
+
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "bagged-sgd": {
+        "alpha_by_rows": (1.0, 0.1, 10.0),
+        "variance_threshold": ("1%", "0%", "10%"),
+        "scaling": ("as-is", "standardised", "normalised"),
+    },
+    "logistic": {
+        "variance_threshold": ("1%", "0%", "10%"),
+        "scaling": ("standardised", "as-is", "normalised-standardised"),
+    },
+    "knn": {
+        "variance_threshold": ("1%", "0%", "10%"),
+        "scaling": ("as-is", "standardised"),
+    },
+}
+"""Values that tuning tries for each head, in all combinations, as `build_head` takes them; the
+defaults come first. `logistic` chooses C, and `knn` the number of neighbours, in every fit."""
 
 
 def default_solver(head: str) -> str:

@@ -14,27 +14,10 @@ from featurepipe.metrics import label_set_log_losses, log_losses
 from featurepipe.models.answers.calibration import fit_calibrator
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head, fit_head, group_parameters
+from featurepipe.models.heads.registry import GRIDS
 from featurepipe.splits import inner_folds
 
 Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
-
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "bagged-sgd": {
-        "alpha_by_rows": (1.0, 0.1, 10.0),
-        "variance_threshold": ("1%", "0%", "10%"),
-        "scaling": ("as-is", "standardised", "normalised"),
-    },
-    "logistic": {
-        "variance_threshold": ("1%", "0%", "10%"),
-        "scaling": ("standardised", "as-is", "normalised-standardised"),
-    },
-    "knn": {
-        "variance_threshold": ("1%", "0%", "10%"),
-        "scaling": ("as-is", "standardised"),
-    },
-}
-"""Values tried for each head, in all combinations, as `build_head` takes them; the defaults come
-first. `logistic` chooses C, and `knn` the number of neighbours, in every fit."""
 
 
 def fit_tuned_head(

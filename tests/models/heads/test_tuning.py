@@ -9,7 +9,8 @@ from featurepipe.models.answers.calibration import fit_calibrator
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head, fit_head
-from featurepipe.models.heads.tuning import GRIDS, fit_tuned_head
+from featurepipe.models.heads.registry import GRIDS
+from featurepipe.models.heads.tuning import fit_tuned_head
 from featurepipe.predictions import Predictions
 from featurepipe.runs.run_folder import NewRun, load_run, save_run
 from featurepipe.splits import inner_folds
