@@ -32,7 +32,11 @@ _STOPPED = "Finished work is saved; run the same command again to continue."
 
 @cloup.group(
     context_settings=cloup.Context.settings(
-        help_option_names=["-h", "--help"], max_content_width=100, show_default=True
+        help_option_names=["-h", "--help"],
+        max_content_width=100,
+        show_default=True,
+        # So that most defaults fit beside their options in 80 columns.
+        formatter_settings=cloup.HelpFormatter.settings(col1_max_width=26),
     ),
     sections=[
         cloup.Section("Main commands", [extract, fit, train, report, predict, same]),

@@ -61,7 +61,7 @@ from featurepipe.commands.terminal import write_runs
         "--head",
         default="bagged-sgd",
         metavar="bagged-sgd|logistic|knn",
-        help="Classifier on top of the features.",
+        help="Classifier on the features.",
     ),
     option(
         "--solver",
@@ -94,7 +94,7 @@ from featurepipe.commands.terminal import write_runs
     option(
         "--curve",
         is_flag=True,
-        help="Also fit a learning curve; takes about 15 times as long.",
+        help="Also fit a learning curve; takes 15 times as long.",
     ),
 )
 @cloup.option_group(

@@ -82,7 +82,7 @@ label_separator = option(
 group = option(
     "--group",
     metavar="COLUMN",
-    help="Keep images with the same value in this column together.",
+    help="Keep images of one value in this column together.",
 )
 calibrate = option(
     "--calibrate",
@@ -133,7 +133,7 @@ split = cloup.option_group(
     option(
         "--hold-out-each",
         is_flag=True,
-        help="Hold out each combination in turn, in a split of its own.",
+        help="Hold out each combination in turn, one per split.",
     ),
     option(
         "--repeats",
@@ -146,7 +146,7 @@ split = cloup.option_group(
     option(
         "--group-duplicates",
         is_flag=True,
-        help="Keep near-duplicate images on the same side of the split.",
+        help="Keep near-duplicates on the same side of the split.",
     ),
 )
 """The heading Split: which images are trained on and tested."""

@@ -41,7 +41,7 @@ class Split:
     left_out : tuple of str
         Ids of images that could be on no side without a leak; `findings` says why.
     findings : tuple of str
-        What a person must be told.
+        What a person must know.
     number : int
         Order of creation in a workspace, from 0.
     """
@@ -66,7 +66,7 @@ class Split:
     def series_settings(self) -> SplitSettings | None:
         """The settings that the splits of a series have in common.
 
-        All repeats of one split share them, however many were asked for, and all splits
+        All repeats of one split share them, however many were requested, and all splits
         that hold out one combination each and are made alike otherwise. None for a split
         that came with the images, which belongs to no series.
         """

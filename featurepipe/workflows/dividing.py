@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """Which splits are asked for.
+    """Which splits are requested.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def wanted_split(
 
 
 def plan_splits(workspace: Workspace, images: ImagesToSplit, request: SplitRequest) -> list[Split]:
-    """The splits that are asked for, as they are saved or made now; nothing is written.
+    """The splits that are requested, as they are saved or made now; nothing is written.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def saved_splits(workspace: Workspace) -> list[Split]:
 
 
 def settings_of(request: SplitRequest, saved: Sequence[Split]) -> SplitSettings:
-    """The settings that are asked for, else those of the first split, else the default.
+    """The settings that are requested, else those of the first split, else the default.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ def export(
     StoreError
         If the store is damaged, holds no features, or is a pixel cache.
     WorkspaceError
-        If labels are asked for and there are none.
+        If labels are requested and there are none.
     """
     target = Path(target)
     write = _writer_for(target)

@@ -44,7 +44,7 @@ def require_images(workspace: Workspace) -> None:
 
 
 def relabelled(manifest: Manifest, asked: Relabelling) -> Manifest:
-    """The manifest with the labels that are asked for; nothing is saved.
+    """The manifest with the requested labels; nothing is saved.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def relabelled(manifest: Manifest, asked: Relabelling) -> Manifest:
     Returns
     -------
     Manifest
-        `manifest` itself if nothing is asked for.
+        `manifest` itself if nothing is requested.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def check_labels(
         If an attribute has fewer than two classes, a class has a single training image, or the
         joint task gets sets of labels.
     UsageError
-        If thresholds are asked for, and no attribute has sets of labels.
+        If thresholds are requested, and no attribute has sets of labels.
     """
     labels = manifest.labels(split.ids[split.rows("train")])
     attributes_with_thresholds(labels, settings.task, settings.thresholds)

@@ -76,8 +76,10 @@ def test_a_page_fits_the_terminal(capsys, name):
     assert len(lines) <= 80
 
 
-def test_the_options_of_fit_are_few():
+def test_fit_has_few_options_and_a_short_page_on_a_narrow_terminal(capsys, monkeypatch):
     assert len(options_of("fit")) + len(["--help"]) <= 30
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(page(capsys, "fit")) <= 80
 
 
 @pytest.mark.parametrize("name", COMMANDS)

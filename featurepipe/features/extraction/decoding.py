@@ -104,7 +104,7 @@ def decode_at_sizes(
         Heights and widths.
     fast : bool, default False
         Decode JPEGs at 1/2, 1/4 or 1/8 of their size where that leaves at least
-        twice the height and width asked for: bit for bit Pillow's `draft` of
+        twice the requested height and width: bit for bit Pillow's `draft` of
         twice the size, then its bilinear resize. Measured on photographs, such
         pixels are 1 of 255 away on average. Other formats are not affected.
 

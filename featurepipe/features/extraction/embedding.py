@@ -65,7 +65,7 @@ class OnDemandEngine:
         return self._engine is not None
 
     def open(self, n_pictures: int | None = None) -> Engine:
-        """The engine; it is loaded anew if batches of another size are asked for."""
+        """The engine; it is loaded anew if batches of another size are requested."""
         if n_pictures is not None:
             self._n_pictures, self._engine = n_pictures, None
         if self._engine is None:

@@ -101,7 +101,7 @@ class Recipe:
         )
 
     def settled(self, precision: str, kept: str | None = None) -> Self:
-        """The same recipe in the precision that is asked for.
+        """The same recipe in the requested precision.
 
         Parameters
         ----------

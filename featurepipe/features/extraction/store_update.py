@@ -26,13 +26,13 @@ class Extraction:
     store : Path
         The feature store.
     n_images : int
-        Images asked for.
+        Images requested.
     n_embedded : int
         Images embedded now.
     n_unchanged : int
         Images whose features were there already.
     refused : dict of str to str
-        Ids of the images asked for that have no features, each with the reason.
+        Ids of the requested images that have no features, each with the reason.
     unread : dict of str to str
         Ids of the images that cannot be read now but keep their features, each with
         the reason.

@@ -125,7 +125,7 @@ class CheckedRows:
     def _not_committed(self, rows: Rows) -> StoreError:
         n_open = int((~self._done(rows)).sum())
         if n_open:
-            return StoreError(f"{self._path}: {n_open} of the rows asked for are not done.")
+            return StoreError(f"{self._path}: {n_open} of the requested rows are not done.")
         again = "train" if self._file["features"].dtype.kind == "u" else "extract"
         return StoreError(
             f"{self._path}: {len(rows)} rows are damaged (checksum), first "

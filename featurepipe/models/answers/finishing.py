@@ -118,7 +118,7 @@ def finish_heads(
     FitError
         If a head cannot be calibrated, since no class can be held out.
     UsageError
-        If thresholds are asked for, and no attribute has sets of labels.
+        If thresholds are requested, and no attribute has sets of labels.
     """
     n_rows = len(questions.groups)
     heads, out_of_fold, uncalibrated = dict(fits.heads), {}, {}

@@ -74,7 +74,7 @@ def fit_heads(
         If features are not finite, no feature varies enough, or an attribute has fewer than
         two classes or a class with a single image.
     UsageError
-        If thresholds are asked for, and no attribute has sets of labels.
+        If thresholds are requested, and no attribute has sets of labels.
     """
     check_finite(np.asarray(np.isfinite(X).all(axis=1)))
     columns = columns or dict.fromkeys(labels, ((0, X.shape[1]),))

@@ -84,7 +84,7 @@ def test_rows_come_back_as_written(path):
         assert store.rows("done").tolist() == [0, 2]
         assert store.sizes.tolist() == [7, 0, 7]
         assert store.mtimes.tolist() == [8, 0, 8]
-        with pytest.raises(StoreError, match="1 of the rows asked for are not done"):
+        with pytest.raises(StoreError, match="1 of the requested rows are not done"):
             store.features(np.array([0, 1]))
 
 
