@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,22 +122,64 @@ def restore_folders(parent: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def require_readable(path: Path) -> None:
-    """Stop if permission to read a file is denied; a missing file is left to its reader.
+def require_readable(path: Path, max_bytes: int | None = None) -> None:
+    """Stop if a file may not or should not be read; a missing file is left to its reader.
 
-    Readers call this first, so that a sound file is not called damaged.
+    Readers call this first, so that a sound file is not called damaged, and a device, a pipe or a
+    huge file is not read at all.
 
     Parameters
     ----------
     path : Path
+    max_bytes : int, optional
+        Largest size of such a file.
 
     Raises
     ------
     NotReadableError
-        If permission is denied.
+        If permission is denied, it is no regular file, or it is larger than `max_bytes`.
     """
-    if path.exists() and not os.access(path, os.R_OK):
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise NotReadableError(f"{path} is not a regular file. Remove it.")
+    if not os.access(path, os.R_OK):
         raise NotReadableError(f"Permission to read {path} is denied. Change its permissions.")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise _too_large(path, max_bytes)
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a whole file; see `require_readable`.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int
+
+    Raises
+    ------
+    OSError
+        If the file is missing or cannot be read.
+    NotReadableError
+        As `require_readable`.
+    """
+    require_readable(path, max_bytes)
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    # Some files, such as those of /proc, have more content than size.
+    if len(content) > max_bytes:
+        raise _too_large(path, max_bytes)
+    return content
+
+
+def _too_large(path: Path, max_bytes: int) -> NotReadableError:
+    return NotReadableError(
+        f"{path} is larger than {max_bytes / 1e6:,.0f} MB, more than any file that featurepipe "
+        "writes there. Remove it, and run the command that makes it again."
+    )
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 import errno
+import os
 
 import pytest
 
 from featurepipe.errors import DiskFullError, LockedError, NotReadableError
-from featurepipe.files import only_writer, replacing
+from featurepipe.files import only_writer, read_file, replacing
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import Predictions
 from featurepipe.runs.run_info import read_run_info
@@ -62,3 +63,36 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     monkeypatch.setattr("featurepipe.files.os.access", lambda path, mode: False)
     with pytest.raises(NotReadableError, match=rf"Permission to read .*{name} is denied"):
         LOADERS[name](tmp_path / name)
+
+
+def test_a_file_of_reasonable_size_is_read(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_bytes(b"12345")
+    assert read_file(path, 5) == b"12345"
+    with pytest.raises(NotReadableError, match=r"run\.json is larger than 0 MB"):
+        read_file(path, 4)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "absent", 5)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/null"])
+def test_devices_are_not_read(tmp_path, target):
+    path = tmp_path / "run.json"
+    path.symlink_to(target)
+    with pytest.raises(NotReadableError, match="is not a regular file"):
+        read_file(path, 10**9)
+
+
+def test_pipes_and_folders_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(NotReadableError, match="is not a regular file"):
+            read_file(path, 10**9)
+
+
+def test_content_beyond_the_size_of_a_file_is_not_read(tmp_path):
+    path = tmp_path / "run.json"
+    # Its size is 0, as of everything there, and its content is longer.
+    path.symlink_to("/proc/self/maps")
+    with pytest.raises(NotReadableError, match="is larger than"):
+        read_file(path, 100)
