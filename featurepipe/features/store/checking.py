@@ -1,5 +1,6 @@
 """Opening the file of a store, if it may be read and its structure is sound."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,8 @@ from featurepipe.features.store.layout import (
     read_about,
     read_text,
 )
+from featurepipe.files import require_readable
+from featurepipe.hdf5 import foreign_part
 
 _Value = TypeVar("_Value")
 
@@ -64,11 +67,14 @@ def require_access(path: Path, *, writable: bool = False) -> None:
     ------
     StoreError
         If the file is missing or may not be read.
+    NotReadableError
+        If it is no regular file.
     NotWritableError
         If it may not be written to.
     """
-    if not path.is_file():
+    if not path.exists():
         raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
+    require_readable(path)
     try:
         path.open("r+b" if writable else "rb").close()
     except OSError as error:
@@ -85,6 +91,7 @@ def require_access(path: Path, *, writable: bool = False) -> None:
 
 
 def _require_layout(file: h5py.File, path: Path) -> None:
+    require_own_content(file, path)
     if _read(path, lambda: file.attrs.get("format")) != FORMAT.encode():
         raise StoreError(
             f"{path} is HDF5 but no feature store of this version of featurepipe (expected the "
@@ -98,6 +105,30 @@ def _require_layout(file: h5py.File, path: Path) -> None:
     damage = _read(path, lambda: _dataset_damage(file, key))
     if damage:
         raise StoreDamagedError(path, damage)
+
+
+def require_own_content(file: h5py.File, path: Path) -> None:
+    """Stop if a file refers to others, or holds what no feature store holds.
+
+    Parameters
+    ----------
+    file : h5py.File
+    path : Path
+        What to call it.
+
+    Raises
+    ------
+    StoreDamagedError
+        If it is damaged in its structure.
+    StoreError
+        If it is no feature store.
+    """
+    foreign = _read(path, lambda: foreign_part(file, plain=True))
+    if foreign:
+        raise StoreError(
+            f"{path} was not written by featurepipe: {foreign}. Nothing was read or written. Move "
+            "it away and extract again."
+        )
 
 
 def _read(path: Path, look: Callable[[], _Value]) -> _Value:
@@ -122,4 +153,18 @@ def _dataset_damage(file: h5py.File, key: StoreKey) -> str:
         actual = (file[name].shape, file[name].dtype)
         if actual != wanted:
             return f"{name} is of shape and type {actual}, expected {wanted}"
+        if file[name].size and not _is_in_file(file, name):
+            return f"the file is too small for its {name} of shape {file[name].shape}"
     return ""
+
+
+def _is_in_file(file: h5py.File, name: str) -> bool:
+    """Whether every byte of a dataset has its place in the file, and text is no hole in it."""
+    start, n_bytes = file[name].id.get_offset(), file[name].nbytes
+    if start is None or start + n_bytes > file.id.get_filesize():
+        return False
+    if name != "ids" or not hasattr(os, "SEEK_HOLE"):
+        return True
+    # Ids are no zeros. So a small file of holes cannot claim any number of images.
+    with Path(file.filename).open("rb") as raw:
+        return os.lseek(raw.fileno(), start, os.SEEK_HOLE) >= start + n_bytes

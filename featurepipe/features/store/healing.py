@@ -19,7 +19,11 @@ import h5py
 import numpy as np
 
 from featurepipe.errors import StoreDamagedError
-from featurepipe.features.store.checking import open_checked, require_access
+from featurepipe.features.store.checking import (
+    open_checked,
+    require_access,
+    require_own_content,
+)
 from featurepipe.features.store.layout import (
     H5PY_ERRORS,
     PENDING,
@@ -35,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 # Where a superblock of each version holds the size that the file should have.
 _SIZE_OFFSETS = {0: 40, 1: 44, 2: 28, 3: 28}
+
+
+# Of a file that has lost more than this, next to nothing is left.
+_MAX_GROWTH = 1000
 
 
 @dataclass
@@ -237,7 +245,8 @@ def _of_full_size(path: Path, folder: str) -> Path:
         return path
     offset = _SIZE_OFFSETS[start[8]]
     recorded = int.from_bytes(start[offset : offset + 8], "little")
-    if path.stat().st_size >= recorded:
+    n_bytes = path.stat().st_size
+    if n_bytes >= recorded or recorded > _MAX_GROWTH * n_bytes:
         return path
     whole = Path(folder) / f"whole-{path.name}"
     shutil.copyfile(path, whole)
@@ -248,6 +257,7 @@ def _of_full_size(path: Path, folder: str) -> Path:
 def _of_equal_lengths(path: Path, folder: str) -> tuple[Path, int]:
     """A copy of as many rows as every dataset has, or the file itself; and how many are cut."""
     with h5py.File(path, "r", locking=False) as old:
+        require_own_content(old, path)
         lengths = [len(old[name]) for name in ("ids", *ROW_DATASETS)]
         n_images = min(lengths)
         if n_images == max(lengths):

@@ -1,0 +1,172 @@
+"""Stores that name other files, or claim what they do not hold."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+import featurepipe
+from featurepipe import FeatureStore
+from featurepipe.errors import NotReadableError, StoreDamagedError, StoreError
+from featurepipe.features.store.layout import DONE, PENDING
+from pictures import draw_data_set
+
+NAME = "resnet50-random0-8-avg-rgb"
+OPTIONS = {"backbone": "resnet50", "weights": "random", "size_px": 8}
+SECRET = b"nobody may read or change this" * 1000
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, colour_mean):
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=3)
+    featurepipe.extract("dataset", attributes=("color", "kind"), **OPTIONS)
+    (tmp_path / "secret").write_bytes(SECRET)
+    return tmp_path / "features" / f"{NAME}.h5"
+
+
+def external_data(file, secret):
+    shape, kind = file["features"].shape, file["features"].dtype
+    del file["features"]
+    file.create_dataset("features", shape, kind, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+
+def external_link(file, secret):
+    with h5py.File(secret.with_suffix(".h5"), "w") as other:
+        other["features"] = file["features"][:]
+    del file["features"]
+    file["features"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "features")
+
+
+def soft_link(file, secret):
+    file["elsewhere"] = file["features"][:]
+    del file["features"]
+    file["features"] = h5py.SoftLink("/elsewhere")
+
+
+def virtual_data(file, secret):
+    shape, kind = file["features"].shape, file["features"].dtype
+    layout = h5py.VirtualLayout(shape, kind)
+    layout[:] = h5py.VirtualSource(str(secret), "features", shape)
+    del file["features"]
+    file.create_virtual_dataset("features", layout)
+
+
+def compressed(file, secret):
+    features = file["features"][:]
+    del file["features"]
+    file.create_dataset("features", data=features, compression="gzip")
+
+
+def text_of_variable_length(file, secret):
+    file.attrs["note"] = "text"
+
+
+def reference(file, secret):
+    file.attrs["note"] = file["features"].ref
+
+
+def named_type(file, secret):
+    file["type"] = np.dtype("f4")
+
+
+def foreign_group(file, secret):
+    file.create_group("more")["link"] = h5py.SoftLink("/features")
+
+
+FOREIGN = {
+    external_data: "'/features' lies in another file",
+    external_link: "'/features' is a link",
+    soft_link: "'/features' is a link",
+    virtual_data: "'/features' lies in another file",
+    compressed: "'/features' has a filter",
+    text_of_variable_length: "'/' has an attribute that is neither a number nor text",
+    reference: "'/' has an attribute that is neither a number nor text",
+    named_type: "'/type' is neither a group nor a dataset",
+    foreign_group: "'/more/link' is a link",
+}
+
+
+def content(folder):
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("status", [PENDING, DONE])
+@pytest.mark.parametrize("change", FOREIGN)
+def test_no_other_file_is_read_or_written(store, colour_mean, change, status):
+    secret = store.parents[1] / "secret"
+    with h5py.File(store, "r+") as file:
+        file["status"][:] = status
+        change(file, secret)
+    before = content(store.parents[1])
+    calls = [
+        lambda: featurepipe.extract(**OPTIONS),
+        featurepipe.fit,
+        lambda: featurepipe.info(store, verify=True),
+        lambda: featurepipe.export(NAME, "out.npz"),
+    ]
+    for call in calls:
+        with pytest.raises(StoreError) as error:
+            call()
+        assert f"was not written by featurepipe: {FOREIGN[change]}" in str(error.value)
+        assert not isinstance(error.value, StoreDamagedError)
+        assert content(store.parents[1]) == before
+
+
+def test_a_truncated_store_with_a_foreign_part_is_not_healed(store):
+    with h5py.File(store, "r+") as file:
+        external_data(file, store.parents[1] / "secret")
+    store.write_bytes(store.read_bytes()[:-10])
+    before = content(store.parents[1])
+    with pytest.raises(StoreError, match="lies in another file"):
+        featurepipe.extract(**OPTIONS)
+    assert content(store.parents[1]) == before
+
+
+def claim_rows(store, n_images, **options):
+    """Replace every dataset of rows by one of which nothing is written."""
+    with h5py.File(store, "r+") as file:
+        for name in set(file) - {"probe", "timing"}:
+            shape, kind = (n_images, *file[name].shape[1:]), file[name].dtype
+            del file[name]
+            file.create_dataset(name, shape, kind, **options)
+
+
+@pytest.mark.parametrize("n_images", [1000, 2 * 10**9])
+def test_rows_that_a_file_has_no_room_for_are_not_read(store, n_images):
+    claim_rows(store, n_images)
+    with pytest.raises(StoreDamagedError, match="is too small for its ids"):
+        FeatureStore.open(store)
+
+
+def test_rows_in_a_hole_of_a_file_are_not_read(store):
+    reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    claim_rows(store, 2 * 10**8, dcpl=reserved)
+    size = store.stat()
+    assert size.st_size > 40 * 10**9 > 2000 * 512 * size.st_blocks
+    with pytest.raises(StoreDamagedError, match="is too small for its ids"):
+        FeatureStore.open(store)
+
+
+def test_a_store_without_images_is_sound(store):
+    claim_rows(store, 0)
+    with FeatureStore.open(store) as opened:
+        assert len(opened) == 0
+
+
+@pytest.mark.parametrize("make", ["fifo", "device", "folder"])
+def test_only_regular_files_are_opened(store, make):
+    store.unlink()
+    if make == "fifo":
+        os.mkfifo(store)
+    elif make == "device":
+        store.symlink_to("/dev/zero")
+    else:
+        store.mkdir()
+    for call in (lambda: FeatureStore.open(store), lambda: featurepipe.extract(**OPTIONS)):
+        with pytest.raises(NotReadableError, match="is not a regular file"):
+            call()
