@@ -14,7 +14,7 @@ Layers beyond the last of the network, such as a classifier, are ignored.
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 
 from featurepipe.errors import WeightsError
 from featurepipe.features.backbones import BACKBONES, bare_name
+from featurepipe.hdf5 import foreign_part
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def load_weights(network: Any, path: Path, backbone: str) -> None:
         If the file is damaged or holds no weights, or one of its layers does
         not fit.
     """
-    with _readable(path), _open_hdf5(path) as file:
+    with _readable(path), open_weights(path) as file:
         by_order = file.get("model_weights", file)
         if "layer_names" in by_order.attrs or "layer_names0" in by_order.attrs:
             _load_by_order(network, by_order, path, backbone)
@@ -80,16 +81,36 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open_hdf5(path: Path) -> Iterator[h5py.File]:
-    if path.suffix != ".keras":
-        with h5py.File(path) as file:
-            yield file
-        return
-    with (
-        zipfile.ZipFile(path) as archive,
-        archive.open("model.weights.h5") as member,
-        h5py.File(member) as file,
-    ):
+def open_weights(path: Path) -> Iterator[h5py.File]:
+    """Open the HDF5 file that is a weights file, or lies in a `.keras` file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    h5py.File
+        All of its content lies in itself.
+
+    Raises
+    ------
+    ValueError
+        If it refers to other files, or a member of the `.keras` file is compressed. What else a
+        damaged file raises depends on the damage.
+    """
+    with ExitStack() as opened:
+        source: Any = path
+        if path.suffix == ".keras":
+            archive = opened.enter_context(zipfile.ZipFile(path))
+            # Keras compresses nothing; so no small file can fill the memory.
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("it is compressed")
+            source = opened.enter_context(archive.open("model.weights.h5"))
+        file = opened.enter_context(h5py.File(source))
+        foreign = foreign_part(file)
+        if foreign:
+            raise ValueError(foreign)
         yield file
 
 
@@ -114,7 +135,7 @@ def _network_arrays(network: Any) -> Iterator[_Array]:
 def _file_arrays(file: h5py.Group) -> Iterator[_Array]:
     for layer in _names(file, "layer_names"):
         for name in _names(file[layer], "weight_names"):
-            dataset = _own_dataset(file[layer], name)
+            dataset = file[layer][name]
             yield _Array(layer, name, dataset.shape, dataset)
 
 
@@ -127,15 +148,6 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
         chunks = [group.attrs[f"{attribute}{k}"] for k in range(n_chunks)]
     names = [name for chunk in chunks for name in chunk]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
-
-
-def _own_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
-    # HDF5 would follow links to any other file that this process may read.
-    dataset = group[name]
-    linked = dataset.file.filename != group.file.filename
-    if linked or dataset.external or dataset.is_virtual:
-        raise ValueError(f"{name} lies in another file")
-    return dataset
 
 
 def _require_name_of_layout(path: Path) -> None:
@@ -156,7 +168,7 @@ def _require_same_paths(network: Any, file: h5py.File, path: Path, backbone: str
             order = {layer.name: k for k, layer in enumerate(network.layers)}
             arrays = sorted(_arrays_by_path(expected), key=lambda array: order.get(array.layer, 0))
     for wanted in arrays:
-        given = _own_dataset(file, wanted.value) if wanted.value in file else None
+        given = file.get(wanted.value)
         held = None if given is None else _Array(wanted.value, "", given.shape, given)
         _require_fit(wanted, held, path, backbone)
 

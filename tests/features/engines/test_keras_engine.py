@@ -473,7 +473,7 @@ def test_weights_that_lie_in_another_file_are_not_fetched(tmp_path, networks, sa
         else:
             elsewhere = [(str(tmp_path / "secret"), 0, h5py.h5f.UNLIMITED)]
             group.create_dataset(name, (3, 3, 3, 32), np.float32, external=elsewhere)
-    with pytest.raises(WeightsError, match="lies in another file"):
+    with pytest.raises(WeightsError, match=r"lies in another file|is a link"):
         file_engine(path)
 
 

@@ -1,9 +1,11 @@
 """Networks as Keras computes them: what is built, frozen, trained on, saved and loaded."""
 
 import io
+import json
 import zipfile
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
@@ -523,6 +525,51 @@ def test_a_damaged_network_is_told(tiny, tmp_path, damage):
     assert text.startswith(f"Run 'run-7' is damaged: {path} cannot be read (")
     assert "Train it again" in text
     assert "\n" not in text
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """The network at a path with other members: `change` maps their contents by name."""
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+
+
+def read_a_file(members):
+    """Keras itself builds this layer in safe mode, and reads the file meanwhile."""
+    vocabulary = {"vocabulary": "/etc/passwd"}
+    config = {"module": "keras.layers", "class_name": "StringLookup", "config": vocabulary}
+    members["config.json"] = json.dumps(config).encode()
+
+
+def nest_deeply(members):
+    members["config.json"] = b"[" * 100_000
+
+
+def link_elsewhere(members):
+    content = io.BytesIO(members["model.weights.h5"])
+    with h5py.File(content, "r+") as file:
+        file["more"] = h5py.ExternalLink("/etc/secret.h5", "weights")
+    members["model.weights.h5"] = content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "compression", "message"),
+    [
+        (read_a_file, zipfile.ZIP_STORED, "keras.layers.StringLookup belongs to no network"),
+        (nest_deeply, zipfile.ZIP_STORED, "recursion depth"),
+        (link_elsewhere, zipfile.ZIP_STORED, "'/more' is a link"),
+        (dict, zipfile.ZIP_DEFLATED, "it is compressed"),
+    ],
+)
+def test_files_that_keras_would_not_write_are_refused(tiny, tmp_path, change, compression, message):
+    path = save(tiny, tmp_path)
+    rewritten(path, change, compression)
+    with pytest.raises(RunError, match="Run 'run-7' is damaged: .* cannot be read") as caught:
+        TrainedNetwork(path, outputs_of(tiny), 2)
+    assert message in str(caught.value)
 
 
 def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
