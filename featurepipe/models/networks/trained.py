@@ -19,11 +19,11 @@ from featurepipe.files import require_readable
 from featurepipe.models.networks.network import build_inference_graph
 
 _CLASSES = {
-    None: {"__keras_tensor__", "__tuple__"},
+    None: {"__ellipsis__", "__keras_tensor__", "__tensor__"},
     "keras": {"DTypePolicy", "Sequential"},
     "keras.initializers": {"GlorotUniform", "HeNormal", "Ones", "VarianceScaling", "Zeros"},
     "keras.layers": {
-        "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
+        "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D",
         "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D",
         "GlobalMaxPooling2D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply",
         "Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D",
@@ -33,7 +33,7 @@ _CLASSES = {
     "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
     "keras.src.models.functional": {"Functional"},
     "keras.src.ops.image": {"RGBToGrayscale"},
-    "keras.src.ops.numpy": {"Add", "Multiply", "Subtract", "TrueDivide"},
+    "keras.src.ops.numpy": {"Add", "GetItem", "Multiply", "Stack", "Subtract", "TrueDivide"},
 }  # fmt: skip
 """By module, the classes of Keras of which networks and backbones consist. Others may read files,
 fetch addresses or hold code, even in Keras' safe mode."""
@@ -83,7 +83,7 @@ class TrainedNetwork(Engine):
 def _load(path: Path) -> "keras.Model":
     require_readable(path)
     try:
-        _require_known_classes(path)
+        require_known_classes(path)
         with open_weights(path):
             pass
         # In safe mode, Keras only builds its own layers and runs no code from the file.
@@ -97,7 +97,14 @@ def _load(path: Path) -> "keras.Model":
         ) from error
 
 
-def _require_known_classes(path: Path) -> None:
+def require_known_classes(path: Path) -> None:
+    """Stop unless a `.keras` file consists of layers of networks and backbones.
+
+    Raises
+    ------
+    ValueError
+        If it does not. What else a damaged file raises depends on the damage.
+    """
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
     for module, name in _classes_in(config):

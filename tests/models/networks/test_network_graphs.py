@@ -11,6 +11,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from featurepipe.errors import RunError, UsageError
+from featurepipe.features.backbones import BACKBONES, find_backbone
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.answers.questions import make_questions
@@ -27,6 +28,7 @@ from featurepipe.models.networks.verification import same_probability
 
 keras = pytest.importorskip("keras")
 
+from featurepipe.features.engines.keras_engine import preprocess  # noqa: E402
 from featurepipe.models.networks.compiling import (  # noqa: E402
     SAME_WEIGHT,
     compile_graph,
@@ -34,7 +36,10 @@ from featurepipe.models.networks.compiling import (  # noqa: E402
 )
 from featurepipe.models.networks.layers import build_augmentation  # noqa: E402
 from featurepipe.models.networks.network import Network  # noqa: E402
-from featurepipe.models.networks.trained import TrainedNetwork  # noqa: E402
+from featurepipe.models.networks.trained import (  # noqa: E402
+    TrainedNetwork,
+    require_known_classes,
+)
 
 pytestmark = [
     pytest.mark.keras,
@@ -567,9 +572,28 @@ def link_elsewhere(members):
 def test_files_that_keras_would_not_write_are_refused(tiny, tmp_path, change, compression, message):
     path = save(tiny, tmp_path)
     rewritten(path, change, compression)
-    with pytest.raises(RunError, match="Run 'run-7' is damaged: .* cannot be read") as caught:
+    with pytest.raises(RunError, match=r"Run 'run-7' is damaged: .* cannot be read") as caught:
         TrainedNetwork(path, outputs_of(tiny), 2)
     assert message in str(caught.value)
+
+
+MODULES = {spec.module: spec for spec in BACKBONES.values() if spec.kind == "network"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_preprocessing_of_every_backbone_is_known(tmp_path, module):
+    pixels = keras.Input((32, 32, 3))
+    path = tmp_path / "network.keras"
+    keras.Model(pixels, preprocess(MODULES[module], pixels)).save(path)
+    require_known_classes(path)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "nasnet_mobile", "convnext_tiny"])
+def test_layers_of_backbones_are_known(tmp_path, name):
+    constructor = getattr(keras.applications, find_backbone(name).constructor)
+    path = tmp_path / "network.keras"
+    constructor(weights=None, include_top=False, pooling="max").save(path)
+    require_known_classes(path)
 
 
 def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
