@@ -15,7 +15,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featurepipe.errors import ManifestError, SourceError, UnknownNameError, UsageError
+from featurepipe.errors import (
+    FeaturepipeError,
+    ManifestError,
+    SourceError,
+    UnknownNameError,
+    UsageError,
+)
 from featurepipe.manifest import IMAGE_SUFFIXES, Manifest, find_images, read_manifest
 
 
@@ -265,6 +271,17 @@ class TestTable:
         manifest = read_table(tmp_path, f"label,{column}\ncat,b.jpg\ndog,a.jpg\n")
         assert cells(manifest, "label") == {"a.jpg": ("dog",), "b.jpg": ("cat",)}
         assert manifest.root == str(tmp_path)
+
+    def test_a_small_table_cannot_fill_the_memory(self, tmp_path):
+        pq.write_table(pa.table({"path": ["x" * 10_000] * 10_000}), tmp_path / "t.parquet")
+        assert (tmp_path / "t.parquet").stat().st_size < 1_000_000
+        with pytest.raises(ManifestError, match=r"it holds more than 100 times its size"):
+            read_manifest(tmp_path / "t.parquet")
+
+    def test_a_table_is_a_regular_file(self, tmp_path):
+        os.mkfifo(tmp_path / "t.csv")
+        with pytest.raises(FeaturepipeError, match=r"t\.csv is not a regular file"):
+            read_manifest(tmp_path / "t.csv")
 
     def test_a_column_of_numbers_called_id_is_not_the_path(self, tmp_path):
         manifest = read_table(tmp_path, "id,picture,label\n1,a.jpg,cat\n2,b.jpg,dog\n")
@@ -874,6 +891,25 @@ class TestSaving:
             ManifestError, match=r"Cannot read the manifest .*featurepipe extract SOURCE"
         ):
             Manifest.load(tmp_path / "missing.parquet")
+
+    @pytest.mark.parametrize(
+        ("about", "columns", "message"),
+        [
+            (b"[]", {"id": ["a.jpg"]}, "its description is a list"),
+            (b"[" * 100_000, {"id": ["a.jpg"]}, "recursion depth"),
+            (b'{"format": 1}', {"id": [1]}, "its columns are others"),
+            (b'{"format": 1}', {"path": ["a.jpg"]}, "its columns are others"),
+            (b'{"format": 1}', {"id": ["a.jpg"], "table.x": ["a"]}, "its columns are others"),
+            (b'{"format": 1}', {"id": ["a.jpg"]}, "'checksum'"),
+            (b'{"format": 1}', {"id": ["x" * 10_000] * 10_000}, "more than 100 times its size"),
+        ],
+    )
+    def test_what_is_no_manifest_is_not_believed(self, tmp_path, about, columns, message):
+        table = pa.table(columns).replace_schema_metadata({b"featurepipe.manifest": about})
+        pq.write_table(table, tmp_path / "m.parquet")
+        with pytest.raises(ManifestError, match="Cannot read the manifest") as caught:
+            Manifest.load(tmp_path / "m.parquet")
+        assert message in str(caught.value)
 
 
 class TestFindImages:

@@ -18,7 +18,7 @@ from featurepipe.files import replacing, require_readable
 from featurepipe.manifest.labelling import Cells, Labelling, label_images
 from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
-from featurepipe.manifest.tables import Columns
+from featurepipe.manifest.tables import Columns, read_parquet
 from featurepipe.sources import ImageSource, absolute_place, open_source
 from featurepipe.words import one_line
 
@@ -236,13 +236,16 @@ class Manifest:
         """
         require_readable(Path(path))
         try:
-            with pq.ParquetFile(path) as file:
-                stored = file.read()
+            with Path(path).open("rb") as file:
+                stored = read_parquet(file)
             about = json.loads((stored.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+            if not isinstance(about, dict):
+                raise TypeError(f"its description is a {type(about).__name__}")
             if about.get("format") != _FORMAT:
                 raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
             return _stored_manifest(stored, about)
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        # The type of the error depends on what is wrong with the file.
+        except Exception as error:
             raise ManifestError(
                 f"Cannot read the manifest {path} ({one_line(error)}). Create it again with "
                 "`featurepipe extract SOURCE`."
@@ -307,6 +310,9 @@ def _checksum(about: dict[str, Any], ids: list[str], columns: Columns) -> int:
 
 
 def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
+    names, kinds = stored.column_names, stored.schema.types
+    if names[:1] != ["id"] or kinds != [pa.string(), *[pa.list_(pa.string())] * (len(kinds) - 1)]:
+        raise ValueError("its columns are others than those of a manifest")
     checksum, labelling = about.pop("checksum"), about["labelling"]
     ids: list[str] = stored["id"].to_pylist()
     columns: Columns = {

@@ -1,6 +1,7 @@
 """Reads CSV and Parquet tables as columns of cells."""
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -10,7 +11,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurepipe.errors import ManifestError
+from featurepipe.errors import FeaturepipeError, ManifestError
 from featurepipe.manifest.listing import IMAGE_SUFFIXES, is_image
 from featurepipe.sources import open_file
 from featurepipe.words import one_line
@@ -18,6 +19,10 @@ from featurepipe.words import one_line
 # The labels of one image in one column; None if missing, an empty tuple for "none of the classes".
 Cell = tuple[str, ...] | None
 Columns = dict[str, list[Cell]]
+
+MAX_EXPANSION = 100
+"""How many times its size a Parquet file may decode to. Paths of images differ, so that tables
+of them decode to far less."""
 
 _PATH_COLUMNS = (
     "path", "image", "file", "filename", "file_name", "filepath", "image_id", "id", "image_path",
@@ -53,7 +58,10 @@ def read_table(table: str) -> tuple[list[str], Columns]:
     try:
         with open_file(table) as file:
             columns = reader(file)
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+    except FeaturepipeError:
+        raise
+    # The type of the error depends on what is wrong with the file.
+    except Exception as error:
         raise ManifestError(
             f"Cannot read the table {table} ({one_line(error)}). Expected a valid {suffix} file "
             "(CSV in UTF-8, separated by commas)."
@@ -86,29 +94,68 @@ def _read_csv(file: IO[bytes]) -> Columns:
                     f"line {lines.line_num} has {len(row)} cells, the header has {len(header)}"
                 )
             rows.append([cell_of(value) for value in row])
-    twice = [name for name, count in Counter(header).items() if name and count > 1]
-    if twice:
-        raise ValueError(f"two columns are named {twice[0]!r}")
+    _require_distinct(header)
     # pandas writes its index as a column without a name.
     return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}
 
 
+def _require_distinct(names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise ValueError(f"two columns are named {twice[0]!r}")
+
+
 def _read_parquet(file: IO[bytes]) -> Columns:
-    with pq.ParquetFile(file) as opened:
-        stored = opened.read()
+    stored = read_parquet(file, is_wanted=_may_name)
     return {
-        field.name: [cell_of(value) for value in stored[field.name].to_pylist()]
-        for field in stored.schema
-        if _may_name(field.type) and not field.name.startswith("__index_level_")
+        name: [cell_of(value) for value in stored[name].to_pylist()] for name in stored.column_names
     }
 
 
-def _may_name(kind: pa.DataType) -> bool:
+def _may_name(field: pa.Field) -> bool:
     # Images and their descriptions (bytes, structs) are neither paths nor labels.
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    value = kind.value_type if is_list else kind
+    is_list = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+    value = field.type.value_type if is_list else field.type
     is_bytes = pa.types.is_binary(value) or pa.types.is_large_binary(value)
-    return not (is_bytes or pa.types.is_nested(value))
+    is_index = field.name.startswith("__index_level_")
+    return not (is_index or is_bytes or pa.types.is_nested(value))
+
+
+def read_parquet(
+    file: IO[bytes], is_wanted: Callable[[pa.Field], bool] = lambda field: True
+) -> pa.Table:
+    """Read a Parquet file that cannot fill the memory, whatever it declares.
+
+    Parameters
+    ----------
+    file : binary file
+    is_wanted : callable
+        Which columns to read.
+
+    Raises
+    ------
+    ValueError
+        If it decodes to more than `MAX_EXPANSION` times its size.
+    OSError, ArrowException
+        If it is damaged.
+    """
+    limit = MAX_EXPANSION * file.seek(0, os.SEEK_END) + 2**26
+    file.seek(0)
+    with pq.ParquetFile(file) as opened:
+        groups = (opened.metadata.row_group(k) for k in range(opened.num_row_groups))
+        n_bytes, batches = sum(group.total_byte_size for group in groups), []
+        schema = pa.schema(filter(is_wanted, opened.schema_arrow), opened.schema_arrow.metadata)
+        if n_bytes <= limit:
+            n_bytes = 0
+            for batch in opened.iter_batches(1024, columns=schema.names):
+                batches.append(batch)
+                n_bytes += batch.nbytes
+                if n_bytes > limit:
+                    break
+    _require_distinct(schema.names)
+    if n_bytes > limit:
+        raise ValueError(f"it holds more than {MAX_EXPANSION} times its size")
+    return pa.Table.from_batches(batches, schema)
 
 
 _READERS: dict[str, Callable[[IO[bytes]], Columns]] = {

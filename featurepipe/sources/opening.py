@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from featurepipe.errors import ManifestError
+from featurepipe.files import require_readable
 from featurepipe.sources.local import LocalFolder
 from featurepipe.sources.places import is_archive, is_url, name_of
 from featurepipe.sources.protocol import ImageSource
@@ -89,10 +90,13 @@ def open_file(place: str) -> IO[bytes]:
     ------
     OSError
         If it cannot be read.
+    NotReadableError
+        If it is no regular file, or permission is denied.
     SourceError
         If a URL cannot be reached.
     """
     if not is_url(place):
+        require_readable(Path(place))
         return Path(place).open("rb")
     from featurepipe.sources.remote import RemoteFile
 
@@ -110,6 +114,7 @@ def _local_files(place: str) -> Mapping[str, RangeFile]:
 
 
 def _local_file(path: Path, handles: Handles) -> LocalFile:
+    require_readable(path)
     try:
         return LocalFile(path, handles)
     except OSError as error:

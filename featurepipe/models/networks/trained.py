@@ -23,8 +23,8 @@ _CLASSES = {
     "keras": {"DTypePolicy", "Sequential"},
     "keras.initializers": {"GlorotUniform", "HeNormal", "Ones", "VarianceScaling", "Zeros"},
     "keras.layers": {
-        "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D", "Cropping2D",
-        "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D",
+        "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
+        "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D",
         "GlobalMaxPooling2D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply",
         "Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D",
     },
