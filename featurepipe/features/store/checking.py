@@ -90,6 +90,24 @@ def require_access(path: Path, *, writable: bool = False) -> None:
         ) from error
 
 
+def is_in_file(file: h5py.File, name: str) -> bool:
+    """Whether a file has a place for every byte of a dataset, which for ids is no hole.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+    """
+    start, n_bytes = file[name].id.get_offset(), file[name].nbytes
+    if start is None or start + n_bytes > file.id.get_filesize():
+        return False
+    if name != "ids" or not hasattr(os, "SEEK_HOLE"):
+        return True
+    # Ids are no zeros. So a small file of holes cannot claim any number of images.
+    with Path(file.filename).open("rb") as raw:
+        return os.lseek(raw.fileno(), start, os.SEEK_HOLE) >= start + n_bytes
+
+
 def _require_layout(file: h5py.File, path: Path) -> None:
     require_own_content(file, path)
     if _read(path, lambda: file.attrs.get("format")) != FORMAT.encode():
@@ -153,18 +171,6 @@ def _dataset_damage(file: h5py.File, key: StoreKey) -> str:
         actual = (file[name].shape, file[name].dtype)
         if actual != wanted:
             return f"{name} is of shape and type {actual}, expected {wanted}"
-        if file[name].size and not _is_in_file(file, name):
+        if file[name].size and not is_in_file(file, name):
             return f"the file is too small for its {name} of shape {file[name].shape}"
     return ""
-
-
-def _is_in_file(file: h5py.File, name: str) -> bool:
-    """Whether every byte of a dataset has its place in the file, and text is no hole in it."""
-    start, n_bytes = file[name].id.get_offset(), file[name].nbytes
-    if start is None or start + n_bytes > file.id.get_filesize():
-        return False
-    if name != "ids" or not hasattr(os, "SEEK_HOLE"):
-        return True
-    # Ids are no zeros. So a small file of holes cannot claim any number of images.
-    with Path(file.filename).open("rb") as raw:
-        return os.lseek(raw.fileno(), start, os.SEEK_HOLE) >= start + n_bytes

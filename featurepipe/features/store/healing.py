@@ -20,6 +20,7 @@ import numpy as np
 
 from featurepipe.errors import StoreDamagedError
 from featurepipe.features.store.checking import (
+    is_in_file,
     open_checked,
     require_access,
     require_own_content,
@@ -258,6 +259,8 @@ def _of_equal_lengths(path: Path, folder: str) -> tuple[Path, int]:
     """A copy of as many rows as every dataset has, or the file itself; and how many are cut."""
     with h5py.File(path, "r", locking=False) as old:
         require_own_content(old, path)
+        if len(old["ids"]) and not is_in_file(old, "ids"):
+            raise StoreDamagedError(path, "its ids are missing")
         lengths = [len(old[name]) for name in ("ids", *ROW_DATASETS)]
         n_images = min(lengths)
         if n_images == max(lengths):

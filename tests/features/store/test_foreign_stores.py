@@ -125,6 +125,11 @@ def test_a_truncated_store_with_a_foreign_part_is_not_healed(store):
     assert content(store.parents[1]) == before
 
 
+def contents(store):
+    with FeatureStore.open(store) as opened:
+        return dict(zip(opened.ids, opened.features().tolist(), strict=True))
+
+
 def claim_rows(store, n_images, **options):
     """Replace every dataset of rows by one of which nothing is written."""
     with h5py.File(store, "r+") as file:
@@ -150,6 +155,21 @@ def test_rows_in_a_hole_of_a_file_are_not_read(store):
     assert size.st_size > 40 * 10**9 > 2000 * 512 * size.st_blocks
     with pytest.raises(StoreDamagedError, match="is too small for its ids"):
         FeatureStore.open(store)
+
+
+@pytest.mark.parametrize("n_more", [0, 1])
+def test_a_store_of_rows_in_a_hole_is_made_anew(store, n_more):
+    whole = contents(store)
+    reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    claim_rows(store, 2 * 10**8, dcpl=reserved)
+    with h5py.File(store, "r+") as file:
+        del file["status"]
+        file.create_dataset("status", 2 * 10**8 + n_more, "u1", dcpl=reserved)
+    featurepipe.extract(**OPTIONS)
+    assert contents(store) == whole
+    assert store.with_name(f"{store.name}.unreadable").exists()
 
 
 def test_a_store_without_images_is_sound(store):
