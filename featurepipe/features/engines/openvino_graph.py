@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,16 +21,17 @@ from pathlib import Path
 from featurepipe.errors import ExtractionError, FeaturepipeError, UsageError, WeightsError
 from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.files import replacing
+from featurepipe.files import replacing, require_readable
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
+_CHECKSUM = ".crc32"
 _CONVERSION = "featurepipe.features.engines.openvino_conversion"
 
 
 def graph_file(network: HeadlessNetwork) -> Path:
-    """The graph of a network for OpenVINO; converted now if the user's cache lacks it.
+    """The graph of a network for OpenVINO; converted now if the user's cache has no sound one.
 
     Its input is uint8 pixels, its output float32 features; the batch size is variable.
 
@@ -51,12 +53,32 @@ def graph_file(network: HeadlessNetwork) -> Path:
     """
     made_by = {"format": _FORMAT, "openvino": version("openvino")}
     graph = network.cache_file("graphs", ".xml", made_by=made_by)
+    name = network.backbone.name
     if not graph.exists():
-        logger.info(
-            "Converting %s for OpenVINO; the graph is kept in the cache …", network.backbone.name
-        )
+        logger.info("Converting %s for OpenVINO; the graph is kept in the cache …", name)
+        _convert(network, graph)
+    elif not _is_sound(graph):
+        logger.warning("The graph of %s in the cache is damaged: converting it again …", name)
         _convert(network, graph)
     return graph
+
+
+def _is_sound(graph: Path) -> bool:
+    """Whether graph and weights are those that were written."""
+    try:
+        return graph.with_suffix(_CHECKSUM).read_text() == _checksum(graph)
+    except (OSError, ValueError):
+        return False
+
+
+def _checksum(graph: Path) -> str:
+    crc32 = 0
+    for path in (graph, graph.with_suffix(".bin")):
+        require_readable(path)
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                crc32 = zlib.crc32(chunk, crc32)
+    return f"{crc32:08x}"
 
 
 def _convert(network: HeadlessNetwork, graph: Path) -> None:
@@ -75,7 +97,8 @@ def _convert(network: HeadlessNetwork, graph: Path) -> None:
                 network = replace(network, weights=drawn)
             _convert_elsewhere(network, exported)
         # The graph comes last, so that its weights are there whenever it is.
-        for suffix in (".bin", ".xml"):
+        exported.with_suffix(_CHECKSUM).write_text(_checksum(exported))
+        for suffix in (".bin", _CHECKSUM, ".xml"):
             with replacing(graph.with_suffix(suffix)) as beside:
                 shutil.copyfile(exported.with_suffix(suffix), beside)
 

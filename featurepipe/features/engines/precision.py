@@ -2,19 +2,22 @@
 
 import json
 import logging
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from featurepipe.errors import UnknownNameError, UsageError
+from featurepipe.errors import NotReadableError, UnknownNameError, UsageError
 from featurepipe.features.engines import probes
 from featurepipe.features.engines.engine_choice import gpu_has_bfloat16, has_gpu_driver
 from featurepipe.features.engines.open_engine import open_engine
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.files import replacing
+from featurepipe.files import read_file, replacing
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+
+_VERDICT_BYTES = 10_000
 
 
 def require_precision(name: str, network: HeadlessNetwork | None = None) -> None:
@@ -136,8 +139,9 @@ def _has_bfloat16(engine: str) -> bool:
 def _bfloat16_distance(engine: str, network: HeadlessNetwork) -> float:
     """How far bfloat16 moves the probes' features; measured once and kept."""
     verdict = _verdict_file(engine, network)
-    if verdict.exists():
-        return float(json.loads(verdict.read_text())["bfloat16_distance"])
+    # What cannot be read is measured again.
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, NotReadableError):
+        return float(json.loads(read_file(verdict, _VERDICT_BYTES))["bfloat16_distance"])
     pictures = probes.probe_images(network.input_size)
     features = {
         precision: open_engine(

@@ -194,3 +194,16 @@ def test_the_verdict_is_kept_for_each_engine_and_network(noisy_engine):
     assert ask(seed=1) == 6
     assert ask(pooling="max") == 8
     assert ask() == 8
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"bfloat16_distance": "x"}', b"\xff"]
+)
+def test_a_damaged_verdict_is_measured_again(noisy_engine, tmp_path, content):
+    assert native_precision("openvino", RANDOM) == "bfloat16"
+    (verdict,) = tmp_path.rglob("*.json")
+    kept = verdict.read_bytes()
+    verdict.write_bytes(content)
+    assert native_precision("openvino", RANDOM) == "bfloat16"
+    assert noisy_engine.n_opened == 4
+    assert verdict.read_bytes() == kept

@@ -8,6 +8,7 @@ import pytest
 
 from featurepipe.errors import ExtractionError, UnknownNameError, UsageError, WeightsError
 from featurepipe.features.engines import open_engine
+from featurepipe.features.engines.openvino_graph import graph_file
 from featurepipe.features.engines.probes import probe_images
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.views import find_view
@@ -114,6 +115,28 @@ def test_later_runs_import_no_keras(small, tmp_path):
     assert done.stdout == "set()\n", done.stderr
     features = np.fromfile(tmp_path / "features", np.float32).reshape(-1, 1280)
     np.testing.assert_allclose(features, small.embed(probe_images((96, 96))), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".xml", ".crc32"])
+def test_a_damaged_graph_in_the_cache_is_converted_again(small, caplog, monkeypatch, suffix):
+    features = small.embed(noise(4))
+    graph = graph_file(make_recipe("mobilenet_v2", "random", size_px=96).network)
+    damaged, conversions = graph.with_suffix(suffix), []
+    sound = damaged.read_bytes()
+
+    def restore(network, path):
+        conversions.append(network.backbone.name)
+        damaged.write_bytes(sound)
+
+    monkeypatch.setattr("featurepipe.features.engines.openvino_graph._convert", restore)
+    spoilt = bytearray(sound)
+    spoilt[len(sound) // 2] ^= 1
+    for content in (bytes(spoilt), sound[:-1], b""):
+        damaged.write_bytes(content)
+        np.testing.assert_array_equal(open_small().embed(noise(4)), features)
+        assert "The graph of mobilenet_v2 in the cache is damaged" in caplog.text
+    open_small()
+    assert conversions == ["mobilenet_v2"] * 3
 
 
 @pytest.fixture
