@@ -20,6 +20,13 @@ from PIL import (
 )
 
 from featurepipe.errors import ImageError
+from featurepipe.features.extraction.image_parts import (
+    count_scans,
+    require_few_blocks,
+    require_few_chunks,
+    require_few_segments,
+    require_small_directories,
+)
 
 MAX_PIXELS = 128_000_000
 """Larger images are refused before they are decoded: they would fill the memory."""
@@ -35,17 +42,33 @@ need more have a lower limit of pixels.
 """
 
 MAX_SCANS = 100
-"""Progressive JPEGs of more scans are refused: each scan takes the time of a whole picture."""
+"""JPEGs of more scans are refused: each scan takes the time of a whole picture.
+
+Encoders write about 10 scans, and 20 at most.
+"""
+
+MAX_PIXEL_SCANS = 16 * MAX_PIXELS
+"""Most pixels times scans of a JPEG: 20 scans of 102 megapixels, or 100 of 20.
+
+The slowest small file that is allowed (102 megapixels, 20 scans, 1 MB) takes 4.7 s
+and 1.03 GB; content in each scan takes longer, at 80 ns a byte.
+"""
 
 # Not `Image.open`: its check for decompression bombs comes with a warning, and
 # depends on a limit that any other code of the process may change.
-_OPENERS: tuple[tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.jpeg_factory),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
+_Check = Callable[[bytes], None]
+_Opener = Callable[[BytesIO], ImageFile.ImageFile]
+_OPENERS: tuple[tuple[re.Pattern[bytes], _Check | None, _Opener], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), require_few_segments, JpegImagePlugin.jpeg_factory),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), require_few_chunks, PngImagePlugin.PngImageFile),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), None, WebPImagePlugin.WebPImageFile),
+    (re.compile(rb"BM"), None, BmpImagePlugin.BmpImageFile),
+    (re.compile(rb"GIF8[79]a"), require_few_blocks, GifImagePlugin.GifImageFile),
+    (
+        re.compile(rb"II[*+]\x00|MM\x00[*+]"),
+        require_small_directories,
+        TiffImagePlugin.TiffImageFile,
+    ),
 )
 
 LYING = (5, 6, 7, 8)
@@ -58,12 +81,15 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
     Raises
     ------
     ImageError
-        If the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF file.
+        If the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF file, or have more parts than
+        `image_parts` allows.
     """
     if not data:
         raise ImageError("empty file")
-    for signature, opener in _OPENERS:
+    for signature, check, opener in _OPENERS:
         if signature.match(data):
+            if check is not None:
+                check(data)
             return opener(BytesIO(data))
     raise ImageError("not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)")
 
@@ -75,7 +101,7 @@ def require_decodable(image: ImageFile.ImageFile, data: bytes) -> None:
     ------
     ImageError
         If it declares more than `MAX_PIXELS` pixels or `MAX_SIDE` a side, would need more than
-        `MAX_BYTES`, or has more than `MAX_SCANS` scans.
+        `MAX_BYTES`, or has more than `MAX_SCANS` scans or `MAX_PIXEL_SCANS` pixels times scans.
     """
     _require_sane_size(image)
     _require_few_scans(image, data)
@@ -117,18 +143,20 @@ def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _require_few_scans(image: ImageFile.ImageFile, data: bytes) -> None:
-    if not image.info.get("progressive"):
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return
-    # An upper bound: thumbnails have a marker or two as well.
-    n_scans = data.count(b"\xff\xda")
-    if n_scans > MAX_SCANS:
-        raise ImageError(f"too slow to decode: {n_scans} scans, at most {MAX_SCANS}")
+    n_scans = count_scans(data, 0 if image.info.get("progressive") else image.layers)
+    limit = min(MAX_SCANS, MAX_PIXEL_SCANS // (image.width * image.height))
+    if n_scans > limit:
+        size = "" if limit == MAX_SCANS else f" for {image.width} x {image.height} pixels"
+        raise ImageError(f"too slow to decode: {n_scans} scans, at most {limit}{size}")
 
 
 def orientation_of(image: Image.Image) -> object:
     """The EXIF orientation of an image, 1 to 8 if it is sound; None if there is none."""
     try:
+        require_small_directories(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
         return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # Damaged metadata do not affect the pixels.
+        # Damaged or enormous metadata do not affect the pixels.
         return None

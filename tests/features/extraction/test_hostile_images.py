@@ -20,7 +20,7 @@ from PIL import Image
 
 from featurepipe.errors import ImageError
 from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
-from featurepipe.features.extraction.image_headers import MAX_BYTES, MAX_PIXELS, MAX_SCANS
+from featurepipe.features.extraction.image_headers import MAX_BYTES, MAX_PIXELS
 
 FUZZ = Path(__file__).parents[3] / "benchmarks" / "fuzz.py"
 _spec = importlib.util.spec_from_file_location("fuzz", FUZZ)
@@ -155,15 +155,6 @@ def test_kinds_that_need_more_memory_have_a_lower_limit(name, limit):
     declared = side - name.startswith("webp")
     struct.pack_into(form, data, position, declared, declared)
     assert f"too large: {side} x {side} pixels, at most {limit}" in outcome(bytes(data))
-
-
-def test_too_many_scans_are_refused():
-    data = DRAWN["jpeg progressive"]
-    last = data[data.rfind(b"\xff\xda") : -2]
-    assert isinstance(outcome(data[:-2] + last + b"\xff\xd9"), bytes)
-    n_scans = data.count(b"\xff\xda") + 200
-    reason = outcome(data[:-2] + last * 200 + b"\xff\xd9")
-    assert reason == f"too slow to decode: {n_scans} scans, at most {MAX_SCANS}"
 
 
 PEAKS = """
