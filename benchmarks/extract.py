@@ -95,7 +95,7 @@ def bare_decoding(images: Path, backbone: str) -> float:
 
     from featurepipe.features.backbones import find_backbone
     from featurepipe.features.extraction.decoding import decode_image
-    from featurepipe.features.extraction.loading import count_cpus
+    from featurepipe.features.extraction.memory_budget import count_cpus
 
     size = (find_backbone(backbone).size_px,) * 2
     data = [file.read_bytes() for file in sorted(images.rglob("*.jpg"))]

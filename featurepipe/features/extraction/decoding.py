@@ -21,7 +21,7 @@ and reasons are always those of Pillow.
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -32,10 +32,13 @@ from PIL import Image, ImageFile, JpegImagePlugin
 from featurepipe.errors import ImageError
 from featurepipe.features.extraction.image_headers import (
     LYING,
+    MAX_BYTES,
+    decoding_bytes,
     open_image,
     orientation_of,
     require_decodable,
 )
+from featurepipe.features.extraction.memory_budget import MemoryBudget, count_cpus
 
 # Once for the process: `warnings.catch_warnings` is not thread-safe, and Pillow's
 # warnings about odd metadata do not matter for features.
@@ -57,6 +60,13 @@ _UPRIGHT = {
 
 _MAX_REASON_LENGTH = 80
 
+MEMORY = MemoryBudget(MAX_BYTES + 256_000_000 * count_cpus())
+"""What all threads of the process together take to decode: 1.5 GB on two cores.
+
+One image of any size fits, and as many of 25 megapixels as there are cores. Larger images
+wait for each other.
+"""
+
 # Images are converted in bands of rows, so that only one band is held in two modes. A row
 # always fits, since `MAX_SIDE` is less.
 _BAND_PIXELS = 1 << 20
@@ -66,8 +76,8 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode an image and resize it; the aspect ratio is not kept.
 
     Resizing is Pillow's bilinear, which averages when it shrinks. Safe to call
-    from several threads. Takes at most about `MAX_BYTES` of memory beyond the
-    file.
+    from several threads, which together take at most about `MEMORY` beyond the files,
+    and each at most about `MAX_BYTES`.
 
     Parameters
     ----------
@@ -141,31 +151,37 @@ def open_rgb(data: bytes) -> Image.Image:
     ImageError
         As `decode_image`.
     """
-    return _open_reduced(data, 1)
+    with ExitStack() as held:
+        return _open_reduced(data, 1, held)
 
 
 def _decode_group(
     data: bytes, sizes: list[tuple[int, int]], reduction: int
 ) -> dict[tuple[int, int], NDArray[np.uint8]]:
     # A separate function, so that one picture is freed before the next is decoded.
-    picture = _open_reduced(data, reduction)
-    return {
-        (height, width): np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
-        for height, width in sizes
-    }
+    with ExitStack() as held:
+        picture = _open_reduced(data, reduction, held)
+        pixels = {
+            (height, width): np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+            for height, width in sizes
+        }
+        del picture
+    return pixels
 
 
-def _open_reduced(data: bytes, reduction: int) -> Image.Image:
+def _open_reduced(data: bytes, reduction: int, held: ExitStack) -> Image.Image:
     with _refusing():
-        picture = _load(_open_checked(data, reduction), data)
+        picture = _load(_open_checked(data, reduction, held), data)
         # Rebound, so that the original picture is freed before it is converted.
         picture = _turn_upright(picture)
         return _convert_to_rgb(picture)
 
 
-def _open_checked(data: bytes, reduction: int) -> ImageFile.ImageFile:
+def _open_checked(data: bytes, reduction: int, held: ExitStack) -> ImageFile.ImageFile:
+    """The image, not yet decoded; its share of `MEMORY` is held until `held` is closed."""
     image = open_image(data)
     require_decodable(image, data)
+    held.enter_context(MEMORY.take(decoding_bytes(image)))
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
     return image

@@ -117,6 +117,12 @@ def _require_sane_size(image: ImageFile.ImageFile) -> None:
             raise ImageError(f"too large: {width} x {height} pixels, at most {limit} in all{kind}")
 
 
+def decoding_bytes(image: ImageFile.ImageFile) -> int:
+    """Most memory that decoding an image takes, at its full size."""
+    pixels = max(width * height for width, height in (image.size, _tile_size(image)))
+    return int(pixels * max(8, _bytes_a_pixel(image)))
+
+
 def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
     """Memory that decoding takes; measured, and asserted, by `test_hostile_images`."""
     if isinstance(image, WebPImagePlugin.WebPImageFile):

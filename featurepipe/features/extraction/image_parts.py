@@ -8,7 +8,6 @@ every limit.
 import re
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from featurepipe.errors import ImageError
 
@@ -45,13 +44,6 @@ _FRAMES = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 _TIFF_BYTES, _TIFF_POINTERS = frozenset({1, 2, 6, 7}), frozenset({34665, 34853, 40965})
 
 
-class _Segment(NamedTuple):
-    code: int
-    start: int
-    content: int
-    end: int
-
-
 def require_few_segments(data: bytes) -> None:
     """Stop if a JPEG has too many segments, or too much between them, before its pixels.
 
@@ -60,12 +52,12 @@ def require_few_segments(data: bytes) -> None:
     ImageError
     """
     n_filler = n_exif = position = 0
-    for segment in _segments(data):
-        n_filler += segment.start - position
-        position = segment.end
-        if segment.code == _SOS:
+    for code, start, content, end in _segments(data):
+        n_filler += start - position
+        position = end
+        if code == _SOS:
             break
-        if segment.code == _APP1 and data.startswith(_EXIF, segment.content):
+        if code == _APP1 and data.startswith(_EXIF, content):
             n_exif += 1
     else:
         n_filler += max(0, len(data) - position)
@@ -85,28 +77,36 @@ def count_scans(data: bytes, n_components: int) -> int:
         the last.
     """
     n_scans = 0
-    for segment in _segments(data):
-        if segment.code == _EOI:
+    for code, _, content, _ in _segments(data):
+        if code == _EOI:
             break
-        if segment.code == _SOS:
+        if code == _SOS:
             n_scans += 1
-            if data[segment.content : segment.content + 1] == bytes([n_components]):
+            if data[content : content + 1] == bytes([n_components]):
                 break
     return n_scans
 
 
-def _segments(data: bytes) -> Iterator[_Segment]:
-    """The segments of a JPEG file, as libjpeg and Pillow find them."""
-    position = n_segments = 0
-    while (found := _MARKER.search(data, position)) is not None:
-        code, content = data[found.end() - 1], found.end()
-        position = content
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """The segments of a JPEG file, as libjpeg and Pillow find them.
+
+    Yields
+    ------
+    tuple of int
+        Its code, and where it starts, its content starts, and it ends.
+    """
+    search, position = _MARKER.search, 0
+    for _ in range(MAX_SEGMENTS):
+        found = search(data, position)
+        if found is None:
+            return
+        start, content = found.span()
+        code, position = data[content - 1], content
         if code in _WITH_LENGTH:
             position += max(2, int.from_bytes(data[content : content + 2]))
             content += 2
-        n_segments += 1
-        _require(n_segments, MAX_SEGMENTS, "segments")
-        yield _Segment(code, found.start(), content, position)
+        yield code, start, content, position
+    raise ImageError(f"too slow to read: more than {MAX_SEGMENTS} segments")
 
 
 def require_few_chunks(data: bytes) -> None:

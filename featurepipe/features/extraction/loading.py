@@ -1,7 +1,6 @@
 """Loading: images are read, hashed and decoded by threads that run ahead."""
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import ImageError
 from featurepipe.features.extraction.decoding import decode_at_sizes
+from featurepipe.features.extraction.memory_budget import count_cpus
 from featurepipe.sources import ImageSource
 
 Size = tuple[int, int]
@@ -107,14 +107,6 @@ class ImageLoader:
     ) -> Iterator[LoadedImage]:
         """Load images in order, at most `n_ahead` of them in advance."""
         return _in_background(lambda job: self.load(*job), jobs, n_ahead, self._n_threads)
-
-
-def count_cpus() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def _in_background(

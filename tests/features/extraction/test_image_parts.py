@@ -4,7 +4,6 @@ import io
 import struct
 import zlib
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -98,19 +97,19 @@ SLOW = {
         lambda n: insert(JPEG, 2, segment(0xFE), n),
         990,
         1001,
-        "1001 segments, at most 1000",
+        "more than 1000 segments",
     ),
     "comments of a grey JPEG": (
         lambda n: insert(GREY_JPEG, 2, segment(0xFE, b"text"), n),
         990,
         1001,
-        "1001 segments, at most 1000",
+        "more than 1000 segments",
     ),
     "comments between scans": (
         lambda n: insert(PROGRESSIVE, LAST_SCAN, segment(0xFE), n),
         960,
         1001,
-        "1001 segments, at most 1000",
+        "more than 1000 segments",
     ),
     "Exif of a JPEG": (
         lambda n: insert(JPEG, 2, segment(0xE1, b"Exif\0\0" + bytes(9)), n),
