@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from featurepipe.errors import ExtractionError, UsageError, WorkspaceError
+from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, require_precision
 from featurepipe.features.extraction.ready_stores import open_stores
@@ -14,10 +15,12 @@ from featurepipe.features.extraction.recipe import Recipe, make_recipe
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.extraction.views import find_view
+from featurepipe.features.store import FeatureStore
 from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
+from featurepipe.words import counted
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -56,7 +59,8 @@ def extract(
     ----------
     source : Path or str, optional
         Folder, tar file or table of images, or a URL of one. Default: the one that the
-        workspace remembers, else the current folder.
+        workspace remembers, else the current folder, which is logged. Refused if the workspace
+        has stores, and none of the images is in them.
     backbone : str or sequence of str
         Names of backbones.
     weights : str or mapping of str to str
@@ -198,8 +202,33 @@ def _read_source(
             f"{manifest.source} is among the {len(remembered)} of {remembered.source}. Give "
             "another --workspace."
         )
+    if remembered is None:
+        _require_stores_of_same_images(space, manifest)
+    if source is None:
+        logger.info(
+            "No SOURCE was given, and %s has no manifest: using the current folder, %s, with %s.",
+            space.root,
+            Path.cwd(),
+            counted(len(manifest), "image"),
+        )
     tell(manifest.findings)
     return manifest
+
+
+def _require_stores_of_same_images(space: Workspace, manifest: Manifest) -> None:
+    """Refuse a workspace that lost its manifest and has stores, if these are of other images."""
+    paths, stored = [*space.stores(), *space.pixel_caches()], set[str]()
+    for path in paths:
+        # A damaged store is healed, or reported, when it is opened for writing.
+        with suppress(StoreError), FeatureStore.open(path) as store:
+            stored |= set(store.ids)
+    if stored and not stored & set(manifest.ids):
+        raise WorkspaceError(
+            f"The workspace {space.root} holds stores of other images, and its manifest is gone: "
+            f"none of the {len(manifest)} images of {manifest.source} is among the {len(stored)} "
+            f"of its stores, such as {min(stored)}. Give the SOURCE of these images, or another "
+            "--workspace."
+        )
 
 
 def _tell_refused(extraction: Extraction, strict: bool) -> None:

@@ -16,6 +16,7 @@ from featurepipe.errors import (
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.manifest import Manifest
 from pictures import draw, draw_data_set
+from refusals import assert_refused_first
 
 N = 24
 RANDOM = {"weights": "random", "size_px": 8}
@@ -199,6 +200,45 @@ def test_a_store_made_otherwise_is_refused_before_the_manifest_is_written(folder
     with pytest.raises(StoreMismatchError, match="backbone is 'resnet50', not 'xception'"):
         extract(backbone=("xception", "mobilenet_v2"))
     assert files_below(folder) == before
+
+
+def test_a_lost_manifest_is_made_again_from_its_images_only(folder):
+    extract("dataset")
+    expected = ids_of(folder)
+    (folder / "manifest.parquet").unlink()
+    draw_data_set(folder / "others", n_each=2)
+    message = (
+        f"none of the {N + 16} images of {folder} is among the {N} of its stores, such as "
+        "black_bright/00.png. Give the SOURCE of these images"
+    )
+    # The current folder has the images below other names.
+    assert_refused_first(folder, extract, message)
+    (done,) = extract("dataset")
+    assert (done.n_embedded, done.n_unchanged) == (0, N)
+    assert ids_of(folder) == expected
+
+
+def test_a_damaged_store_does_not_hinder_a_new_manifest(folder):
+    extract("dataset")
+    (folder / "manifest.parquet").unlink()
+    (folder / "features" / "damaged.h5").write_bytes(b"no store")
+    extract("dataset")
+    assert len(ids_of(folder)) == N
+
+
+def test_the_current_folder_is_named_where_it_is_the_source(folder, monkeypatch, caplog):
+    monkeypatch.chdir(folder / "dataset")
+    caplog.set_level("INFO", logger="featurepipe")
+    extract(workspace="../home")
+    line = next(line for line in caplog.messages if line.startswith("No SOURCE"))
+    assert line == (
+        "No SOURCE was given, and ../home has no manifest: using the current folder, "
+        f"{folder / 'dataset'}, with {N} images."
+    )
+    caplog.clear()
+    extract(workspace="../home")
+    extract(folder / "dataset", workspace="../home")
+    assert not any(line.startswith("No SOURCE") for line in caplog.messages)
 
 
 def test_a_disk_without_room_for_all_stores_is_told_before_any_is_made(folder, monkeypatch):
