@@ -278,6 +278,13 @@ class TestTable:
         with pytest.raises(ManifestError, match=r"it holds more than 100 times its size"):
             read_manifest(tmp_path / "t.parquet")
 
+    def test_a_table_without_line_ends_is_not_read_whole(self, tmp_path):
+        with (tmp_path / "t.csv").open("wb") as file:
+            file.write(b"path,label\n")
+            file.truncate(10**11)
+        with pytest.raises(ManifestError, match=r"it has a line of more than 16,777,216 char"):
+            read_manifest(tmp_path / "t.csv")
+
     def test_a_table_is_a_regular_file(self, tmp_path):
         os.mkfifo(tmp_path / "t.csv")
         with pytest.raises(FeaturepipeError, match=r"t\.csv is not a regular file"):
@@ -901,6 +908,7 @@ class TestSaving:
             (b'{"format": 1}', {"path": ["a.jpg"]}, "its columns are others"),
             (b'{"format": 1}', {"id": ["a.jpg"], "table.x": ["a"]}, "its columns are others"),
             (b'{"format": 1}', {"id": ["a.jpg"]}, "'checksum'"),
+            (b'{"format": 1, "checksum": 0, "labelling": {}}', {"id": ["a", None]}, "is missing"),
             (b'{"format": 1}', {"id": ["x" * 10_000] * 10_000}, "more than 100 times its size"),
         ],
     )
@@ -937,6 +945,10 @@ class TestFindImages:
             f"{tmp_path.as_posix()}/new/b.jpg",
             f"{tmp_path.as_posix()}/new/sub/c.png",
         ]
+
+    def test_a_link_to_itself_is_an_image_that_cannot_be_read(self, tmp_path):
+        (tmp_path / "new" / "loop.jpg").symlink_to("loop.jpg")
+        assert "new/loop.jpg" in self.ids("new")
 
     def test_a_named_file_needs_no_suffix_and_no_escaping(self, tmp_path):
         touch(tmp_path, "[1].jpg")

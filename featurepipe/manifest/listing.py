@@ -47,7 +47,8 @@ def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
                     f"The name {path.as_posix()!a} is not UTF-8, so that no table can hold it. "
                     "Rename it."
                 )
-            found.setdefault(path.resolve(), path.as_posix())
+            # Unlike `Path.resolve`, it takes links that lead to themselves.
+            found.setdefault(Path(os.path.realpath(path)), path.as_posix())
     return [(image_id, Path(image_id)) for image_id in found.values()]
 
 

@@ -314,6 +314,8 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
     if names[:1] != ["id"] or kinds != [pa.string(), *[pa.list_(pa.string())] * (len(kinds) - 1)]:
         raise ValueError("its columns are others than those of a manifest")
     checksum, labelling = about.pop("checksum"), about["labelling"]
+    if stored["id"].null_count:
+        raise ValueError("an id is missing")
     ids: list[str] = stored["id"].to_pylist()
     columns: Columns = {
         name.removeprefix(_STORED_COLUMN): [

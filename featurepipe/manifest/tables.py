@@ -3,10 +3,10 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import TextIOWrapper
 from pathlib import PurePath
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,8 @@ Columns = dict[str, list[Cell]]
 MAX_EXPANSION = 100
 """How many times its size a Parquet file may decode to. Paths of images differ, so that tables
 of them decode to far less."""
+
+_MAX_LINE = 2**24
 
 _PATH_COLUMNS = (
     "path", "image", "file", "filename", "file_name", "filepath", "image_id", "id", "image_path",
@@ -85,7 +87,7 @@ def is_table(place: str) -> bool:
 
 def _read_csv(file: IO[bytes]) -> Columns:
     with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        lines = csv.reader(text, strict=True)
+        lines = csv.reader(_lines(text), strict=True)
         header = [name.strip() for name in next(lines, [])]
         rows = []
         for row in filter(None, lines):
@@ -97,6 +99,13 @@ def _read_csv(file: IO[bytes]) -> Columns:
     _require_distinct(header)
     # pandas writes its index as a column without a name.
     return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}
+
+
+def _lines(text: TextIO) -> Iterator[str]:
+    while line := text.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise ValueError(f"it has a line of more than {_MAX_LINE:,} characters")
+        yield line
 
 
 def _require_distinct(names: list[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import h5py
+import numpy as np
 
 from featurepipe.errors import NotWritableError, StoreDamagedError, StoreError
 from featurepipe.features.store.key import StoreKey
@@ -110,7 +111,7 @@ def is_in_file(file: h5py.File, name: str) -> bool:
 
 def _require_layout(file: h5py.File, path: Path) -> None:
     require_own_content(file, path)
-    if _read(path, lambda: file.attrs.get("format")) != FORMAT.encode():
+    if not _read(path, lambda: np.array_equal(file.attrs.get("format"), FORMAT.encode())):
         raise StoreError(
             f"{path} is HDF5 but no feature store of this version of featurepipe (expected the "
             f"format {FORMAT!r}). Move it away and extract again, or name another file."

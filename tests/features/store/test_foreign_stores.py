@@ -157,6 +157,14 @@ def test_rows_in_a_hole_of_a_file_are_not_read(store):
         FeatureStore.open(store)
 
 
+@pytest.mark.parametrize("value", [np.zeros(9), np.array([b"featurepipe-store-3"]), 3])
+def test_the_format_is_a_text(store, value):
+    with h5py.File(store, "r+") as file:
+        file.attrs["format"] = value
+    with pytest.raises(StoreError, match="no feature store of this version"):
+        FeatureStore.open(store)
+
+
 @pytest.mark.parametrize("n_more", [0, 1])
 def test_a_store_of_rows_in_a_hole_is_made_anew(store, n_more):
     whole = contents(store)
