@@ -18,8 +18,7 @@ from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
 from featurepipe.runs.run_folder import Run, load_run
-from featurepipe.splits import Split
-from featurepipe.splits.split import PARTS
+from featurepipe.splits import PARTS, Split
 from featurepipe.words import counted
 from featurepipe.workspace import Workspace
 

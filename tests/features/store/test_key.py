@@ -33,7 +33,7 @@ def with_weights(**fields):
         (changed(size_px=8.0), "the field 'size_px' is 8.0"),
         (changed(size_px=0), "the field 'size_px' is 0"),
         (changed(size_px=10**9), "the field 'size_px' is 1000000000"),
-        (changed(pooling="x" * 99), f"the field 'pooling' is '{'x' * 59}…"),
+        (changed(pooling=["x" * 99]), f"the field 'pooling' is ['{'x' * 58}…"),
         (with_weights(kind={}), "the field 'weights.kind' is {}"),
         (with_weights(seed=True), "the field 'weights.seed' is True"),
         (with_weights(seed=-1), "the field 'weights.seed' is -1"),
