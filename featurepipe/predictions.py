@@ -20,6 +20,7 @@ from featurepipe.errors import RunError, UnknownNameError
 from featurepipe.files import replacing, require_readable
 from featurepipe.manifest import Labels
 from featurepipe.metrics import label_set_log_losses, log_losses
+from featurepipe.words import one_line
 
 PARTS = ("train", "test", "unseen")
 ALL = "all"
@@ -337,8 +338,7 @@ class Predictions:
         except Exception as error:
             reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             raise RunError(
-                f"The predictions {path} {reason} ({error or type(error).__name__}). Fit or train "
-                "the run again."
+                f"The predictions {path} {reason} ({one_line(error)}). Fit or train the run again."
             ) from error
 
     @classmethod

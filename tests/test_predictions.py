@@ -151,7 +151,11 @@ def test_truncated_predictions_are_refused(tmp_path, n_bytes):
         ("classes_0", lambda a: a[[0, 0]], "classes_0 has 'blue' twice"),
         ("classes_0", lambda a: a[:0], "classes_0 is empty"),
         ("classes_0", lambda a: a.astype(object), "classes_0.npy holds Python objects"),
-        ("classes_0", lambda a: np.array(["a", "\ud800"]), "classes_0 has text that is not Unicode"),
+        (
+            "classes_0",
+            lambda a: np.array(["a", "\ud800"]),
+            "classes_0 has text that is not Unicode",
+        ),
         ("exclusive_0", lambda a: a.astype(int), "exclusive_0 is int64 of shape ()"),
         ("labelled_0", lambda a: ~a, "indicator_0 does not fit labelled_0"),
         ("indicator_0", lambda a: a | True, "indicator_0 does not fit labelled_0"),

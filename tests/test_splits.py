@@ -750,7 +750,11 @@ class TestSaving:
             ("settings", {"test_size": 2}, "The test size is 2.0, expected a share"),
             ("settings", {"mood": 2}, "settings.mood: Unexpected keyword argument"),
             ("group_of_image", None, "group_of_image: Input should be an object"),
-            ("group_of_image", {"train": {"a": 10**30}, "test": {"b": 1}}, "group_of_image.train.a"),
+            (
+                "group_of_image",
+                {"train": {"a": 10**30}, "test": {"b": 1}},
+                "group_of_image.train.a",
+            ),
             ("group_of_image", {"train": {"a": "x"}}, "group_of_image.train.a: Input should be a"),
             ("group_of_image", {"train": {"a": 0}, "test": {}}, "no image is in the part 'test'"),
             ("group_of_image", {"train": {"a": 0}, "test": {"a": 0}}, "image 'a' is in several"),

@@ -203,4 +203,3 @@ def new_split(
         left_out=tuple(images.ids[left_out]),
         findings=tuple(findings),
     )
-

@@ -12,13 +12,13 @@ from featurepipe.errors import SplitError
 from featurepipe.files import read_file, replacing
 from featurepipe.splits.split_settings import SplitSettings
 
-PARTS = ("train", "test", "unseen")
+Part = Literal["train", "test", "unseen"]
+PARTS: tuple[Part, ...] = ("train", "test", "unseen")
 
 MAX_BYTES = 2 * 10**9
 """Largest file of a split that is read: about 20 million images."""
 
 _FORMAT: Literal[2] = 2
-_Part = Literal["train", "test", "unseen"]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Group = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -48,7 +48,7 @@ class SplitFile(BaseModel):
     repeat: _Count
     findings: tuple[str, ...]
     left_out: tuple[str, ...]
-    group_of_image: dict[_Part, dict[str, _Group]]
+    group_of_image: dict[Part, dict[str, _Group]]
     sha256: str = ""
 
     @model_validator(mode="after")
