@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -108,12 +109,19 @@ class RunInfo(Facts):
         return self.settings.task
 
     @model_validator(mode="after")
-    def _require_every_attribute(self) -> Self:
+    def _require_sound_facts(self) -> Self:
         if not self.attributes or len({*self.attributes, ALL}) <= len(self.attributes):
             raise ValueError(f"has no valid attributes (got {_listed(self.attributes)})")
         for name in _BY_ATTRIBUTE:
             if set(getattr(self, name)) != {*self.attributes, ALL}:
                 raise ValueError(f"has {name} of other attributes than {_listed(self.attributes)}")
+        for field, figures, most in (
+            ("costs", asdict(self.costs), 2**63 - 1),
+            ("selection_accuracy", self.selection_accuracy, 1),
+        ):
+            for name, figure in figures.items():
+                if figure is not None and not 0 <= figure <= most:
+                    raise ValueError(f"has no valid {field}.{name} (got {figure})")
         for kind in ("uncalibrated", "calibrated"):
             if set(getattr(self.reliability, kind)) != set(self.attributes):
                 raise ValueError(
