@@ -2,26 +2,23 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from featurepipe.errors import FeaturepipeError, RunError
+from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.files import read_file
 from featurepipe.manifest import Labels, Manifest
-from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.provenance import checksum_digest
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.run_facts import SplitFacts, StoreInput
-from featurepipe.runs.run_files import HEADS_FILE
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.splits import Split
-from featurepipe.words import counted, examples, one_line
-from featurepipe.workspace import Workspace
+from featurepipe.words import counted, one_line
 
 INPUTS = "inputs.csv"
 
@@ -125,77 +122,43 @@ def kept_split(run: Run) -> Split:
     return split
 
 
-def split_problems(runs: Sequence[Run], workspace: Workspace) -> list[str]:
-    """What is wrong with the saved splits of runs, in words; each split is read once.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-    workspace : Workspace
-        Splits that are gone from it play no role: a run keeps its own.
-
-    Returns
-    -------
-    list of str
-        Empty if every split is as it was.
-    """
-    by_split: dict[str, list[Run]] = {}
-    for run in runs:
-        by_split.setdefault(run.info.split.name, []).append(run)
-    problems = []
-    for name, members in sorted(by_split.items()):
-        path = workspace.split(name)
-        if not path.exists():
-            continue
-        try:
-            digest = split_sha256(Split.load(path))
-        except FeaturepipeError as error:
-            problems.append(str(error))
-            continue
-        if others := [run.name for run in members if run.info.split.sha256 != digest]:
-            problems.append(
-                f"The split {path} has changed since it was used for {counted(others, 'run')} "
-                f"({examples(others)}). Their figures are those of the old split; fit them again."
-            )
-    return problems
-
-
-def run_problems(run: Run, workspace: Workspace) -> list[str]:
-    """Everything that is wrong with the files of a run and its split, one line each.
+def kept_checksums(run: Run, split: Split) -> pd.DataFrame:
+    """The checksum of each image of a run in each store that was read or tried.
 
     Parameters
     ----------
     run : Run
-    workspace : Workspace
+        A run of heads.
+    split : Split
+        From `kept_split`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image, one column of uint32 for each store.
+
+    Raises
+    ------
+    RunError
+        If the table is missing, or does not fit the run.
     """
-    is_network = run.network is not None
-    names = {*run.info.files, HEADS_FILE, NETWORK_FILE if is_network else INPUTS}
-    problems = [problem for name in sorted(names) for problem in _problems_of(run.file, name)]
-    if not problems:
-        problems += _problems_of(lambda: run.model)
-        if not is_network:
-            problems += _problems_of(_require_inputs, run)
-    return [*problems, *split_problems([run], workspace)]
-
-
-def _problems_of(check: Callable[..., object], *arguments: object) -> list[str]:
-    try:
-        check(*arguments)
-    except FeaturepipeError as error:
-        return [str(error)]
-    return []
-
-
-def _require_inputs(run: Run) -> None:
-    """Stop if the run's split or the checksums of its features are not those in its run.json."""
+    path = run.file(INPUTS)
     assert isinstance(run.info, HeadRunInfo)
-    kept = _kept_checksums(run, kept_split(run))
-    for store in run.info.stores:
-        if checksum_digest(kept[store.name].to_numpy()) != store.features_sha256:
-            raise RunError(
-                f"Run {run.name!r} is damaged: the checksums of {store.name} in "
-                f"{run.folder / INPUTS} do not belong to its run.json. Fit it again."
-            )
+    names = [store.name for store in run.info.stores]
+    types = {"image": str, **dict.fromkeys(names, np.uint32)}
+    try:
+        content = io.BytesIO(read_file(path, MAX_BYTES))
+        table = pd.read_csv(content, dtype=types, keep_default_na=False)
+        if table.columns.tolist() != list(types):
+            raise ValueError(f"its columns are {', '.join(table.columns)}")
+        if table["image"].tolist() != split.ids.tolist():
+            raise ValueError("its images are not those of the split")
+    # What a damaged table raises depends on what is wrong with it.
+    except Exception as error:
+        raise RunError(
+            f"Run {run.name!r} is damaged: {path} cannot be read ({one_line(error)}). Fit it again."
+        ) from error
+    return table.set_index("image")
 
 
 def kept_caches(info: HeadRunInfo, caches: Sequence[CachedFeatures]) -> list[CachedFeatures]:
@@ -257,7 +220,7 @@ def _changed_labels(run: Run, manifest: Manifest) -> Iterator[str]:
 
 def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
     cache_of = {cache.name: cache for cache in caches}
-    kept = _kept_checksums(run, split)
+    kept = kept_checksums(run, split)
     for name in kept.columns:
         cache = cache_of.get(name)
         if cache is None:
@@ -270,26 +233,6 @@ def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) 
         same = cache.checksums(split.ids) == kept[name].to_numpy()
         if changed := split.ids[~same].tolist():
             yield f"features in {cache.path} changed: {_some(changed)}"
-
-
-def _kept_checksums(run: Run, split: Split) -> pd.DataFrame:
-    path = run.file(INPUTS)
-    assert isinstance(run.info, HeadRunInfo)
-    names = [store.name for store in run.info.stores]
-    types = {"image": str, **dict.fromkeys(names, np.uint32)}
-    try:
-        content = io.BytesIO(read_file(path, MAX_BYTES))
-        table = pd.read_csv(content, dtype=types, keep_default_na=False)
-        if table.columns.tolist() != list(types):
-            raise ValueError(f"its columns are {', '.join(table.columns)}")
-        if table["image"].tolist() != split.ids.tolist():
-            raise ValueError("its images are not those of the split")
-    # What a damaged table raises depends on what is wrong with it.
-    except Exception as error:
-        raise RunError(
-            f"Run {run.name!r} is damaged: {path} cannot be read ({one_line(error)}). Fit it again."
-        ) from error
-    return table.set_index("image")
 
 
 def _cells(labels: Labels) -> list[tuple[str, ...] | None]:

@@ -16,7 +16,7 @@ from featurepipe.predictions import ALL, Predictions
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
-from featurepipe.runs.fitted_on import run_problems
+from featurepipe.runs.run_check import run_problems
 from featurepipe.runs.run_files import RUN_FILE
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import PARTS, Split

@@ -15,7 +15,8 @@ from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.feature_set import FeatureSet
-from featurepipe.runs.fitted_on import changed_inputs, kept_caches, kept_split, split_problems
+from featurepipe.runs.fitted_on import changed_inputs, kept_caches, kept_split
+from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.runs.summary import summary

@@ -7,7 +7,7 @@ import pandas as pd
 
 from featurepipe.reports.board import leaderboard, write_leaderboard
 from featurepipe.runs.choosing import all_runs
-from featurepipe.runs.fitted_on import split_problems
+from featurepipe.runs.run_check import split_problems
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
