@@ -227,7 +227,8 @@ def test_repeat(folder, run, options, message):
 
 
 @pytest.mark.parametrize("command", ["repeat", "report", "audit", "predict"])
-def test_a_damaged_run(folder, command):
+def test_a_damaged_run_where_there_is_no_other(folder, command):
+    shutil.rmtree(folder / "home" / "runs" / "smallervggnet")
     path = folder / "home" / "runs" / "hsv_histogram-knn" / RUN_FILE
     path.write_text(path.read_text().replace('"number": 0', '"number": "first"'))
     arguments = {"repeat": ["hsv_histogram-knn"], "predict": [[IMAGE]]}.get(command, [])
