@@ -1,20 +1,26 @@
 """What a head predicts for some images, beside the truth: where models and reports meet."""
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurepipe.array_archives import (
+    MAX_BYTES,
+    load_arrays,
+    require_array,
+    require_distinct,
+)
 from featurepipe.errors import RunError, UnknownNameError
 from featurepipe.files import replacing, require_readable
 from featurepipe.manifest import Labels
 from featurepipe.metrics import label_set_log_losses, log_losses
+from featurepipe.words import one_line
 
 PARTS = ("train", "test", "unseen")
 ALL = "all"
@@ -325,43 +331,70 @@ class Predictions:
         RunError
             If the file is missing, damaged or of another kind.
         """
-        require_readable(path)
+        require_readable(path, MAX_BYTES)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls._from_arrays(arrays)
-        # What a damaged archive raises depends on the byte that is damaged.
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            return cls._from_arrays(load_arrays(path))
+        # What a damaged or forged archive raises depends on what is wrong with it.
+        except Exception as error:
             reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
             raise RunError(
-                f"The predictions {path} {reason} ({error}). Fit or train the run again."
+                f"The predictions {path} {reason} ({one_line(error)}). Fit or train the run again."
             ) from error
 
     @classmethod
-    def _from_arrays(cls, arrays: np.lib.npyio.NpzFile) -> "Predictions":
-        names = [str(name) for name in arrays["attributes"]]
+    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Predictions":
+        attributes = require_array(arrays, "attributes", "U", None)
+        require_distinct("attributes", attributes)
+        ids = require_array(arrays, "ids", "U", None)
+        n = len(ids)
         labels = {
-            name: Labels(
-                attribute=name,
-                classes=tuple(str(label) for label in arrays[f"classes_{position}"]),
-                exclusive=bool(arrays[f"exclusive_{position}"]),
-                indicator=arrays[f"indicator_{position}"],
-                labelled=arrays[f"labelled_{position}"],
-            )
-            for position, name in enumerate(names)
+            name: _labels(arrays, position, name, n)
+            for position, name in enumerate(attributes.tolist())
         }
-        scores = {name: arrays[f"scores_{position}"] for position, name in enumerate(names)}
-        thresholds = {name: arrays[f"thresholds_{position}"] for position, name in enumerate(names)}
-        p_values = {name: arrays[f"p_values_{position}"] for position, name in enumerate(names)}
-        return cls(
-            ids=arrays["ids"],
-            parts=arrays["parts"],
-            groups=arrays["groups"],
-            task=Task(str(arrays["task"])),
+        widths = {name: len(truth.classes) for name, truth in labels.items()}
+        columns = list(enumerate(widths.items()))
+        predictions = cls(
+            ids=ids,
+            parts=require_array(arrays, "parts", "U", n),
+            groups=require_array(arrays, "groups", "i", n),
+            task=Task(str(require_array(arrays, "task", "U"))),
             labels=labels,
-            scores=scores,
-            thresholds=thresholds,
-            p_values=p_values,
+            scores={
+                name: require_array(arrays, f"scores_{position}", "f", n, width)
+                for position, (name, width) in columns
+            },
+            thresholds={
+                name: require_array(arrays, f"thresholds_{position}", "f", width)
+                for position, (name, width) in columns
+            },
+            p_values={
+                name: require_array(arrays, f"p_values_{position}", "f", n)
+                for position, (name, _) in columns
+            },
         )
+        require_distinct("ids", ids)
+        return predictions
+
+
+def _labels(arrays: Mapping[str, NDArray[Any]], position: int, name: str, n_images: int) -> Labels:
+    """The truth for an attribute, from the arrays of a file."""
+    classes = require_array(arrays, f"classes_{position}", "U", None)
+    require_distinct(f"classes_{position}", classes)
+    if not len(classes):
+        raise ValueError(f"classes_{position} is empty")
+    labels = Labels(
+        attribute=name,
+        classes=tuple(classes.tolist()),
+        exclusive=bool(require_array(arrays, f"exclusive_{position}", "b")),
+        indicator=require_array(arrays, f"indicator_{position}", "b", n_images, len(classes)),
+        labelled=require_array(arrays, f"labelled_{position}", "b", n_images),
+    )
+    n_given = labels.indicator.sum(axis=1)
+    if (n_given[~labels.labelled] > 0).any() or (
+        labels.exclusive and (n_given[labels.labelled] != 1).any()
+    ):
+        raise ValueError(f"indicator_{position} does not fit labelled_{position}")
+    return labels
 
 
 def usual_thresholds(labels: Mapping[str, Labels]) -> dict[str, NDArray[np.float64]]:

@@ -1,5 +1,6 @@
 """What runs are, for tests that need no fit."""
 
+import json
 from dataclasses import replace
 
 from featurepipe.features.store.key import StoreKey, WeightsKey
@@ -15,10 +16,11 @@ from featurepipe.runs.run_facts import (
     SplitFacts,
     StoreInput,
 )
+from featurepipe.runs.run_files import RUN_FILE, file_digests
 from featurepipe.runs.run_info import HeadRunInfo, NetworkRunInfo
 from featurepipe.splits import SplitSettings
 
-RELIABLE = {"color": Reliability(log_loss=0.5, ece=0.1, bins=())}
+RELIABLE = Reliability(log_loss=0.5, ece=0.1, bins=())
 RECIPE = StoreKey(
     backbone="xception",
     weights=WeightsKey("imagenet", sha256="12" * 32),
@@ -46,7 +48,10 @@ def _common(attributes=("color",), **changes):
         "weights": dict.fromkeys(every, "imagenet"),
         "n_train": dict.fromkeys(every, 60),
         "selection_accuracy": dict.fromkeys(every, 0.75),
-        "reliability": Calibration(uncalibrated=RELIABLE, calibrated=RELIABLE),
+        "reliability": Calibration(
+            uncalibrated=dict.fromkeys(attributes, RELIABLE),
+            calibrated=dict.fromkeys(attributes, RELIABLE),
+        ),
         "split": SplitFacts(
             name="test20-seed0",
             number=0,
@@ -68,7 +73,13 @@ def head_info(attributes=("color",), **changes):
         "settings": HeadSettings.of(head="logistic"),
         "features": dict.fromkeys(attributes, ("xception:rgb",)),
         "blocks": (
-            Block(name="xception:rgb", recipe=RECIPE, weights="imagenet", weights_source="here"),
+            Block(
+                name="xception:rgb",
+                recipe=RECIPE,
+                weights="imagenet",
+                weights_source="here",
+                n_features=8,
+            ),
         ),
         "stores": (StoreInput(name="xception:rgb", recipe=RECIPE, features_sha256="cd" * 32),),
         "objective": None,
@@ -101,3 +112,10 @@ def network_info(attributes=("color",), **changes):
         ),
     }
     return NetworkRunInfo(**_common(attributes, **facts | changes))
+
+
+def sign(folder):
+    """Give the run.json of a folder the digests of its present files, as a forger would."""
+    content = json.loads((folder / RUN_FILE).read_text())
+    content["files"] = file_digests(folder)
+    (folder / RUN_FILE).write_text(json.dumps(content))

@@ -127,26 +127,51 @@ def test_truncated_predictions_are_refused(tmp_path, n_bytes):
         Predictions.load(path)
 
 
-def test_pickled_arrays_are_refused(tmp_path):
-    path = tmp_path / "predictions.npz"
-    np.savez(path, attributes=np.array([{}], dtype=object))
-    with pytest.raises(RunError, match="cannot be read"):
-        Predictions.load(path)
-
-
-def test_arrays_that_do_not_fit_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("scores_0", lambda a: a[:2], "scores_0 is float64 of shape (2, 2), expected float64 of"),
+        ("scores_0", lambda a: a.ravel(), "scores_0 is float64 of shape (6,), expected float64"),
+        ("scores_0", lambda a: a.astype(str), "scores_0 is <U32 of shape (3, 2), expected float64"),
+        ("scores_1", lambda a: a.astype(complex), "scores_1 is complex128 of shape (3, 2)"),
+        ("scores_1", lambda a: a * np.nan, "scores_1 has values that are not from 0 to 1"),
+        ("scores_1", lambda a: a - 1, "scores_1 has values that are not from 0 to 1"),
+        ("scores_1", lambda a: a + 1, "scores_1 has values that are not from 0 to 1"),
+        ("scores_0", lambda a: a.astype(">f8"), "scores_0 is >f8 of shape (3, 2)"),
+        ("p_values_0", lambda a: a[:, None], "p_values_0 is float64 of shape (3, 1)"),
+        ("thresholds_1", lambda a: a * np.inf, "thresholds_1 has values that are not from 0 to 1"),
+        ("groups", lambda a: a[:2], "groups is int64 of shape (2,), expected int64 of shape (3)"),
+        ("groups", lambda a: a.astype(float), "groups is float64 of shape (3,)"),
+        ("ids", lambda a: a[[0, 0, 1]], "ids has 'a/1.jpg' twice"),
+        ("ids", lambda a: a[:, None], "ids is <U7 of shape (3, 1), expected text of shape (any)"),
+        ("ids", lambda a: a[:0], "expected bool of shape (0, 2)"),
+        ("parts", lambda a: np.array(["test", "test", "seen"]), "do not fit each other"),
+        ("task", lambda a: np.array("together"), "'together' is not a valid Task"),
+        ("attributes", lambda a: a[[0, 0]], "attributes has 'color' twice"),
+        ("classes_0", lambda a: a[[0, 0]], "classes_0 has 'blue' twice"),
+        ("classes_0", lambda a: a[:0], "classes_0 is empty"),
+        ("classes_0", lambda a: a.astype(object), "classes_0.npy holds Python objects"),
+        (
+            "classes_0",
+            lambda a: np.array(["a", "\ud800"]),
+            "classes_0 has text that is not Unicode",
+        ),
+        ("exclusive_0", lambda a: a.astype(int), "exclusive_0 is int64 of shape ()"),
+        ("labelled_0", lambda a: ~a, "indicator_0 does not fit labelled_0"),
+        ("indicator_0", lambda a: a | True, "indicator_0 does not fit labelled_0"),
+        ("indicator_1", lambda a: None, "it has no indicator_1"),
+    ],
+)
+def test_a_wrong_array_is_named(tmp_path, name, wrong, said):
     path = tmp_path / "predictions.npz"
     make_predictions().save(path)
     with np.load(path) as file:
         arrays = dict(file)
-    for name, wrong in {
-        "scores_0": arrays["scores_0"][:2],
-        "groups": arrays["groups"][:2],
-        "parts": np.array(["test", "test", "seen"]),
-    }.items():
-        np.savez(path, **arrays | {name: wrong})
-        with pytest.raises(RunError, match="do not fit"):
-            Predictions.load(path)
+    arrays[name] = wrong(arrays[name])
+    np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+    with pytest.raises(RunError, match=r"predictions\.npz cannot be read") as caught:
+        Predictions.load(path)
+    assert said in str(caught.value)
 
 
 def test_unknown_parts_and_tasks_are_refused():

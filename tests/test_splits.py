@@ -716,27 +716,86 @@ class TestSaving:
         assert list(about["group_of_image"]["test"]) == split.ids[split.rows("test")].tolist()
         assert f'   "{name(0)}": 0' in (tmp_path / "split.json").read_text()
 
+    def save(self, folder, path):
+        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
+        make_splits(manifest, distinct(manifest), SplitSettings())[0].save(path)
+        return json.loads(path.read_text())
+
     @pytest.mark.parametrize(
-        "damage",
+        ("text", "said"),
         [
-            lambda text: text[: len(text) // 2],
-            lambda text: "",
-            lambda text: "[]",
-            lambda text: "{}",
-            lambda text: text.replace('"format": 1', '"format": 9'),
-            lambda text: text.replace('"test_size": 0.2', '"test_size": 2'),
-            lambda text: text.replace('"unseen": {}', '"unseen": {"00.jpg": 0}'),
-            lambda text: text.replace('"00.jpg": 0', '"00.jpg": "x"'),
+            ("", "Invalid JSON: EOF"),
+            ('{"format": 2, "na', "Invalid JSON: EOF"),
+            ("[]", "Input should be an object"),
+            ("[" * 100_000, "recursion limit exceeded"),
+            ("{}", "name: Field required"),
         ],
     )
-    def test_a_damaged_file_is_an_error(self, folder, tmp_path, damage):
-        manifest = make_manifest(folder, {"label": ["a", "b"] * 10})
-        make_splits(manifest, distinct(manifest), SplitSettings())[0].save(tmp_path / "split.json")
-        text = (tmp_path / "split.json").read_text()
-        assert damage(text) != text
-        (tmp_path / "split.json").write_text(damage(text))
-        with pytest.raises(SplitError):
+    def test_a_file_that_is_no_split_is_an_error(self, tmp_path, text, said):
+        (tmp_path / "split.json").write_text(text)
+        with pytest.raises(SplitError, match=r"Cannot read the split .*split\.json") as caught:
             Split.load(tmp_path / "split.json")
+        assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "said"),
+        [
+            ("format", 1, "format: Input should be 2"),
+            ("name", None, "name: Input should be a valid string"),
+            ("name", "../runs", "name: String should match pattern"),
+            ("number", -1, "number: Input should be greater than or equal to 0"),
+            ("repeat", True, "repeat: Input should be a valid integer"),
+            ("findings", {}, "findings: Input should be a valid array"),
+            ("left_out", [1], "left_out.0: Input should be a valid string"),
+            ("settings", {"test_size": 2}, "The test size is 2.0, expected a share"),
+            ("settings", {"mood": 2}, "settings.mood: Unexpected keyword argument"),
+            ("group_of_image", None, "group_of_image: Input should be an object"),
+            (
+                "group_of_image",
+                {"train": {"a": 10**30}, "test": {"b": 1}},
+                "group_of_image.train.a",
+            ),
+            ("group_of_image", {"train": {"a": "x"}}, "group_of_image.train.a: Input should be a"),
+            ("group_of_image", {"train": {"a": 0}, "test": {}}, "no image is in the part 'test'"),
+            ("group_of_image", {"train": {"a": 0}, "test": {"a": 0}}, "image 'a' is in several"),
+            ("mood", "good", "mood: Extra inputs are not permitted"),
+        ],
+    )
+    def test_the_wrong_field_is_named(self, folder, tmp_path, field, value, said):
+        path = tmp_path / "split.json"
+        about = self.save(folder, path)
+        path.write_text(json.dumps({**about, field: value}))
+        with pytest.raises(SplitError, match=r"Cannot read the split .*split\.json") as caught:
+            Split.load(path)
+        assert said in str(caught.value)
+        assert str(caught.value).endswith("Remove it, and run featurepipe fit again.")
+
+    @pytest.mark.parametrize("edited", ["row", "group", "setting", "digest"])
+    def test_an_edited_file_is_an_error(self, folder, tmp_path, edited):
+        path = tmp_path / "split.json"
+        about = self.save(folder, path)
+        train, test = (about["group_of_image"][part] for part in ("train", "test"))
+        if edited == "row":
+            image = next(iter(test))
+            train[image] = test.pop(image)
+        elif edited == "group":
+            train[next(iter(train))] = 99
+        elif edited == "setting":
+            about["settings"]["seed"] = 1
+        else:
+            about["sha256"] = "0" * 64
+        path.write_text(json.dumps(about))
+        with pytest.raises(SplitError, match=r"split\.json was edited or damaged: .* Remove it"):
+            Split.load(path)
+
+    def test_the_order_of_images_plays_no_role(self, folder, tmp_path):
+        path = tmp_path / "split.json"
+        about = self.save(folder, path)
+        before = Split.load(path)
+        images = about["group_of_image"]
+        about["group_of_image"] = {part: dict(reversed(images[part].items())) for part in images}
+        path.write_text(json.dumps(about))
+        assert outline(Split.load(path)) == outline(before)
 
     def test_a_missing_or_foreign_file_is_an_error(self, tmp_path):
         (tmp_path / "foreign.json").write_bytes(b"\xff\x00")

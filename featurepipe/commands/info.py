@@ -16,18 +16,19 @@ from featurepipe.commands.terminal import write_facts
         "info .",
         "info runs/xception-bagged-sgd",
         "info features/xception-imagenet-299-avg-rgb.h5 --verify",
+        "info . --verify",
     )
 )
 @cloup.argument("path", type=click.Path(path_type=Path), help="File or folder to describe.")
 @cloup.option_group(
     "Checks",
-    option("--verify", is_flag=True, help="Check each row's checksum and image."),
+    option("--verify", is_flag=True, help="Check rows, images, splits, runs and heads."),
 )
 @output()
 def info(path: Path, as_json: bool, **options: Any) -> None:
     """Describe a store, split, run, manifest or workspace.
 
-    --verify reads a whole store and all its images, and fails if a row is damaged or its image
-    has changed since.
+    --verify reads everything, and fails if a row, split or file of a run is damaged or was
+    edited, or if an image has changed since. In a workspace it lists all problems.
     """
     write_facts(featurepipe.info(path, **options), as_json)

@@ -1,18 +1,22 @@
 """Which run a command uses."""
 
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurepipe.errors import RunError, UnknownNameError, WorkspaceError
+from featurepipe.errors import FeaturepipeError, RunError, UnknownNameError, WorkspaceError
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import ALL
 from featurepipe.runs.run_folder import Run, load_run
+from featurepipe.words import counted
 from featurepipe.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 def all_runs(workspace: Workspace) -> list[Run]:
-    """Every run of a workspace, by name.
+    """Every run of a workspace that can be read, by name; warnings say which cannot.
 
     Parameters
     ----------
@@ -21,15 +25,26 @@ def all_runs(workspace: Workspace) -> list[Run]:
     Raises
     ------
     WorkspaceError
-        If there is no run yet.
-    RunError
-        If a run is damaged.
+        If there is no run yet, or none can be read.
     """
-    runs = [load_run(folder) for folder in workspace.runs()]
-    if not runs:
+    folders = workspace.runs()
+    if not folders:
         raise WorkspaceError(
             f"The workspace {workspace.root} has no run yet. Make one: featurepipe fit"
         )
+    runs, problems = [], []
+    for folder in folders:
+        try:
+            runs.append(load_run(folder))
+        except FeaturepipeError as error:
+            problems.append(str(error))
+    if not runs:
+        raise WorkspaceError(
+            f"No run of the workspace {workspace.root} can be read. The first of "
+            f"{counted(folders, 'problem')}: {problems[0]}"
+        )
+    for problem in problems:
+        logger.warning("Left out: %s", problem)
     return runs
 
 
@@ -52,7 +67,7 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
     WorkspaceError
         If there is no run to choose from.
     RunError
-        If a run is damaged.
+        If the named run is damaged.
     """
     if name is not None:
         return _named_run(workspace, name)
@@ -80,7 +95,7 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
     UnknownNameError
         If there is no run of the name.
     RunError
-        If that run was not trained to compare images, or is damaged.
+        If the named run was not trained to compare images, or is damaged.
     WorkspaceError
         If no run was.
     """
@@ -91,7 +106,7 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
                 f"Run {name!r} cannot compare images. Name a run of featurepipe train pair."
             )
         return run
-    runs = [load_run(folder) for folder in workspace.runs()]
+    runs = all_runs(workspace) if workspace.runs() else []
     pairs = [run for run in runs if _compares(run)]
     if not pairs:
         raise WorkspaceError(

@@ -121,6 +121,7 @@ class FeatureSet:
                 recipe=cache.key,
                 weights=cache.weights_label,
                 weights_source=cache.weights_source,
+                n_features=cache.n_features,
             )
             for cache in self.caches
         )

@@ -1,6 +1,7 @@
 """What a run was fitted on, and whether that has changed since."""
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.files import require_readable
+from featurepipe.files import read_file
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.provenance import checksum_digest
 from featurepipe.runs.feature_set import FeatureSet
@@ -17,9 +18,12 @@ from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.splits import Split
-from featurepipe.words import counted
+from featurepipe.words import counted, one_line
 
 INPUTS = "inputs.csv"
+
+MAX_BYTES = 2 * 10**9
+"""Largest inputs.csv that is read: about 20 million images."""
 
 
 def store_facts(feature_set: FeatureSet, split: Split) -> tuple[StoreInput, ...]:
@@ -118,6 +122,45 @@ def kept_split(run: Run) -> Split:
     return split
 
 
+def kept_checksums(run: Run, split: Split) -> pd.DataFrame:
+    """The checksum of each image of a run in each store that was read or tried.
+
+    Parameters
+    ----------
+    run : Run
+        A run of heads.
+    split : Split
+        From `kept_split`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by image, one column of uint32 for each store.
+
+    Raises
+    ------
+    RunError
+        If the table is missing, or does not fit the run.
+    """
+    path = run.file(INPUTS)
+    assert isinstance(run.info, HeadRunInfo)
+    names = [store.name for store in run.info.stores]
+    types = {"image": str, **dict.fromkeys(names, np.uint32)}
+    try:
+        content = io.BytesIO(read_file(path, MAX_BYTES))
+        table = pd.read_csv(content, dtype=types, keep_default_na=False)
+        if table.columns.tolist() != list(types):
+            raise ValueError(f"its columns are {', '.join(table.columns)}")
+        if table["image"].tolist() != split.ids.tolist():
+            raise ValueError("its images are not those of the split")
+    # What a damaged table raises depends on what is wrong with it.
+    except Exception as error:
+        raise RunError(
+            f"Run {run.name!r} is damaged: {path} cannot be read ({one_line(error)}). Fit it again."
+        ) from error
+    return table.set_index("image")
+
+
 def kept_caches(info: HeadRunInfo, caches: Sequence[CachedFeatures]) -> list[CachedFeatures]:
     """The caches that a run read or tried, under the names that they had then.
 
@@ -177,7 +220,7 @@ def _changed_labels(run: Run, manifest: Manifest) -> Iterator[str]:
 
 def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
     cache_of = {cache.name: cache for cache in caches}
-    kept = _kept_checksums(run, split)
+    kept = kept_checksums(run, split)
     for name in kept.columns:
         cache = cache_of.get(name)
         if cache is None:
@@ -190,17 +233,6 @@ def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) 
         same = cache.checksums(split.ids) == kept[name].to_numpy()
         if changed := split.ids[~same].tolist():
             yield f"features in {cache.path} changed: {_some(changed)}"
-
-
-def _kept_checksums(run: Run, split: Split) -> pd.DataFrame:
-    require_readable(run.folder / INPUTS)
-    try:
-        return pd.read_csv(run.folder / INPUTS).set_index("image").loc[split.ids.tolist()]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(
-            f"Run {run.name!r} is damaged: {run.folder / INPUTS} cannot be read ({error}). Fit it "
-            "again."
-        ) from error
 
 
 def _cells(labels: Labels) -> list[tuple[str, ...] | None]:

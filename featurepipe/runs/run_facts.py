@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from featurepipe.features.store import StoreKey
 from featurepipe.splits import SplitSettings
@@ -16,6 +16,15 @@ def none_if_nan(figure: Any) -> Any:
 
 Figure = Annotated[float | None, BeforeValidator(none_if_nan)]
 """A number that is None where it could not be measured."""
+
+
+MAX_FEATURES = 10**7
+"""Most features of an image that a run may read."""
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Width = Annotated[int, Field(gt=0, le=MAX_FEATURES)]
+PlainName = Annotated[str, Field(pattern=r"^[^/\\]+$")]
+"""A name that is no path."""
 
 
 class Facts(BaseModel):
@@ -43,11 +52,11 @@ class SplitFacts(Facts):
         Digest of image ids, parts and groups.
     """
 
-    name: str
-    number: int
+    name: PlainName
+    number: Count
     series: str
     settings: SplitSettings
-    repeat: int
+    repeat: Count
     sha256: str
 
 
@@ -85,12 +94,15 @@ class Block(Facts):
         The store's key.
     weights, weights_source : str
         Name of the weights, and where they were.
+    n_features : int
+        Numbers that the recipe makes of an image.
     """
 
     name: str
     recipe: StoreKey
     weights: str
     weights_source: str
+    n_features: Width
 
 
 class StoreInput(Facts):
@@ -142,8 +154,8 @@ class NetworkShape(Facts):
         For `pair`: slope and intercept of the score that two images show the same.
     """
 
-    size_px: int
-    outputs: dict[str, int]
+    size_px: Annotated[int, Field(gt=0, le=2**16)]
+    outputs: dict[str, Width]
     same: tuple[float, float] | None
 
 

@@ -1,53 +1,33 @@
 """The folder of a run: files that execute nothing when they are read."""
 
-import io
-import re
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
+import numpy as np
 
 from featurepipe.errors import RunError
-from featurepipe.files import replacing, replacing_folder, require_readable
+from featurepipe.files import replacing, replacing_folder
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import NETWORK_FILE, SavedNetwork
 from featurepipe.predictions import Predictions
+from featurepipe.runs.heads_check import n_features_of, require_fitting_heads
+from featurepipe.runs.heads_file import heads_content, load_heads
+from featurepipe.runs.run_files import (
+    HEADS_FILE,
+    PREDICTIONS_FILE,
+    SELECTION_FILE,
+    file_digests,
+    require_file,
+)
 from featurepipe.runs.run_info import (
     HeadRunInfo,
     NetworkRunInfo,
     read_run_info,
     write_run_info,
 )
-
-HEADS_FILE = "heads.skops"
-PREDICTIONS_FILE = "predictions.npz"
-SELECTION_FILE = "selection.npz"
-
-TRUSTED_TYPES = [
-    "featurepipe.models.heads.estimators.bagged_sgd.BaggedSGDClassifier",
-    "featurepipe.models.answers.calibration.IsotonicCalibrator",
-    "featurepipe.models.answers.calibration.LogisticCalibrator",
-    "featurepipe.models.answers.calibration.SoftmaxCalibrator",
-    "featurepipe.models.answers.head.ConstantHead",
-    "featurepipe.models.answers.head.FeatureHead",
-    "featurepipe.models.answers.head.KnownClasses",
-    "featurepipe.models.answers.head.ScoreHead",
-    "featurepipe.models.answers.head_model.HeadModel",
-    "featurepipe.models.heads.estimators.knn.CosineNeighbours",
-    "featurepipe.models.heads.estimators.logistic.LogisticSweep",
-    "featurepipe.models.heads.estimators.scaling.BlockScale",
-    "featurepipe.models.heads.estimators.scaling.CommonScale",
-    "featurepipe.models.heads.estimators.variances.AbsoluteVarianceThreshold",
-    "featurepipe.models.heads.estimators.variances.RelativeVarianceThreshold",
-    "featurepipe.models.answers.rejection.Rejector",
-]
-"""Types that the file of heads may hold, besides the arrays, containers and scikit-learn
-estimators that skops itself trusts."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +61,32 @@ class Run:
         Raises
         ------
         RunError
-            If the file is missing, damaged or holds other types than `TRUSTED_TYPES`; nothing
-            in it is executed.
+            If the file is missing, damaged, holds other types than those of heads, or its heads
+            are not those of the run; nothing in it is executed.
         """
-        return _load_model(self.folder)
+        path = self.file(HEADS_FILE)
+        model = load_heads(path)
+        require_fitting_heads(model, self.info, self.predictions, path)
+        return model
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of an image that the heads read."""
+        return n_features_of(self.model, self.info)
+
+    def file(self, name: str) -> Path:
+        """The path of one of its files, if that is what the run saved.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        RunError
+            If the file is missing or was changed.
+        """
+        return require_file(self.folder, name, self.info.files)
 
     @property
     def network(self) -> SavedNetwork | None:
@@ -127,7 +129,8 @@ def save_run(folder: Path, new: NewRun) -> Run:
         Its last part is the run's name. A run that is there already is replaced once the new
         one is complete.
     new : NewRun
-        ``costs.model_bytes`` of its info is set to the size of heads and network.
+        ``costs.model_bytes`` of its info is set to the size of heads and network, and ``files``
+        to the digests of its files.
 
     Returns
     -------
@@ -138,12 +141,11 @@ def save_run(folder: Path, new: NewRun) -> Run:
     DiskFullError
         If the disk has no room left; a run that was there already is kept.
     """
-    heads, network = _heads_file(new.model), new.files.get(NETWORK_FILE)
+    heads, network = heads_content(new.model), new.files.get(NETWORK_FILE)
     n_bytes = len(heads) + (network.stat().st_size if isinstance(network, Path) else 0)
-    info = new.info.model_copy(update={"costs": replace(new.info.costs, model_bytes=n_bytes)})
+    costs = replace(new.info.costs, model_bytes=n_bytes)
     with replacing_folder(folder) as beside:
         _write(beside / HEADS_FILE, heads)
-        write_run_info(beside, info)
         new.predictions.save(beside / PREDICTIONS_FILE)
         new.selection.save(beside / SELECTION_FILE)
         for name, file in new.files.items():
@@ -151,6 +153,8 @@ def save_run(folder: Path, new: NewRun) -> Run:
                 shutil.copyfile(file, beside / name)
             else:
                 _write(beside / name, file)
+        info = new.info.model_copy(update={"costs": costs, "files": file_digests(beside)})
+        write_run_info(beside, info)
     return Run(folder, info, new.predictions, new.selection)
 
 
@@ -167,73 +171,42 @@ def load_run(folder: Path) -> Run:
         If a file is missing, damaged or of another version, or files contradict each other.
     """
     info = read_run_info(folder)
-    return Run(
-        folder,
-        info,
-        predictions=_load_predictions(folder, PREDICTIONS_FILE, info),
-        selection=_load_predictions(folder, SELECTION_FILE, info),
-    )
+    predictions = _load_predictions(folder, PREDICTIONS_FILE, info)
+    selection = _load_predictions(folder, SELECTION_FILE, info)
+    if problem := _contradiction(predictions, selection):
+        raise RunError(f"Run {folder.name!r} is damaged: {problem}. Fit or train it again.")
+    return Run(folder, info, predictions, selection)
 
 
 def _load_predictions(folder: Path, name: str, info: HeadRunInfo | NetworkRunInfo) -> Predictions:
+    path = require_file(folder, name, info.files)
     try:
-        predictions = Predictions.load(folder / name)
+        predictions = Predictions.load(path)
     except RunError as error:
         raise RunError(f"Run {folder.name!r} is damaged: {error}") from error
     actual = (predictions.task, *predictions.labels)
     expected = (info.task, *info.attributes)
     if actual != expected:
         raise RunError(
-            f"Run {folder.name!r} is damaged: {folder / name} has task and attributes "
+            f"Run {folder.name!r} is damaged: {path} has task and attributes "
             f"{', '.join(actual)}, but its run.json has {', '.join(expected)}. Fit it again."
         )
     return predictions
 
 
-def _load_model(folder: Path) -> HeadModel:
-    path = folder / HEADS_FILE
-    require_readable(path)
-    try:
-        model = skops.io.load(path, trusted=TRUSTED_TYPES)
-    except UntrustedTypesFoundException as error:
-        raise RunError(
-            f"Run {folder.name!r} is not trusted: {path} holds types that no run has ({error}). "
-            "Nothing in it was executed. Fit the run again."
-        ) from error
-    # What a damaged or forged file raises depends on what is wrong with it.
-    except Exception as error:
-        raise _damaged(path, error) from error
-    if not isinstance(model, HeadModel):
-        raise _damaged(path, TypeError(f"it holds a {type(model).__name__}"))
-    return model
-
-
-def _damaged(path: Path, error: Exception) -> RunError:
-    reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-    return RunError(f"Run {path.parent.name!r} is damaged: {path} {reason}. Fit it again.")
-
-
-def _heads_file(model: HeadModel) -> bytes:
-    """The heads in the format of skops: the same bytes for the same heads.
-
-    skops itself names objects by their memory addresses and stores the time.
-    """
-    dumped = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
-    schema = dumped.read("schema.json").decode()
-    addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))
-    numbers = {address: str(number) for number, address in enumerate(addresses, start=1)}
-    schema = re.sub(r'(?<="__id__": )\d+', lambda address: numbers[address[0]], schema)
-    schema = re.sub(r'(?<="file": ")\d+(?=\.npy")', lambda address: numbers[address[0]], schema)
-    members = {"schema.json": schema.encode()}
-    for name in dumped.namelist():
-        address = name.removesuffix(".npy")
-        if address in numbers:
-            members[f"{numbers[address]}.npy"] = dumped.read(name)
-    settled = io.BytesIO()
-    with zipfile.ZipFile(settled, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return settled.getvalue()
+def _contradiction(predictions: Predictions, selection: Predictions) -> str | None:
+    """What is wrong with the two files of predictions together, in words."""
+    if "test" not in predictions.parts or "train" in predictions.parts:
+        return f"{PREDICTIONS_FILE} has no test image, or has training images"
+    if not len(selection) or (selection.parts != "train").any():
+        return f"{SELECTION_FILE} has no training image, or has others"
+    if len(both := np.intersect1d(predictions.ids, selection.ids)):
+        return f"{PREDICTIONS_FILE} and {SELECTION_FILE} both have the image {str(both[0])!r}"
+    for name, truth in predictions.labels.items():
+        other = selection.labels[name]
+        if (truth.classes, truth.exclusive) != (other.classes, other.exclusive):
+            return f"{PREDICTIONS_FILE} and {SELECTION_FILE} have other classes of {name!r}"
+    return None
 
 
 def _write(path: Path, content: bytes) -> None:

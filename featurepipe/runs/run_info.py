@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from featurepipe.errors import FeaturepipeError, RunError
-from featurepipe.files import replacing, require_readable
+from featurepipe.errors import FeaturepipeError, NotReadableError, RunError
+from featurepipe.files import read_file, replacing
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.studies.learning_curve import CurvePoint, Doubling
@@ -18,19 +19,25 @@ from featurepipe.reports.board import Costs
 from featurepipe.runs.run_facts import (
     Block,
     Calibration,
+    Count,
     Facts,
     FeatureTrial,
     Figure,
     NetworkShape,
     PixelInput,
+    PlainName,
     SplitFacts,
     StartingNetwork,
     StoreInput,
     TunedHead,
 )
+from featurepipe.runs.run_files import RUN_FILE
+from featurepipe.words import one_line
 
-RUN_FILE = "run.json"
-FORMAT: Literal["featurepipe run 3"] = "featurepipe run 3"
+MAX_BYTES = 10**8
+"""Largest run.json that is read."""
+
+FORMAT: Literal["featurepipe run 4"] = "featurepipe run 4"
 
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _SHOWN_CHARACTERS = 60
@@ -59,16 +66,18 @@ class RunInfo(Facts):
     versions : dict of str to str
         Of featurepipe, Python and the libraries that computed the run.
     machine : str
+    files : dict of str to str
+        SHA-256 of each of the run's other files.
     """
 
-    format: Literal["featurepipe run 3"] = FORMAT
+    format: Literal["featurepipe run 4"] = FORMAT
     digest: str
     family: str
     attributes: tuple[str, ...]
     backbone: dict[str, str]
     view: dict[str, str]
     weights: dict[str, str]
-    n_train: dict[str, int]
+    n_train: dict[str, Count]
     selection_accuracy: Mapping[str, Figure]
     reliability: Calibration
     split: SplitFacts
@@ -76,6 +85,7 @@ class RunInfo(Facts):
     costs: Costs
     versions: dict[str, str]
     machine: str
+    files: dict[PlainName, str] = Field(default_factory=dict)
 
     @property
     def head(self) -> str:
@@ -99,10 +109,24 @@ class RunInfo(Facts):
         return self.settings.task
 
     @model_validator(mode="after")
-    def _require_every_attribute(self) -> Self:
+    def _require_sound_facts(self) -> Self:
+        if not self.attributes or len({*self.attributes, ALL}) <= len(self.attributes):
+            raise ValueError(f"has no valid attributes (got {_listed(self.attributes)})")
         for name in _BY_ATTRIBUTE:
             if set(getattr(self, name)) != {*self.attributes, ALL}:
                 raise ValueError(f"has {name} of other attributes than {_listed(self.attributes)}")
+        for field, figures, most in (
+            ("costs", asdict(self.costs), 2**63 - 1),
+            ("selection_accuracy", self.selection_accuracy, 1),
+        ):
+            for name, figure in figures.items():
+                if figure is not None and not 0 <= figure <= most:
+                    raise ValueError(f"has no valid {field}.{name} (got {figure})")
+        for kind in ("uncalibrated", "calibrated"):
+            if set(getattr(self.reliability, kind)) != set(self.attributes):
+                raise ValueError(
+                    f"has reliability.{kind} of other attributes than {_listed(self.attributes)}"
+                )
         return self
 
 
@@ -148,6 +172,8 @@ class HeadRunInfo(RunInfo):
     def _require_blocks(self) -> Self:
         if set(self.features) != set(self.attributes):
             raise ValueError(f"has features of other attributes than {_listed(self.attributes)}")
+        if empty := [name for name, names in self.features.items() if not names]:
+            raise ValueError(f"has no features of {empty[0]}")
         named = {name for names in self.features.values() for name in names}
         if named != {block.name for block in self.blocks}:
             raise ValueError(f"has features {_listed(sorted(named))}, which are not its blocks")
@@ -222,15 +248,14 @@ def read_run_info(folder: Path) -> HeadRunInfo | NetworkRunInfo:
         the first such field.
     """
     path = folder / RUN_FILE
-    require_readable(path)
     try:
-        text = path.read_text("utf-8")
+        text = read_file(path, MAX_BYTES)
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
         raise RunError(
-            f"Run {folder.name!r} is damaged: {path} {reason} ({error}). Delete its folder, and "
-            "fit or train it again."
+            f"Run {folder.name!r} is damaged: {path} {reason} ({one_line(error)}). "
+            "Delete its folder, and fit or train it again."
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RunError(
@@ -256,8 +281,8 @@ def read_digest(folder: Path) -> str | None:
     folder : Path
     """
     try:
-        content = json.loads((folder / RUN_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_file(folder / RUN_FILE, MAX_BYTES))
+    except (OSError, ValueError, RecursionError, MemoryError, NotReadableError):
         return None
     digest = content.get("digest") if isinstance(content, dict) else None
     return digest if isinstance(digest, str) else None

@@ -1,24 +1,16 @@
 """A named division of images into training, test and unseen rows, and its file."""
 
 import itertools
-import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.errors import SplitError
-from featurepipe.files import replacing, require_readable
 from featurepipe.splits.divisible import Images
+from featurepipe.splits.split_file import PARTS, SplitFile, read_split_file
 from featurepipe.splits.split_settings import GIVEN, MAX_NAME, SplitSettings, split_name
-
-PARTS = ("train", "test", "unseen")
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,22 +128,18 @@ class Split:
 
     def save(self, path: Path | str) -> None:
         """Write the split as one JSON file, whole or not at all."""
-        images = {
-            part: {self.ids[row]: int(self.groups[row]) for row in self.rows(part)}
-            for part in PARTS
-        }
-        about = {
-            "format": _FORMAT,
-            "name": self.name,
-            "number": self.number,
-            "settings": asdict(self.settings),
-            "repeat": self.repeat,
-            "findings": self.findings,
-            "left_out": self.left_out,
-            "group_of_image": images,
-        }
-        with replacing(Path(path)) as beside:
-            beside.write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+        SplitFile(
+            name=self.name,
+            number=self.number,
+            settings=self.settings,
+            repeat=self.repeat,
+            findings=self.findings,
+            left_out=self.left_out,
+            group_of_image={
+                part: {self.ids[row]: int(self.groups[row]) for row in self.rows(part)}
+                for part in PARTS
+            },
+        ).save(Path(path))
 
     @classmethod
     def load(cls, path: Path | str) -> "Split":
@@ -160,18 +148,26 @@ class Split:
         Raises
         ------
         SplitError
-            If the file is missing, damaged or something else.
+            If the file is missing, damaged or something else, or was edited.
         """
-        require_readable(Path(path))
-        try:
-            about = json.loads(Path(path).read_text(encoding="utf-8"))
-            if about["format"] != _FORMAT:
-                raise ValueError(f"its format is {about['format']}, not {_FORMAT}")
-            return _stored_split(about)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SplitError(
-                f"Cannot read the split {path} ({error}). Remove it, and run featurepipe fit again."
-            ) from error
+        kept = read_split_file(Path(path))
+        rows = [
+            (image_id, part, group)
+            for part, images in kept.group_of_image.items()
+            for image_id, group in images.items()
+        ]
+        ids, parts, groups = zip(*sorted(rows), strict=True)
+        return cls(
+            name=kept.name,
+            settings=kept.settings,
+            repeat=kept.repeat,
+            ids=np.array(ids, dtype=object),
+            parts=np.array(parts, dtype=object),
+            groups=np.array(groups, dtype=np.int64),
+            left_out=kept.left_out,
+            findings=kept.findings,
+            number=kept.number,
+        )
 
 
 def new_split(
@@ -206,27 +202,4 @@ def new_split(
         groups=kept.groups,
         left_out=tuple(images.ids[left_out]),
         findings=tuple(findings),
-    )
-
-
-def _stored_split(about: dict[str, Any]) -> Split:
-    rows = [
-        (image_id, part, group)
-        for part in PARTS
-        for image_id, group in about["group_of_image"][part].items()
-    ]
-    twice = [image_id for image_id, count in Counter(row[0] for row in rows).items() if count > 1]
-    if twice:
-        raise ValueError(f"image {twice[0]!r} is in several parts")
-    ids, parts, groups = zip(*sorted(rows), strict=True)
-    return Split(
-        name=about["name"],
-        settings=SplitSettings(**about["settings"]),
-        repeat=about["repeat"],
-        ids=np.array(ids, dtype=object),
-        parts=np.array(parts, dtype=object),
-        groups=np.array(groups, dtype=np.int64),
-        left_out=tuple(about["left_out"]),
-        findings=tuple(about["findings"]),
-        number=about["number"],
     )

@@ -1,6 +1,6 @@
 """info(): what a workspace, or one file or folder of it, is."""
 
-import zipfile
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,18 +12,20 @@ from featurepipe.errors import FeaturepipeError, RunError, StoreError, Workspace
 from featurepipe.features.catalogue import changed_rows, how_to_heal, images_of, manifest_about
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
-from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
+from featurepipe.runs.run_check import run_problems
+from featurepipe.runs.run_files import RUN_FILE
 from featurepipe.runs.run_folder import Run, load_run
-from featurepipe.splits import Split
-from featurepipe.splits.split import PARTS
+from featurepipe.splits import PARTS, Split
 from featurepipe.words import counted
 from featurepipe.workspace import Workspace
 
 Facts = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".") -> Facts:
@@ -34,7 +36,8 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
     path : Path or str
         A workspace, manifest, feature store, pixel cache, split or run.
     verify : bool
-        Check everything: checksums, whether images have changed, and whether runs load.
+        Check everything: rows and images of stores, digests of splits and of the files of
+        runs, heads, and whether the splits of runs have changed.
     workspace : Path or str
         Whose images a store is compared with that lies in no workspace of its own.
 
@@ -54,10 +57,10 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
         If the file or folder is damaged.
     """
     path = Path(path)
-    if path.name == "run.json":
+    if path.name == RUN_FILE:
         path = path.parent
-    if path.is_dir() and (path / "run.json").is_file():
-        return _run_facts(path, verify)
+    if path.is_dir() and (path / RUN_FILE).is_file():
+        return _run_facts(path, _workspace_of(path, workspace), verify)
     if path.is_dir() and Workspace(path).manifest.is_file():
         return _workspace_facts(Workspace(path), verify)
     describe: dict[str, Callable[[Path], Facts]] = {
@@ -68,6 +71,12 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
     if path.suffix in describe and not path.is_dir():
         return describe[path.suffix](path)
     raise _nothing_to_describe(path)
+
+
+def _workspace_of(run: Path, otherwise: Path | str) -> Workspace:
+    """The workspace that a run lies in."""
+    runs = run.absolute().parent
+    return Workspace(runs.parent if runs.name == "runs" else otherwise)
 
 
 def _nothing_to_describe(path: Path) -> WorkspaceError:
@@ -96,7 +105,7 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
             try:
                 described.append(describe(path))
             except FeaturepipeError as error:
-                damaged[str(error)] = None
+                damaged.update(dict.fromkeys(str(error).splitlines()))
         return described
 
     def store(path: Path) -> Facts:
@@ -114,13 +123,26 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
         "stores": read_all(place.stores(), store),
         "pixel_caches": read_all(place.pixel_caches(), store),
         "splits": read_all(place.splits(), _split_facts),
-        "runs": read_all(place.runs(), lambda path: _run_facts(path, verify)),
-        "damaged": list(damaged),
+        "runs": read_all(place.runs(), lambda path: _run_facts(path, place, verify)),
     }
-    if verify and damaged:
+    damaged.update(dict.fromkeys(_folders_without_run(place)))
+    facts["damaged"] = list(damaged)
+    if not verify:
+        for problem in damaged:
+            logger.warning("Left out: %s", problem)
+    elif damaged:
         n_problems = counted(len(damaged), "problem")
         raise WorkspaceError("\n".join([f"The workspace {place.root} has {n_problems}:", *damaged]))
     return facts
+
+
+def _folders_without_run(place: Workspace) -> list[str]:
+    return [
+        f"The folder {path} is no run: it has no run.json. Restore that from a copy, or delete the "
+        "folder."
+        for path in sorted(place.run("x").parent.glob("[!.]*"))
+        if path.is_dir() and not (path / RUN_FILE).exists()
+    ]
 
 
 def _manifest_facts(path: Path) -> Facts:
@@ -198,10 +220,11 @@ def _verify_rows(store: FeatureStore, place: Workspace) -> str:
     return f"{counted(n_settled, 'row')}: checksums and images match{beside}"
 
 
-def _run_facts(path: Path, verify: bool) -> Facts:
+def _run_facts(path: Path, place: Workspace, verify: bool) -> Facts:
     run = load_run(path)
-    if verify:
-        verify_model(run)
+    problems = run_problems(run, place) if verify else []
+    if problems:
+        raise RunError("\n".join(problems))
     test, unseen = run.predictions.select("test"), run.predictions.select("unseen")
     return {
         "what": "run",
@@ -259,31 +282,3 @@ def _accuracies(predictions: Predictions) -> dict[str, dict[str, float | None]]:
             }
             accuracies[attribute] = {"accuracy": accuracy, **ends}
     return accuracies
-
-
-def verify_model(run: Run) -> None:
-    """Load the heads of a run, and read its network's file to the end.
-
-    Parameters
-    ----------
-    run : Run
-
-    Raises
-    ------
-    RunError
-        If one of them is missing or damaged.
-    """
-    _ = run.model
-    if run.network is None:
-        return
-    path = run.folder / NETWORK_FILE
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    # What a damaged archive raises depends on what is wrong with it.
-    except Exception as error:
-        damaged = str(error)
-    if damaged:
-        raise RunError(
-            f"Run {run.name!r} is damaged: {path} cannot be read ({damaged}). Train it again."
-        )

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, NotWritableError, UsageError
+from featurepipe.errors import ExtractionError, NotWritableError, RunError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.models.answers.head_model import HeadModel
+from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import COVERAGE
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.runs.choosing import find_run
@@ -103,6 +104,7 @@ def predict(
         _make_writable(Path(annotate))
     logger.info("Predicting with %s.", chosen.name)
     features, refused = _embed(embedders, [path for _, path in files], batch_size)
+    _require_width(chosen, features.shape[1])
     scores = model.predict(features)
     p_values = model.p_values(features, scores)
     if unrelated:
@@ -170,7 +172,16 @@ def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
             f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
         )
     assert run.network is not None
+    run.file(NETWORK_FILE)
     return [run.network]
+
+
+def _require_width(run: Run, n_features: int) -> None:
+    if n_features != run.n_features:
+        raise RunError(
+            f"Run {run.name!r} is damaged: its heads read {run.n_features:,} features of an image, "
+            f"but there are {n_features:,}. Fit or train it again."
+        )
 
 
 def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:

@@ -16,6 +16,7 @@ from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.fitted_on import changed_inputs, kept_caches, kept_split
+from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.runs.summary import summary
@@ -49,7 +50,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     Raises
     ------
     RunError
-        If labels or features have changed, or a number differs; says which.
+        If the split, labels or features have changed, or a number differs; says which.
     UnknownNameError
         If there is no run of the name.
     """
@@ -62,6 +63,8 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
             f"Run {kept.name!r} is a trained network, and only runs of heads can be repeated. "
             "Train it again with the command that trained it, and --no-resume."
         )
+    for problem in split_problems([kept], home):
+        raise RunError(f"Run {kept.name!r} cannot be repeated. {problem}")
     with home.writing():
         manifest = Manifest.load(home.manifest)
         split = kept_split(kept)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from featurepipe.reports.board import leaderboard, write_leaderboard
 from featurepipe.runs.choosing import all_runs
+from featurepipe.runs.run_check import split_problems
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -14,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     """Put every run of a workspace on one board, and write it to leaderboard.csv.
+
+    Runs that are damaged are left out, and splits that have changed are named, by a warning each.
 
     Parameters
     ----------
@@ -28,12 +31,12 @@ def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     Raises
     ------
     WorkspaceError
-        If there is no run yet.
-    RunError
-        If a run is damaged.
+        If there is no run yet, or none can be read.
     """
     home = Workspace(workspace)
     runs = all_runs(home)
+    for problem in split_problems(runs, home):
+        logger.warning("%s", problem)
     board = leaderboard(runs)
     write_leaderboard(board, home.leaderboard)
     logger.info("Wrote %s: %d runs.", home.leaderboard, len(runs))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featurepipe.errors import ExtractionError
 from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.models.networks.verification import same_probability
 from featurepipe.runs.choosing import find_pair_run
 from featurepipe.sources import LocalFolder
@@ -49,6 +50,7 @@ def same(
     network = chosen.network
     assert network is not None
     assert network.same is not None
+    chosen.file(NETWORK_FILE)
     logger.info("Comparing with %s.", chosen.name)
     rows, refused = embed_images(LocalFolder(Path()), ids, [network], batch_size=len(ids))
     for position, reason in refused.items():

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import RunError
+from featurepipe.errors import FeaturepipeError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.models.networks.building import fresh_keras
 from featurepipe.models.networks.material import Material
@@ -99,7 +99,7 @@ def _complete_run(folder: Path) -> Run | None:
         return None
     try:
         run = load_run(folder)
-    except RunError as error:
+    except FeaturepipeError as error:
         logger.warning("%s", error)
         return None
     is_complete = isinstance(run.info, NetworkRunInfo) and run.info.ended_by != "interrupt"

@@ -7,6 +7,7 @@ from featurepipe.manifest import Labels, read_manifest
 from featurepipe.predictions import Predictions
 from featurepipe.runs.choosing import all_runs, find_pair_run, find_run
 from featurepipe.runs.run_facts import NetworkShape
+from featurepipe.runs.run_files import file_digests
 from featurepipe.runs.run_info import write_run_info
 from featurepipe.workspace import Workspace
 from run_infos import head_info, network_info
@@ -38,22 +39,22 @@ def save(home, name, make=head_info, accuracy=0.5, ms=10.0, number=0, **changes)
             "costs": type(info.costs)(None, 1.0, ms),
         }
     )
-    write_run_info(home.run(name), info)
     indicator = np.eye(2, dtype=bool)[[0, 1]]
     labels = {
         each: Labels(each, ("blue", "red"), True, indicator, np.ones(2, bool))
         for each in attributes
     }
-    answers = Predictions.of(
-        ids=np.array(["0.jpg", "1.jpg"]),
-        parts=np.full(2, "test"),
-        groups=np.arange(2),
-        task=info.task,
-        labels=labels,
-        scores={each: indicator.astype(float) for each in attributes},
-    )
-    for file in ("predictions.npz", "selection.npz"):
-        answers.save(home.run(name) / file)
+    for file, part in (("predictions.npz", "test"), ("selection.npz", "train")):
+        Predictions.of(
+            ids=np.array([f"{part}/0.jpg", f"{part}/1.jpg"]),
+            parts=np.full(2, part),
+            groups=np.arange(2),
+            task=info.task,
+            labels=labels,
+            scores={each: indicator.astype(float) for each in attributes},
+        ).save(home.run(name) / file)
+    files = file_digests(home.run(name))
+    write_run_info(home.run(name), info.model_copy(update={"files": files}))
 
 
 def test_the_best_by_training_rows_is_chosen_and_the_faster_of_two(home):
@@ -102,3 +103,22 @@ def test_what_is_missing_is_said(home):
     for find in (find_run, find_pair_run):
         with pytest.raises(UnknownNameError, match=r"Unknown run 'netwrk'\. Did you mean"):
             find(home, "netwrk")
+
+
+def test_damaged_runs_are_left_out_and_named(home, caplog):
+    save(home, "good", accuracy=0.5)
+    save(home, "bad", accuracy=0.9)
+    save(home, "worse", accuracy=0.9)
+    (home.run("bad") / "predictions.npz").unlink()
+    (home.run("worse") / "run.json").write_text("[" * 100_000)
+    assert find_run(home, None).name == "good"
+    said = caplog.messages
+    assert len(said) == 2
+    assert said[0].startswith("Left out: Run 'bad' is damaged: ")
+    assert said[1].startswith("Left out: Run 'worse' is damaged: ")
+    assert "recursion" in said[1]
+    with pytest.raises(RunError, match="Run 'bad' is damaged"):
+        find_run(home, "bad")
+    (home.run("good") / "selection.npz").unlink()
+    with pytest.raises(WorkspaceError, match=r"No run of .* The first of 3 problems: Run 'bad' is"):
+        find_run(home, None)

@@ -17,11 +17,13 @@ from featurepipe.manifest import Labels
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.predictions import Predictions
-from featurepipe.runs import run_folder
+from featurepipe.runs import heads_file
+from featurepipe.runs.heads_file import heads_content, load_heads
 from featurepipe.runs.run_facts import NetworkShape
+from featurepipe.runs.run_files import file_digests
 from featurepipe.runs.run_folder import NewRun, load_run, save_run
 from featurepipe.workspace import Workspace
-from run_infos import head_info, network_info
+from run_infos import head_info, network_info, sign
 
 N_IMAGES = 60
 FILES = ["heads.skops", "predictions.npz", "run.json", "selection.npz"]
@@ -44,7 +46,7 @@ def fit(**settings):
 
 
 def predictions_of(part, scores):
-    ids = np.array([f"{row}.jpg" for row in range(N_IMAGES)])
+    ids = np.array([f"{part}/{row}.jpg" for row in range(N_IMAGES)])
     parts = np.full(N_IMAGES, part)
     groups, labels = np.arange(N_IMAGES), make_images()[1]
     return Predictions.of(ids, parts, groups, "per-attribute", labels, scores)
@@ -89,7 +91,10 @@ def test_a_run_is_four_files(tmp_path):
     assert run.name == "xception-1"
     n_bytes = (tmp_path / "runs/xception-1/heads.skops").stat().st_size
     assert run.info.costs.model_bytes == n_bytes > 0
-    expected = head_info(costs=dataclasses.replace(head_info().costs, model_bytes=n_bytes))
+    files = file_digests(run.folder)
+    assert list(files) == [name for name in FILES if name != "run.json"]
+    costs = dataclasses.replace(head_info().costs, model_bytes=n_bytes)
+    expected = head_info(costs=costs, files=files)
     assert run.info == expected
     np.testing.assert_array_equal(run.predictions.scores["color"], test.scores["color"])
     assert set(run.selection.parts) == {"train"}
@@ -107,10 +112,9 @@ def test_names_that_look_like_skops_own_are_kept(tmp_path):
     X, labels = make_images()
     names = ('"file": "7.npy"', '"__id__": 3', "__id__")
     odd = {"7.npy": dataclasses.replace(labels["color"], attribute="7.npy", classes=names)}
-    model, scores, _ = fit_heads(X, odd, np.arange(N_IMAGES), HeadSettings.of("logistic"), n_jobs=1)
-    test = predictions_of("test", {"color": scores["7.npy"]})
-    save_run(tmp_path / "run", NewRun(head_info(), model, test, test))
-    assert load_run(tmp_path / "run").model.classes == {"7.npy": names}
+    model, _, _ = fit_heads(X, odd, np.arange(N_IMAGES), HeadSettings.of("logistic"), n_jobs=1)
+    (tmp_path / "heads.skops").write_bytes(heads_content(model))
+    assert load_heads(tmp_path / "heads.skops").classes == {"7.npy": names}
 
 
 def test_no_file_holds_a_pickle(tmp_path):
@@ -214,7 +218,8 @@ def test_a_network_is_known_by_its_info(tmp_path):
     (tmp_path / "weights.keras").write_bytes(b"12345")
     shape = NetworkShape(size_px=96, outputs={"color": 3}, same=(-2, 1.5))
     info = network_info(network=shape)
-    new = NewRun(info, model, test, test, {"network.keras": tmp_path / "weights.keras"})
+    train = predictions_of("train", test.scores)
+    new = NewRun(info, model, test, train, {"network.keras": tmp_path / "weights.keras"})
     run = save_run(tmp_path / "network", new)
     heads_bytes = (tmp_path / "network" / "heads.skops").stat().st_size
     assert run.info.costs.model_bytes == heads_bytes + 5
@@ -241,8 +246,13 @@ def test_truncated_files_are_named(tmp_path, name, n_bytes):
     save(tmp_path / "shoes")
     path = tmp_path / "shoes" / name
     path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(RunError, match=rf"Run 'shoes' is damaged.*{name} cannot be read"):
+    said = "cannot be read" if name == "run.json" else "does not match its SHA-256"
+    with pytest.raises(RunError, match=rf"Run 'shoes' is damaged.*{name} {said}"):
         _ = load_run(tmp_path / "shoes").model
+    if name != "run.json":
+        sign(tmp_path / "shoes")
+        with pytest.raises(RunError, match=rf"Run 'shoes' is damaged.*{name} cannot be read"):
+            _ = load_run(tmp_path / "shoes").model
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"format": "featurepipe run 0"}'])
@@ -272,6 +282,7 @@ def test_types_that_no_run_has_are_refused_and_nothing_runs(tmp_path, monkeypatc
     )
     monkeypatch.syspath_prepend(tmp_path)
     skops.io.dump(importlib.import_module("trojan").Horse(), tmp_path / "run" / "heads.skops")
+    sign(tmp_path / "run")
     marker.unlink()
     del sys.modules["trojan"]
     with pytest.raises(RunError, match=r"Run 'run' is not trusted.*trojan\.Horse"):
@@ -300,6 +311,7 @@ def test_forged_types_are_refused_and_nothing_runs(tmp_path):
     }
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("schema.json", json.dumps(schema))
+    sign(tmp_path / "run")
     with pytest.raises(RunError, match=r"Run 'run' is (damaged|not trusted)"):
         _ = load_run(tmp_path / "run").model
     assert not marker.exists()
@@ -315,6 +327,7 @@ class Bomb:
 def test_a_pickle_by_another_name_is_refused_and_nothing_runs(tmp_path):
     save(tmp_path / "run")
     (tmp_path / "run" / "heads.skops").write_bytes(pickle.dumps(Bomb()))
+    sign(tmp_path / "run")
     with pytest.raises(RunError, match=r"heads\.skops cannot be read"):
         _ = load_run(tmp_path / "run").model
     assert not Bomb.exploded
@@ -323,9 +336,10 @@ def test_a_pickle_by_another_name_is_refused_and_nothing_runs(tmp_path):
 def test_other_objects_are_no_model(tmp_path):
     save(tmp_path / "run")
     skops.io.dump({"heads": 3}, tmp_path / "run" / "heads.skops")
+    sign(tmp_path / "run")
     with pytest.raises(RunError, match="it holds a dict"):
         _ = load_run(tmp_path / "run").model
 
 
 def test_only_our_own_types_are_trusted_beside_those_of_skops():
-    assert all(name.startswith("featurepipe.models.") for name in run_folder.TRUSTED_TYPES)
+    assert all(name.startswith("featurepipe.models.") for name in heads_file.TRUSTED_TYPES)

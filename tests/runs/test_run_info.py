@@ -9,7 +9,8 @@ from featurepipe.errors import RunError
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.learning_curve import CurvePoint, Doubling
 from featurepipe.runs.run_facts import FeatureTrial, StartingNetwork, TunedHead
-from featurepipe.runs.run_info import RUN_FILE, read_digest, read_run_info, write_run_info
+from featurepipe.runs.run_files import RUN_FILE
+from featurepipe.runs.run_info import read_digest, read_run_info, write_run_info
 from featurepipe.splits import SplitSettings
 from run_infos import head_info, network_info
 
@@ -118,6 +119,17 @@ def test_it_cannot_be_changed():
         ("split.settings.seed", "1", "has no valid split.settings.seed (got '1')"),
         ("costs.model_bytes", 1.5, "has no valid costs.model_bytes (got 1.5)"),
         ("costs.fit_s", None, "has no valid costs.fit_s (got None)"),
+        ("costs.epochs", 10**30, f"has no valid costs.epochs (got {10**30})"),
+        ("costs.predict_ms_per_image", -1.0, "has no valid costs.predict_ms_per_image (got -1.0)"),
+        ("selection_accuracy.color", 1.5, "has no valid selection_accuracy.color (got 1.5)"),
+        ("n_train.all", -1, "has no valid n_train.all (got -1)"),
+        ("split.name", "../../x", "has no valid split.name (got '../../x')"),
+        ("files", {"../x": "0"}, "has no valid files.../x.[key] (got '../x')"),
+        ("blocks", [None], "has no valid blocks.0 (got None)"),
+        ("features.color", [], "has no features of color"),
+        ("attributes", [], "has no valid attributes (got )"),
+        ("attributes", ["color", "color"], "has no valid attributes (got color, color)"),
+        ("reliability.calibrated", {}, "has reliability.calibrated of other attributes than color"),
         ("versions", [1, 2], "has no valid versions (got [1, 2])"),
         ("blocks", "x" * 99, f"has no valid blocks (got '{'x' * 59}…)"),
         ("mood", "good", "has an unknown field mood"),
@@ -172,6 +184,19 @@ def test_a_damaged_network_is_to_be_trained_again(tmp_path, network, message):
         read_run_info(tmp_path)
     assert message in str(caught.value)
     assert str(caught.value).endswith(". Train it again.")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\xff"])
+def test_text_that_cannot_be_parsed_is_a_damaged_run(tmp_path, text):
+    (tmp_path / RUN_FILE).write_text(text, encoding="latin-1")
+    with pytest.raises(RunError, match=r"run\.json cannot be read \(.*\)\. Delete its folder, and"):
+        read_run_info(tmp_path)
+    assert read_digest(tmp_path) is None
+
+
+def test_a_run_json_that_is_no_file_has_no_digest(tmp_path):
+    (tmp_path / RUN_FILE).mkdir()
+    assert read_digest(tmp_path) is None
 
 
 def test_the_digest_of_a_damaged_run_is_found(tmp_path):

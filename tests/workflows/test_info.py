@@ -1,9 +1,8 @@
 """featurepipe info: facts for programs, and the same in at most 25 lines for people."""
 
 import json
+import re
 import shutil
-import zipfile
-from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -13,9 +12,9 @@ from featurepipe.cli import run
 from featurepipe.errors import RunError, SplitError, StoreError, WorkspaceError
 from featurepipe.features.extraction.pixel_cache import decode_pixels
 from featurepipe.manifest import Manifest
-from featurepipe.workflows.info import verify_model
 from featurepipe.workspace import Workspace
 from pictures import draw_data_set
+from run_infos import sign
 
 BROKEN = "blue_plain/01.png"
 
@@ -184,8 +183,8 @@ def damage(root):
     return [
         "8.h5 has 1 bad row: black_bright/00.png (checksum)",
         f"{broken_split.name} (",
-        "predictions.npz",
-        "heads.skops cannot be read",
+        "predictions.npz does not match its SHA-256",
+        "heads.skops does not match its SHA-256",
     ]
 
 
@@ -228,23 +227,31 @@ def test_a_damaged_manifest_is_among_the_problems(root):
         featurepipe.info(root, verify=True)
 
 
-@pytest.mark.parametrize("content", [None, b"broken", "flipped"])
-def test_a_damaged_network_is_noticed(tmp_path, content):
-    path = tmp_path / "network.keras"
-    if content == "flipped":
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr("weights", bytes(1000))
-        raw = bytearray(path.read_bytes())
-        raw[500] ^= 1
-        content = bytes(raw)
-    if content is not None:
-        path.write_bytes(content)
-    run = SimpleNamespace(name="x", model=None, network=object(), folder=tmp_path)
-    with pytest.raises(RunError, match=r"network\.keras cannot be read .*Train it again"):
-        verify_model(run)
+def test_a_run_whose_files_changed_is_not_verified(root):
+    """Any file that the run saved counts: heads, a network, a curve."""
+    path = only(root, "runs/*logistic*")
+    (path / "network.keras").write_bytes(bytes(1000))
+    sign(path)
+    assert featurepipe.info(path, verify=True)["what"] == "run"
+    for name in ("network.keras", "inputs.csv", "heads.skops"):
+        with (path / name).open("ab") as file:
+            file.write(b"x")
+    with pytest.raises(RunError) as caught:
+        featurepipe.info(path, verify=True)
+    lines = str(caught.value).splitlines()
+    names = ["heads.skops", "inputs.csv", "network.keras"]
+    assert len(lines) == len(names)
+    for line, name in zip(lines, names, strict=True):
+        assert f"{path / name} does not match its SHA-256 in run.json" in line
+    # The board reads none of them.
+    assert featurepipe.info(path)["what"] == "run"
 
 
-def test_a_sound_network_is_left_in_peace(tmp_path):
-    with zipfile.ZipFile(tmp_path / "network.keras", "w") as file:
-        file.writestr("weights", bytes(1000))
-    verify_model(SimpleNamespace(name="x", model=None, network=object(), folder=tmp_path))
+def test_a_folder_that_lost_its_run_json_is_among_the_problems(root, caplog):
+    path = only(root, "runs/*knn*")
+    (path / "run.json").unlink()
+    said = f"The folder {path} is no run: it has no run.json."
+    with pytest.raises(WorkspaceError, match=rf"1 problem:\n{re.escape(said)}"):
+        featurepipe.info(root, verify=True)
+    assert any(said in problem for problem in featurepipe.info(root)["damaged"])
+    assert [message.startswith(f"Left out: {said}") for message in caplog.messages] == [True]

@@ -11,6 +11,7 @@ import pytest
 
 import featurepipe
 from featurepipe.runs.run_facts import NetworkShape
+from featurepipe.runs.run_files import file_digests
 from featurepipe.runs.run_folder import load_run
 from featurepipe.runs.run_info import RUN_FILE, write_run_info
 from pictures import draw_data_set
@@ -61,7 +62,8 @@ def made(tmp_path_factory):
     shutil.copytree(heads, home / "runs" / "smallervggnet")
     shape = NetworkShape(size_px=16, outputs={"color": 4, "kind": 2}, same=None)
     split = load_run(heads).info.split
-    info = network_info(("color", "kind"), network=shape, split=split)
+    files = file_digests(heads)
+    info = network_info(("color", "kind"), network=shape, split=split, files=files)
     write_run_info(home / "runs" / "smallervggnet", info)
     return folder
 
@@ -225,7 +227,8 @@ def test_repeat(folder, run, options, message):
 
 
 @pytest.mark.parametrize("command", ["repeat", "report", "audit", "predict"])
-def test_a_damaged_run(folder, command):
+def test_a_damaged_run_where_there_is_no_other(folder, command):
+    shutil.rmtree(folder / "home" / "runs" / "smallervggnet")
     path = folder / "home" / "runs" / "hsv_histogram-knn" / RUN_FILE
     path.write_text(path.read_text().replace('"number": 0', '"number": "first"'))
     arguments = {"repeat": ["hsv_histogram-knn"], "predict": [[IMAGE]]}.get(command, [])

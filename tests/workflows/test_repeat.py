@@ -2,15 +2,19 @@
 
 import json
 import logging
+import re
+import shutil
 
 import pandas as pd
 import pytest
 
 import featurepipe
 from featurepipe.cli import run
-from featurepipe.errors import RunError, UnknownNameError, UsageError
+from featurepipe.errors import RunError, SplitError, UnknownNameError, UsageError, WorkspaceError
 from featurepipe.runs.run_folder import load_run
+from featurepipe.splits.split_file import SplitFile
 from pictures import draw, draw_data_set
+from run_infos import sign
 
 EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
 
@@ -21,6 +25,17 @@ def folder(tmp_path, monkeypatch, colour_mean):
     draw_data_set(tmp_path / "dataset", n_each=8)
     assert run([*EXTRACT, "--backbone", "resnet50", "--view", "rgb,grey"]) == 0
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def fitted_once(tmp_path_factory):
+    """A workspace with one run, that is copied before it is damaged."""
+    home = tmp_path_factory.mktemp("home")
+    draw_data_set(home / "dataset", n_each=4)
+    options = {"attributes": ["color", "kind"], "backbone": "hsv_histogram"}
+    featurepipe.extract(home / "dataset", **options, workspace=home)
+    featurepipe.fit(head="knn", workspace=home)
+    return home
 
 
 def fit(capsys, *arguments):
@@ -74,8 +89,12 @@ def test_the_same_numbers_again(folder, capsys, repeat, arguments):
 def test_other_numbers_are_said_and_the_run_is_kept(folder, capsys, repeat):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
     kept = load_run(folder / "runs" / name)
-    kept.predictions.scores["color"][0, 0] += 0.125
+    scores = kept.predictions.scores["color"]
+    scores[0, 0] += 0.125 if scores[0, 0] < 0.5 else -0.125
     kept.predictions.save(folder / "runs" / name / "predictions.npz")
+    with pytest.raises(RunError, match=r"predictions\.npz does not match its SHA-256"):
+        repeat(name)
+    sign(folder / "runs" / name)
     before = content(folder)
     with pytest.raises(RunError) as caught:
         repeat(name)
@@ -136,6 +155,81 @@ def test_a_run_keeps_digests_of_its_stores_and_split(folder, capsys):
     stores = {(each["stores"][0]["name"], each["stores"][0]["features_sha256"]) for each in facts}
     assert len(stores) == 2
     assert len({digest for _, digest in stores}) == 2
+
+
+def edit_inputs(folder, edit):
+    path = folder / "inputs.csv"
+    path.write_text(edit(path.read_text()))
+    sign(folder)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda text: "", "inputs.csv cannot be read (No columns to parse from file)"),
+        (lambda text: "image\n", "its columns are image"),
+        (
+            lambda text: text.replace("image,", "picture,"),
+            "its columns are picture, hsv_histogram:rgb",
+        ),
+        (lambda text: text.replace("black", "blank"), "its images are not those of the split"),
+        (lambda text: text.rsplit("\n", 2)[0], "its images are not those of the split"),
+        (lambda text: text.replace(",", ",x"), "its columns are image, xhsv_histogram:rgb"),
+        (lambda text: text.replace("png,", "png,-"), "inputs.csv cannot be read ("),
+    ],
+)
+def test_a_forged_table_of_inputs_is_refused(fitted_once, tmp_path, edit, said):
+    home = shutil.copytree(fitted_once, tmp_path / "copy")
+    (path,) = home.glob("runs/*")
+    edit_inputs(path, edit)
+    for check in (
+        lambda: featurepipe.repeat(path.name, workspace=home),
+        lambda: featurepipe.info(path, verify=True),
+    ):
+        with pytest.raises(RunError) as caught:
+            check()
+        assert said in str(caught.value)
+        assert str(caught.value).endswith("Fit it again.")
+
+
+def test_without_the_table_of_inputs_it_says_what_to_do(fitted_once, tmp_path):
+    home = shutil.copytree(fitted_once, tmp_path / "copy")
+    (path,) = home.glob("runs/*")
+    (path / "inputs.csv").unlink()
+    with pytest.raises(RunError) as caught:
+        featurepipe.repeat(path.name, workspace=home)
+    assert str(caught.value) == (
+        f"Run {path.name!r} is damaged: {path / 'inputs.csv'} is missing. Restore it from a copy, "
+        f"or fit or train the run again: featurepipe info {path} shows the command."
+    )
+
+
+def test_an_edited_or_other_split_is_said(fitted_once, tmp_path, caplog, capsys):
+    home = shutil.copytree(fitted_once, tmp_path / "copy")
+    (run_path,), (path,) = home.glob("runs/*"), home.glob("splits/*.json")
+    about = json.loads(path.read_text())
+    images = about["group_of_image"]
+    image = next(iter(images["test"]))
+    images["train"][image] = images["test"].pop(image)
+    path.write_text(json.dumps(about))
+    edited = f"The split {path} was edited or damaged"
+    with pytest.raises(SplitError, match=re.escape(edited)):
+        featurepipe.fit(head="knn", workspace=home)
+    # The same by a forger, or made again for other images.
+    for is_forged in (False, True):
+        if is_forged:
+            about["sha256"] = SplitFile.model_validate_json(path.read_text()).digest
+            path.write_text(json.dumps(about))
+            edited = f"The split {path} has changed since it was used for 1 run ("
+        caplog.clear()
+        featurepipe.report(workspace=home)
+        assert sum(edited in message for message in caplog.messages) == 1
+        with pytest.raises(RunError, match=re.escape(f"cannot be repeated. {edited}")):
+            featurepipe.repeat(run_path.name, workspace=home)
+        with pytest.raises(RunError, match=re.escape(edited)):
+            featurepipe.info(run_path, verify=True)
+        with pytest.raises(WorkspaceError, match=rf"has 1 problem:\n{re.escape(edited)}"):
+            featurepipe.info(home, verify=True)
 
 
 def test_an_unknown_run_is_named(folder, capsys):

@@ -32,6 +32,7 @@ from featurepipe.runs.run_folder import load_run
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 from pictures import COLOURS, draw, draw_data_set
+from run_infos import sign
 
 pytestmark = [
     pytest.mark.keras,
@@ -329,7 +330,9 @@ def test_a_network_is_not_repeated(place, capsys):
 def test_the_best_run_predicts_and_the_best_heads_audit(copied, caplog):
     path = copied.folder(copied.network) / "run.json"
     info = json.loads(path.read_text())
-    info["selection_accuracy"]["all"] = 2.0
+    info["selection_accuracy"]["all"] = 1.0
+    # At a tie the faster run would win.
+    info["costs"]["predict_ms_per_image"] = 0.0
     path.write_text(json.dumps(info))
     caplog.set_level("INFO", "featurepipe")
     assert find_run(Workspace(copied.root), None).folder == path.parent
@@ -347,9 +350,13 @@ def test_a_network_of_other_classes_is_not_the_runs(copied, tagged):
     folder = copied.folder(copied.network)
     shutil.copyfile(tagged.folder(tagged.network) / "network.keras", folder / "network.keras")
     image = copied.root / "dataset" / "red_plain" / "00.png"
+    with pytest.raises(RunError, match=r"network\.keras does not match its SHA-256"):
+        featurepipe.predict([image], workspace=copied.root, run=copied.network)
+    sign(folder)
     with pytest.raises(RunError, match=r"has other outputs .*Train it again"):
         featurepipe.predict([image], workspace=copied.root, run=copied.network)
     (folder / "network.keras").write_bytes(b"no network")
+    sign(folder)
     with pytest.raises(RunError, match=r"is damaged: .*network\.keras cannot be read"):
         featurepipe.predict([image], workspace=copied.root, run=copied.network)
 

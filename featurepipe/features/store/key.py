@@ -1,13 +1,15 @@
 """The key of a store: everything that decides its features."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from featurepipe.errors import StoreError
 
-_Key = TypeVar("_Key")
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class WeightsKey:
         Seed of random weights.
     """
 
+    __pydantic_config__ = _STRICT
+
     kind: str
     sha256: str | None = None
     backbone: str | None = None
     keras: str | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,11 @@ class StoreKey:
         ``"float32"``, ``"bfloat16"`` or ``"float16"``; ``"uint8"`` for a pixel cache.
     """
 
+    __pydantic_config__ = _STRICT
+
     backbone: str
     weights: WeightsKey
-    size_px: int
+    size_px: Annotated[int, Field(gt=0, le=2**16)]
     pooling: str
     view: str
     decoding: str
@@ -70,32 +76,28 @@ class StoreKey:
 
     @classmethod
     def from_json(cls, text: str, owner: str) -> Self:
-        """Check and convert the text that a store keeps; see `from_dict`."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise _invalid(owner, f"it is no JSON ({error})") from error
-        return cls.from_dict(values, owner)
-
-    @classmethod
-    def from_dict(cls, values: Any, owner: str) -> Self:
-        """Check and convert a key that was saved as JSON.
+        """Check and convert the text that a store keeps.
 
         Parameters
         ----------
-        values : mapping
-            As `as_dict` returns it.
+        text : str
+            As `to_json` returns it.
         owner : str
             What holds the key, for the error: a path, or the name of a run.
 
         Raises
         ------
         StoreError
-            If a field is missing, unknown or of the wrong type; the error names it.
+            If a field is missing, unknown, of the wrong type or out of range; the error names it.
         """
-        values = _checked(cls, values, owner, "")
-        weights = WeightsKey(**_checked(WeightsKey, values["weights"], owner, "weights."))
-        return cls(**{**values, "weights": weights})
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            what = _reason(error)
+        raise StoreError(
+            f"{owner} holds no valid store key: {what}. It was written by another program or "
+            "version; use the version of featurepipe that wrote it, or extract the features again."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The key as JSON values, sorted by name; fields of the weights that are None are left out.
@@ -112,25 +114,17 @@ class StoreKey:
         return json.dumps(self.as_dict(), sort_keys=True)
 
 
-def _checked(kind: type[_Key], values: Any, owner: str, prefix: str) -> dict[str, Any]:
-    expected = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, Mapping):
-        raise _invalid(owner, f"{prefix.rstrip('.') or 'it'} is {values!r}")
-    for name in values:
-        if name not in expected:
-            raise _invalid(owner, f"the field {prefix + str(name)!r} is unknown")
-    for name, field in expected.items():
-        # Optional fields have a default, nested keys are checked by their own class.
-        is_nested = field.type is WeightsKey
-        if name not in values and field.default is not None:
-            raise _invalid(owner, f"the field {prefix + name!r} is missing")
-        if name in values and not is_nested and not isinstance(values[name], field.type):  # type: ignore[arg-type]
-            raise _invalid(owner, f"the field {prefix + name!r} is {values[name]!r}")
-    return dict(values)
-
-
-def _invalid(owner: str, what: str) -> StoreError:
-    return StoreError(
-        f"{owner} holds no valid store key: {what}. It was written by another program or version; "
-        "use the version of featurepipe that wrote it, or extract the features again."
-    )
+def _reason(error: ValidationError) -> str:
+    """What is wrong with the first wrong field, in words."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    match first["type"]:
+        case "json_invalid":
+            return f"it is no JSON ({first['ctx']['error']})"
+        case "missing":
+            return f"the field {field!r} is missing"
+        case "unexpected_keyword_argument":
+            return f"the field {field!r} is unknown"
+    got = repr(first["input"])
+    shown = got if len(got) <= _SHOWN_CHARACTERS else f"{got[:_SHOWN_CHARACTERS]}…"
+    return f"the field {field!r} is {shown}" if field else f"it is {shown}"

@@ -229,7 +229,7 @@ def test_the_key_lies_in_the_file_as_sorted_json(path):
         (lambda values: values.pop("view"), "the field 'view' is missing"),
         (lambda values: values.update(size_px="8"), "the field 'size_px' is '8'"),
         (lambda values: values.update(colour=1), "the field 'colour' is unknown"),
-        (lambda values: values.update(weights="none"), "weights is 'none'"),
+        (lambda values: values.update(weights="none"), "the field 'weights' is 'none'"),
         (lambda values: values["weights"].pop("kind"), "the field 'weights.kind' is missing"),
         (lambda values: values["weights"].update(seed="0"), "the field 'weights.seed' is '0'"),
         (lambda values: values["weights"].update(url="x"), "the field 'weights.url' is unknown"),

@@ -11,10 +11,8 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head, fit_head
 from featurepipe.models.heads.registry import GRIDS
 from featurepipe.models.heads.tuning import fit_tuned_head
-from featurepipe.predictions import Predictions
-from featurepipe.runs.run_folder import NewRun, load_run, save_run
+from featurepipe.runs.heads_file import heads_content, load_heads
 from featurepipe.splits import inner_folds
-from run_infos import head_info
 
 ALPHAS = {"alpha_by_rows": (1.0, 0.1, 10.0), "variance_threshold": ("1%",), "scaling": ("as-is",)}
 
@@ -155,7 +153,7 @@ def test_the_default_stays_where_no_row_can_be_held_out():
 
 
 @pytest.mark.parametrize("head", ["bagged-sgd", "knn"])
-def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
+def test_blocks_side_by_side_are_tuned_and_saved_heads_predict_the_same(
     head, tmp_path, monkeypatch
 ):
     few = {"variance_threshold": ("1%",), "scaling": ("as-is", "standardised")}
@@ -166,7 +164,7 @@ def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
     labels = {
         "color": Labels("color", tuple("abc"), True, np.eye(3, dtype=bool)[codes], everywhere)
     }
-    model, out_of_fold, _ = fit_heads(
+    model, _, _ = fit_heads(
         X,
         labels,
         np.arange(120),
@@ -175,9 +173,7 @@ def test_blocks_side_by_side_are_tuned_and_a_saved_run_predicts_the_same(
         n_jobs=1,
     )
     assert set(model.heads["color"].tuned) == {"chosen", "log_loss", "default_log_loss"}
-    ids, parts = np.arange(120).astype(str), np.full(120, "train")
-    selection = Predictions.of(ids, parts, np.arange(120), "per-attribute", labels, out_of_fold)
-    save_run(tmp_path / "run", NewRun(head_info(), model, selection, selection))
-    loaded = load_run(tmp_path / "run").model
+    (tmp_path / "heads.skops").write_bytes(heads_content(model))
+    loaded = load_heads(tmp_path / "heads.skops")
     assert loaded.heads["color"].tuned == model.heads["color"].tuned
     np.testing.assert_array_equal(loaded.predict(X)["color"], model.predict(X)["color"])
