@@ -249,4 +249,4 @@ def _warn(what: str, reasons: Mapping[str, str], store: Path) -> None:
     shown = [f"  {image_id}: {reason}" for image_id, reason in list(reasons.items())[:20]]
     if len(reasons) > len(shown):
         shown.append(f"  … and {len(reasons) - len(shown)} more: featurepipe info {store}")
-    logger.warning("%d images %s:\n%s", len(reasons), what, "\n".join(shown))
+    tell([f"{len(reasons)} images {what}:", *shown])

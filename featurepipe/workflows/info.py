@@ -14,6 +14,7 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import ALL, Predictions
+from featurepipe.progress import tell
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
@@ -119,7 +120,8 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
     }
     if verify and damaged:
         n_problems = counted(len(damaged), "problem")
-        raise WorkspaceError("\n".join([f"The workspace {place.root} has {n_problems}:", *damaged]))
+        tell(damaged)
+        raise WorkspaceError(f"The workspace {place.root} has {n_problems} (see above).")
     return facts
 
 
