@@ -17,6 +17,11 @@ def test_it_knows_where_things_lie_and_lists_what_is_complete(tmp_path):
     assert place.runs() == [tmp_path / "runs" / "r"]
 
 
+def test_a_workspace_whose_name_is_not_utf8_is_refused(tmp_path):
+    with pytest.raises(WorkspaceError, match=r"is not UTF-8\. Rename it"):
+        Workspace(tmp_path / "w\udce9")
+
+
 def test_a_file_is_no_workspace(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WorkspaceError, match=r"is a file\. Name a folder"):
