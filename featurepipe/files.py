@@ -19,7 +19,7 @@ PART_SUFFIX = ".part"
 REPLACED_SUFFIX = ".replaced"
 """Of a hidden folder that a complete one is about to replace."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -243,19 +243,27 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def disk_full_named(path: Path) -> Iterator[None]:
-    """Raise a clear error if the disk is full.
+    """Raise a clear error if the disk is full, or would not hold so large a file.
 
     Raises
     ------
     DiskFullError
-        If the block fails because the disk or the user's quota is full.
+        If the block fails because the disk or the user's quota is full, or because a file is
+        larger than the file system or the process may write.
     """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         # HDF5 reports the system error only in its text, and h5py as any of these types.
-        is_full = getattr(error, "errno", None) in _DISK_FULL
-        if not is_full and not any(os.strerror(code) in str(error) for code in _DISK_FULL):
+        codes = [code for code in _DISK_FULL if os.strerror(code) in str(error)]
+        code = codes[0] if codes else getattr(error, "errno", None)
+        if code == errno.EFBIG:
+            raise DiskFullError(
+                f"The file is too large: cannot write {path}. Finished work is kept. Raise the "
+                "limit (ulimit -f) or use a disk that holds larger files, and run the same command "
+                "again."
+            ) from error
+        if code not in _DISK_FULL:
             raise
         raise DiskFullError(
             f"The disk is full: cannot write {path}. Finished work is kept. Free some space, and "

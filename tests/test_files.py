@@ -38,6 +38,8 @@ def test_a_full_disk_is_named(tmp_path):
     # This is as h5py reports it when HDF5 makes a dataset.
     with pytest.raises(DiskFullError), replacing(path):
         raise ValueError("Unable to create dataset (errno = 28, 'No space left on device')")
+    with pytest.raises(DiskFullError, match=r"The file is too large: .*a\.txt"), replacing(path):
+        raise OSError(errno.EFBIG, "File too large")
     with pytest.raises(PermissionError), replacing(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
