@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
-from featurepipe.files import only_writer, remove_leftovers, replaced_folders, restore_folders
+from featurepipe.files import only_writer, remove_unfinished, replaced_folders, restore_folders
 from featurepipe.words import is_utf8
 
 
@@ -111,6 +111,7 @@ class Workspace:
                 "folder that you may write to with --workspace."
             ) from error
         with only_writer(self.root):
-            remove_leftovers(self.manifest)
+            remove_unfinished(self.root)
+            remove_unfinished(self.root / "splits")
             restore_folders(self._runs)
             yield
