@@ -23,9 +23,10 @@ from featurepipe.commands.predict import predict
 from featurepipe.commands.repeat import repeat
 from featurepipe.commands.report import report
 from featurepipe.commands.same import same
-from featurepipe.commands.terminal import LOGGER, visible
+from featurepipe.commands.terminal import LOGGER
 from featurepipe.commands.train import train
 from featurepipe.errors import FeaturepipeError
+from featurepipe.words import visible
 
 _STOPPED = "Finished work is saved; run the same command again to continue."
 
@@ -72,7 +73,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
     except click.ClickException as error:
-        _with_owners(error).show()
+        error = _with_owners(error)
+        # As a file is named, so may an argument be.
+        error.message = visible(error.message)  # type: ignore[misc]
+        error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         was_terminated = isinstance(error.__cause__ or error, _Terminated)

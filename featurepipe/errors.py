@@ -21,7 +21,7 @@
     └── WriteError             a file that cannot be written
         ├── LockedError        another process is writing
         ├── NotWritableError   permission denied
-        └── DiskFullError      no space left
+        └── DiskFullError      no space left, or a file too large for the disk
 
 Each message says what failed (with the value), why, and what to do. The command line
 prints it on one line and exits with code 1.

@@ -3,10 +3,14 @@
 import errno
 import glob
 import os
+import platform
+import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,7 +23,11 @@ PART_SUFFIX = ".part"
 REPLACED_SUFFIX = ".replaced"
 """Of a hidden folder that a complete one is about to replace."""
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Other machines may write to the same folder, and their processes cannot be seen here.
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_UNFINISHED = re.compile(rf"\..+\.(\d{{1,9}})-{_MACHINE}{re.escape(PART_SUFFIX)}", re.DOTALL)
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -35,7 +43,8 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     Path
         Temporary path to write to. On exit, the file is synced and renamed to `path`;
-        after an error it is removed, and `path` stays as it was.
+        after an error it is removed, and `path` stays as it was. What killed processes left in
+        the folder is removed first.
 
     Raises
     ------
@@ -43,7 +52,8 @@ def replacing(path: Path) -> Iterator[Path]:
         If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PART_SUFFIX}")
+    _remove_unfinished_once(path.parent.absolute())
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{_MACHINE}{PART_SUFFIX}")
     try:
         with disk_full_named(path):
             yield beside
@@ -80,17 +90,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     replaced = path.with_name(f".{path.name}{REPLACED_SUFFIX}")
     with disk_full_named(path):
         shutil.rmtree(beside, ignore_errors=True)
+        _restore(replaced, path)
         beside.mkdir(parents=True)
         try:
             yield beside
             # A folder cannot be renamed onto one that is not empty.
-            shutil.rmtree(replaced, ignore_errors=True)
             if path.exists():
                 path.rename(replaced)
             beside.rename(path)
             _sync_folder(path.parent)
-            shutil.rmtree(replaced, ignore_errors=True)
         finally:
+            _restore(replaced, path)
             shutil.rmtree(beside, ignore_errors=True)
 
 
@@ -114,12 +124,48 @@ def restore_folders(parent: Path) -> None:
     """
     for replaced in replaced_folders(parent):
         path = replaced.with_name(replaced.name[1:].removesuffix(REPLACED_SUFFIX))
-        if path.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.rename(path)
+        _restore(replaced, path)
     for unfinished in parent.glob(f".*{PART_SUFFIX}"):
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _restore(replaced: Path, path: Path) -> None:
+    """Move a replaced folder back if its successor is missing, else remove it."""
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.exists():
+        replaced.rename(path)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that killed processes of this machine were writing to in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Files of processes that are still running stay.
+    """
+    for path in folder.iterdir() if folder.is_dir() else []:
+        unfinished = _UNFINISHED.fullmatch(path.name)
+        if unfinished and not _is_running(int(unfinished[1])):
+            # If this fails, the next writer tries again.
+            with suppress(OSError):
+                path.unlink()
+
+
+# A process that writes thousands of files to a folder lists it only once.
+_remove_unfinished_once = cache(remove_unfinished)
+
+
+def _is_running(process: int) -> bool:
+    # On Windows, this would end the process; there, unfinished files stay.
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def require_readable(path: Path, max_bytes: int | None = None) -> None:
@@ -243,19 +289,27 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def disk_full_named(path: Path) -> Iterator[None]:
-    """Raise a clear error if the disk is full.
+    """Raise a clear error if the disk is full, or would not hold so large a file.
 
     Raises
     ------
     DiskFullError
-        If the block fails because the disk or the user's quota is full.
+        If the block fails because the disk or the user's quota is full, or because a file is
+        larger than the file system or the process may write.
     """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         # HDF5 reports the system error only in its text, and h5py as any of these types.
-        is_full = getattr(error, "errno", None) in _DISK_FULL
-        if not is_full and not any(os.strerror(code) in str(error) for code in _DISK_FULL):
+        codes = [code for code in _DISK_FULL if os.strerror(code) in str(error)]
+        code = codes[0] if codes else getattr(error, "errno", None)
+        if code == errno.EFBIG:
+            raise DiskFullError(
+                f"The file is too large: cannot write {path}. Finished work is kept. Raise the "
+                "limit (ulimit -f) or use a disk that holds larger files, and run the same command "
+                "again."
+            ) from error
+        if code not in _DISK_FULL:
             raise
         raise DiskFullError(
             f"The disk is full: cannot write {path}. Finished work is kept. Free some space, and "

@@ -8,6 +8,8 @@ from typing import Self
 
 from tqdm import tqdm
 
+from featurepipe.words import visible
+
 logger = logging.getLogger("featurepipe")
 
 _SECONDS_BETWEEN_LINES = 60.0
@@ -38,7 +40,7 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         self._wanted = logger.isEnabledFor(logging.INFO)
         on_terminal = self._wanted and sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, unit=f" {unit}", disable=not on_terminal)
+        self._bar = tqdm(total=total, desc=visible(title), unit=f" {unit}", disable=not on_terminal)
 
     def report(self, n_done: int, n_total: int) -> None:
         """Set the steps that are done, and how many there are.

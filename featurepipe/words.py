@@ -1,5 +1,6 @@
-"""Phrases that messages share."""
+"""Words: phrases that messages share, and names that people may see."""
 
+import json
 from collections.abc import Sequence, Sized
 
 
@@ -35,3 +36,38 @@ def one_line(error: BaseException) -> str:
     error : BaseException
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def visible(text: str) -> str:
+    r"""Text on one line in which whatever is not printable is escaped, as JSON writes it.
+
+    A file's name may hold anything. Control characters, line ends and marks that turn the
+    direction of writing would act on the terminal, and others would not be seen.
+
+    Parameters
+    ----------
+    text : str
+
+    Examples
+    --------
+    >>> print(visible("a\x1b[2J.png"))
+    a\u001b[2J.png
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file is UTF-8.
+
+    Parameters
+    ----------
+    name : str
+        As Python gives it: bytes that are not UTF-8 are lone surrogates.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -5,7 +5,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
-from featurepipe.files import only_writer, remove_leftovers, replaced_folders, restore_folders
+from featurepipe.files import only_writer, remove_unfinished, replaced_folders, restore_folders
+from featurepipe.words import is_utf8
 
 
 class Workspace:
@@ -21,6 +22,12 @@ class Workspace:
         self.root = Path(root)
         if self.root.exists() and not self.root.is_dir():
             raise WorkspaceError(f"The workspace {self.root} is a file. Name a folder.")
+        # Not every library opens such a path.
+        if not is_utf8(str(self.root)):
+            raise WorkspaceError(
+                f"The name of the workspace {self.root} is not UTF-8. Rename it, or name another "
+                "folder with --workspace."
+            )
 
     @property
     def manifest(self) -> Path:
@@ -104,6 +111,7 @@ class Workspace:
                 "folder that you may write to with --workspace."
             ) from error
         with only_writer(self.root):
-            remove_leftovers(self.manifest)
+            remove_unfinished(self.root)
+            remove_unfinished(self.root / "splits")
             restore_folders(self._runs)
             yield

@@ -68,7 +68,7 @@ def image_of(place, file):
     return place / "images" / ("black" if int(file.stem) % 2 else "white") / file.name
 
 
-def start(place):
+def start(place, prepare=lambda: None):
     return subprocess.Popen(
         [COMMAND, *EXTRACT],
         cwd=place,
@@ -76,7 +76,7 @@ def start(place):
         stderr=subprocess.PIPE,
         text=True,
         # A shell without job control has what runs in its background ignore Ctrl-C.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: (signal.signal(signal.SIGINT, signal.SIG_DFL), prepare()),
     )
 
 
@@ -284,6 +284,27 @@ def test_links_in_circles_and_pipes_are_refused_with_their_reason(
             "black/self.jpg": "cannot be read: Too many levels of symbolic links",
         }
     assert run(["info", str(store), "--verify"]) == 0
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1000, 100_000, 900_000])
+def test_a_file_that_may_not_be_so_large_is_one_error_and_nothing_is_lost(
+    tmp_path, pool, truth, n_bytes
+):
+    resource = pytest.importorskip("resource")
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+
+    fill(tmp_path, pool[:200])
+    assert finish(start(tmp_path)) == (0, "")
+    before = contents(tmp_path)
+    fill(tmp_path, pool[200:])
+    code, err = finish(start(tmp_path, limited))
+    assert code == 1
+    assert err.startswith("featurepipe: The file is too large: cannot write workspace/features/")
+    assert "\n" not in err
+    assert contents(tmp_path) == before
+    require_whole(tmp_path, truth)
 
 
 @pytest.fixture

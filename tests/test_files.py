@@ -1,10 +1,22 @@
 import errno
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from featurepipe.errors import DiskFullError, LockedError, NotReadableError
-from featurepipe.files import only_writer, read_file, replacing
+from featurepipe.files import (
+    only_writer,
+    read_file,
+    remove_unfinished,
+    replaced_folders,
+    replacing,
+    replacing_folder,
+    restore_folders,
+)
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import Predictions
 from featurepipe.runs.run_info import read_run_info
@@ -38,6 +50,8 @@ def test_a_full_disk_is_named(tmp_path):
     # This is as h5py reports it when HDF5 makes a dataset.
     with pytest.raises(DiskFullError), replacing(path):
         raise ValueError("Unable to create dataset (errno = 28, 'No space left on device')")
+    with pytest.raises(DiskFullError, match=r"The file is too large: .*a\.txt"), replacing(path):
+        raise OSError(errno.EFBIG, "File too large")
     with pytest.raises(PermissionError), replacing(path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -96,3 +110,96 @@ def test_content_beyond_the_size_of_a_file_is_not_read(tmp_path):
     path.symlink_to("/proc/self/maps")
     with pytest.raises(NotReadableError, match="is larger than"):
         read_file(path, 100)
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from featurepipe.files import replacing
+with replacing(Path(sys.argv[1])) as beside:
+    beside.write_text("half")
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+"""
+
+
+def write_and_be_sent(path, name):
+    return subprocess.Popen([sys.executable, "-c", KILLED_WHILE_WRITING, str(path), name])
+
+
+def unfinished(folder):
+    return sorted(folder.glob(".*.part"))
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one_that_writes_there(tmp_path):
+    assert write_and_be_sent(tmp_path / "board.csv", "SIGKILL").wait() == -signal.SIGKILL
+    assert len(unfinished(tmp_path)) == 1
+    with replacing(tmp_path / "other.csv") as beside:
+        assert unfinished(tmp_path) == []
+        beside.write_text("whole")
+        assert unfinished(tmp_path) == [beside]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["other.csv"]
+
+
+def test_what_a_running_process_or_another_machine_writes_is_not_removed(tmp_path):
+    process = write_and_be_sent(tmp_path / "board.csv", "SIGSTOP")
+    os.waitpid(process.pid, os.WUNTRACED)
+    elsewhere = tmp_path / ".board.csv.999999-00000000.part"
+    elsewhere.touch()
+    try:
+        remove_unfinished(tmp_path)
+        (own,) = set(unfinished(tmp_path)) - {elsewhere}
+        assert own.read_text() == "half"
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert process.wait() == 0
+    assert (tmp_path / "board.csv").read_text() == "half"
+
+
+def replace(path, content, fails_at=None):
+    """Replace a folder by one with a file; the process dies before the rename of a number."""
+    names = iter(range(1, 9))
+    rename = Path.rename
+
+    def one_of(self, target):
+        if next(names) == fails_at:
+            raise SystemExit("killed")
+        return rename(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", one_of)
+        with replacing_folder(path) as beside:
+            (beside / "file").write_text(content)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_folder_that_cannot_be_replaced_is_moved_back_at_once(tmp_path, fails_at):
+    replace(tmp_path / "run", "old")
+    with pytest.raises(SystemExit):
+        replace(tmp_path / "run", "new", fails_at)
+    assert (tmp_path / "run" / "file").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def killed_between_renames(path):
+    replace(path, "old")
+    path.rename(path.with_name(".run.replaced"))
+    (path.with_name(".run.part")).mkdir()
+
+
+def test_a_kill_between_the_renames_loses_no_folder(tmp_path):
+    killed_between_renames(tmp_path / "run")
+    assert replaced_folders(tmp_path) == [tmp_path / ".run.replaced"]
+    restore_folders(tmp_path)
+    assert (tmp_path / "run" / "file").read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]
+
+
+def test_replacing_again_restores_first(tmp_path):
+    killed_between_renames(tmp_path / "run")
+    with pytest.raises(ValueError, match="broken"), replacing_folder(tmp_path / "run"):
+        assert (tmp_path / "run" / "file").read_text() == "old"
+        raise ValueError("broken")
+    assert (tmp_path / "run" / "file").read_text() == "old"
+    replace(tmp_path / "run", "new")
+    assert (tmp_path / "run" / "file").read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["run"]

@@ -45,3 +45,11 @@ def test_a_bar_shows_the_total_of_the_first_report(monkeypatch, caplog, capsys):
     with Progress(None, "Fitting", "fit") as bar:
         bar.report(2, 4)
     assert "2/4" in capsys.readouterr().err
+
+
+def test_a_bar_shows_names_as_escapes(monkeypatch, caplog, capsys):
+    caplog.set_level(logging.INFO, "featurepipe")
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    with Progress(2, "Exporting a\x1b[2J", "image"):
+        pass
+    assert "Exporting a\\u001b[2J: " in capsys.readouterr().err

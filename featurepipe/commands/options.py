@@ -107,6 +107,11 @@ jobs = option(
     show_default="all",
     help="Number of processor cores to use.",
 )
+spreadsheet_safe = option(
+    "--spreadsheet-safe",
+    is_flag=True,
+    help="Put an apostrophe before CSV cells that look like formulas.",
+)
 run = option("--run", metavar="RUN", show_default="the best", help="Name of the run to use.")
 
 

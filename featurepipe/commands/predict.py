@@ -7,8 +7,9 @@ import click
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import Names, examples, option, output, run
+from featurepipe.commands.options import Names, examples, option, output, run, spreadsheet_safe
 from featurepipe.commands.terminal import write, write_json
+from featurepipe.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,17 +62,21 @@ if TYPE_CHECKING:
         help="Save copies of the images with their classes written on.",
     ),
 )
-@output()
-def predict(images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@output(spreadsheet_safe)
+def predict(images: tuple[str, ...], as_json: bool, spreadsheet_safe: bool, **options: Any) -> None:
     """Predict the attributes of images.
 
     Prints CSV or, with --json, one JSON object per image and line. An image is marked unknown if
     it is unlike the training images or the prediction is unusually uncertain. Without --run,
     the run with the best out-of-fold accuracy on training images is used.
     """
+    if as_json and spreadsheet_safe:
+        raise UsageError("--spreadsheet-safe only applies to CSV. Remove it, or omit --json.")
     answers = featurepipe.predict(images, **options)
     if not as_json:
-        write(answers.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        from featurepipe.reports.csv_text import csv_text
+
+        write(csv_text(answers, "%.6g", spreadsheet_safe=spreadsheet_safe))
         return
     for image, rows in answers.groupby("image", sort=False):
         write_json(_answer(str(image), rows), indent=None)

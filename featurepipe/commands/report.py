@@ -5,7 +5,7 @@ from typing import Any
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import examples, option, output
+from featurepipe.commands.options import examples, option, output, spreadsheet_safe
 from featurepipe.commands.terminal import write_board
 
 
@@ -20,7 +20,7 @@ from featurepipe.commands.terminal import write_board
     ),
     option("--full", is_flag=True, help="Show all attributes and figures."),
 )
-@output()
+@output(spreadsheet_safe)
 def report(as_json: bool, full: bool, attribute: str | None = None, **options: Any) -> None:
     """Compare all runs of the workspace and write leaderboard.csv.
 

@@ -1,7 +1,5 @@
 """`featurepipe same`."""
 
-import csv
-import io
 from typing import Any
 
 import cloup
@@ -29,7 +27,11 @@ def same(image: str, other: str, as_json: bool, **options: Any) -> None:
     if as_json:
         write_json({"image": image, "other_image": other, "same": probability}, indent=None)
         return
-    lines = io.StringIO()
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerows([["image", "other_image", "same"], [image, other, f"{probability:.6g}"]])
-    write(lines.getvalue())
+    # Imported late: pandas is slow to import.
+    import pandas as pd
+
+    from featurepipe.reports.csv_text import csv_text
+
+    # As objects, since names of files need not be text.
+    table = pd.DataFrame([[image, other]], columns=["image", "other_image"], dtype=object)
+    write(csv_text(table.assign(same=probability), "%.6g"))

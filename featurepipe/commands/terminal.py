@@ -3,42 +3,23 @@
 import io
 import json
 import logging
-import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 from featurepipe.errors import UnknownNameError
+from featurepipe.words import visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOGGER = logging.getLogger("featurepipe")
 
-# Control characters but tab and newline, marks that turn the direction of writing, and
-# bytes of a file's name that are no text.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def visible(text: str) -> str:
-    r"""Text whose control characters are shown as escapes, as JSON writes them.
-
-    A file's name may hold any; as they are they would control the terminal.
-
-    Examples
-    --------
-    >>> print(visible("a\x1b[2J.png"))
-    a\u001b[2J.png
-    """
-    return _UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
-
 
 def write(text: str) -> None:
-    """Write lines to standard output: every byte to a program, `visible` to a terminal."""
+    """Write lines to standard output: every byte to a program, `visible` ones to a terminal."""
     if sys.stdout.isatty():
-        text = visible(text)
+        text = _visible_lines(text)
     elif isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files need not be text: their bytes leave as they came.
         sys.stdout.reconfigure(errors="surrogateescape")
@@ -48,7 +29,7 @@ def write(text: str) -> None:
 
 def write_json(value: Any, indent: int | None = 2) -> None:
     """Write a value as JSON; without `indent` on one line."""
-    write(visible(json.dumps(value, ensure_ascii=False, indent=indent)))
+    write(_visible_lines(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -139,9 +120,13 @@ def _rows_of(board: "pd.DataFrame", attribute: str | None) -> "pd.DataFrame":
 
 
 def write_styled(text: str) -> None:
-    """Write text whose names are printable already; it may hold the terminal's own styles."""
+    """Write text whose names are `visible` already; it may hold the terminal's own styles."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def _visible_lines(text: str) -> str:
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _width() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from featurepipe.errors import ManifestError
-from featurepipe.words import counted, examples
+from featurepipe.words import counted, examples, is_utf8
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
@@ -42,7 +42,7 @@ def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
                 f"'new/*.jpg' with files ending in {' '.join(IMAGE_SUFFIXES)}."
             )
         for path in images:
-            if not _is_utf8(path.as_posix()):
+            if not is_utf8(path.as_posix()):
                 raise ManifestError(
                     f"The name {path.as_posix()!a} is not UTF-8, so that no table can hold it. "
                     "Rename it."
@@ -115,11 +115,11 @@ def _images_below(root: Path) -> Iterator[str]:
 
 def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
     found = sorted(names)
-    ids = [image_id for image_id in found if _is_utf8(image_id)]
+    ids = [image_id for image_id in found if is_utf8(image_id)]
     if len(ids) == len(found):
         return ids, []
     # Neither Parquet, HDF5 nor JSON can hold such a name.
-    refused = [ascii(image_id) for image_id in found if not _is_utf8(image_id)]
+    refused = [ascii(image_id) for image_id in found if not is_utf8(image_id)]
     return ids, [
         f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: {examples(refused)}"
     ]
@@ -165,12 +165,3 @@ def _images_at(given: str) -> list[Path]:
         for image in (_images_at(str(match)) if match.is_dir() else [match])
         if is_image(image.name)
     ]
-
-
-def _is_utf8(name: str) -> bool:
-    # Python holds bytes that are not UTF-8 as lone surrogates.
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

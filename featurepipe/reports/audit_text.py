@@ -10,10 +10,9 @@ from featurepipe.reports.terminal_text import (
     fitted,
     heading,
     paragraph,
-    printable,
     table_text,
 )
-from featurepipe.words import counted
+from featurepipe.words import counted, visible
 
 _N_SHOWN = 3
 _COLUMNS = {
@@ -42,7 +41,7 @@ def audit_text(findings: pd.DataFrame, width: int = 100, *, is_terminal: bool = 
         return "No likely label errors, outliers or duplicates were found."
     sections = []
     for finding, rows in findings.groupby("finding", sort=False):
-        title = counted(len(rows), printable(str(finding)))
+        title = counted(len(rows), visible(str(finding)))
         more = ", the most suspicious first" if len(rows) > 1 else ""
         columns = _columns(rows.head(_N_SHOWN), width)
         sections += [
@@ -59,7 +58,7 @@ def audit_text(findings: pd.DataFrame, width: int = 100, *, is_terminal: bool = 
 def _columns(rows: pd.DataFrame, width: int) -> list[Column]:
     """What is known of the images; where that says nothing of why, the reason."""
     columns = [
-        Column(header, [printable(str(cell)) for cell in rows[name].fillna("")], is_name=True)
+        Column(header, [visible(str(cell)) for cell in rows[name].fillna("")], is_name=True)
         for name, header in _COLUMNS.items()
         if rows[name].notna().any()
     ]

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from featurepipe.files import replacing
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.reports.attribute_predictions import AttributePredictions
+from featurepipe.reports.csv_text import write_csv
 from featurepipe.reports.figures import FIGURES, evaluate
 from featurepipe.reports.paired_tests import tied_in_accuracy, tied_in_log_loss
 from featurepipe.reports.series import SPREADS, summarise_series
@@ -212,7 +212,7 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
     return board.astype(types)
 
 
-def write_leaderboard(board: pd.DataFrame, path: Path) -> None:
+def write_leaderboard(board: pd.DataFrame, path: Path, *, spreadsheet_safe: bool = False) -> None:
     """Write the board as CSV, atomically.
 
     Figures have six significant digits. A cell is empty where a figure does not apply.
@@ -221,14 +221,15 @@ def write_leaderboard(board: pd.DataFrame, path: Path) -> None:
     ----------
     board : pandas.DataFrame
     path : Path
+    spreadsheet_safe : bool
+        As in `featurepipe.reports.csv_text.csv_text`.
 
     Raises
     ------
     DiskFullError
         If the disk is full.
     """
-    with replacing(path) as beside:
-        board.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
+    write_csv(board, path, "%.6g", spreadsheet_safe=spreadsheet_safe)
 
 
 def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:

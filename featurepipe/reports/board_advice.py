@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from featurepipe.predictions import ALL
-from featurepipe.reports.terminal_text import count, figure, percent, printable
-from featurepipe.words import counted
+from featurepipe.reports.terminal_text import count, figure, percent
+from featurepipe.words import counted, visible
 
 
 def run_to_take(rows: pd.DataFrame) -> int | None:
@@ -68,7 +68,7 @@ def _take(rows: pd.DataFrame, attribute: str, mean: str = "") -> str:
     n_equal = int((rows["selection_accuracy"] == row["selection_accuracy"]).sum()) - 1
     others = f"{counted(n_equal, 'other run')} reach{'es' if n_equal == 1 else ''} it"
     equal = f"; {others} at no lower cost" if n_equal else ""
-    purpose = "Take" if attribute == ALL else f"For {printable(attribute)}, take"
+    purpose = "Take" if attribute == ALL else f"For {visible(attribute)}, take"
     return (
         f"{purpose} {_name(row)}: it has the best {mean}selection accuracy "
         f"({percent(row['selection_accuracy'])}{equal}); {_tested(row)}."
@@ -109,4 +109,4 @@ def _ties(rows: pd.DataFrame) -> str:
 
 
 def _name(row: pd.Series) -> str:
-    return printable(row["run"])
+    return visible(row["run"])

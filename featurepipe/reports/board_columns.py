@@ -12,10 +12,9 @@ from featurepipe.reports.terminal_text import (
     listed,
     percent,
     percent_with_interval,
-    printable,
     table_width,
 )
-from featurepipe.words import counted
+from featurepipe.words import counted, visible
 
 COSTS = ("log-loss", "fit", "ms/image")
 """Columns that a narrow terminal has no room for, the most important first."""
@@ -47,9 +46,9 @@ def board_columns(rows: pd.DataFrame) -> Columns:
     """
     cells = {
         "#": [count(rank) for rank in rows["accuracy"].rank(method="min", ascending=False)],
-        "run": [printable(name) for name in rows["run"]],
-        "features": [printable(_features(row)) for _, row in rows.iterrows()],
-        "head": [printable(name) for name in rows["head"]],
+        "run": [visible(name) for name in rows["run"]],
+        "features": [visible(_features(row)) for _, row in rows.iterrows()],
+        "head": [visible(name) for name in rows["head"]],
         "accuracy": _accuracies(rows),
         "=": _tied_marks(rows),
         "unseen": _with_deviations(rows, "unseen_accuracy"),
@@ -113,7 +112,7 @@ def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> l
         of_run = rows[(rows["run"] == run["run"]) & (rows["attribute"] != ALL)]
         by_attribute = [f"{_features(row)} for {row['attribute']}" for _, row in of_run.iterrows()]
         reads = by_attribute if attribute == ALL else [features]
-        notes.append(f"{printable(run['run'])} reads {listed(reads, _NOTE_WIDTH)}.")
+        notes.append(f"{visible(run['run'])} reads {listed(reads, _NOTE_WIDTH)}.")
     n_left = len(notes) - _MAX_NOTES
     more = [f"{counted(n_left, 'more run')} choose features in this way."] if n_left > 0 else []
     return notes[:_MAX_NOTES] + more

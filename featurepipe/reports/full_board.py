@@ -17,10 +17,10 @@ from featurepipe.reports.terminal_text import (
     paragraph,
     percent,
     percent_with_interval,
-    printable,
     table_text,
     table_width,
 )
+from featurepipe.words import visible
 
 _MIN_HEADER = 10
 _KEY = ("run", "attribute", "split")
@@ -108,7 +108,7 @@ def full_table(rows: pd.DataFrame, width: int, *, is_terminal: bool = False) -> 
 
 def _run_key(of_runs: pd.DataFrame) -> list[Column]:
     numbers = [str(number) for number in range(1, len(of_runs) + 1)]
-    return [Column("#", numbers), Column("run", of_runs["run"].map(printable).tolist(), True)]
+    return [Column("#", numbers), Column("run", of_runs["run"].map(visible).tolist(), True)]
 
 
 def _attribute_key(rows: pd.DataFrame) -> list[Column]:
@@ -116,7 +116,7 @@ def _attribute_key(rows: pd.DataFrame) -> list[Column]:
     numbers = is_first.cumsum().astype(str).where(is_first, "")
     return [
         Column("#", numbers.tolist()),
-        Column("attribute", rows["attribute"].map(printable).tolist(), True),
+        Column("attribute", rows["attribute"].map(visible).tolist(), True),
     ]
 
 
@@ -154,7 +154,7 @@ def _cell(row: pd.Series, name: str) -> str:
     if name in _FORMATS:
         return _FORMATS[name](value)
     if isinstance(value, str):
-        return printable(value)
+        return visible(value)
     if name.endswith("tied_with_best"):
         return "yes" if value else "no"
     if name.startswith("n_"):

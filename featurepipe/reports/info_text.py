@@ -19,11 +19,10 @@ from featurepipe.reports.terminal_text import (
     paragraph,
     percent,
     percent_with_interval,
-    printable,
     shortened,
     table_text,
 )
-from featurepipe.words import counted
+from featurepipe.words import counted, visible
 
 MAX_LINES = 25
 
@@ -76,7 +75,7 @@ def info_text(facts: Facts, width: int = 100) -> str:
     }
     what = facts["what"]
     name = facts.get("name", facts["path"])
-    title = shortened(printable(f"{what.capitalize()} {name}"), width)
+    title = shortened(visible(f"{what.capitalize()} {name}"), width)
     sections = [section for section in describe[what](facts, width - _LABEL_WIDTH) if section[1]]
     lines = _shown(sections, MAX_LINES - 2)
     return "\n".join([title, "", *(shortened(line, width) for line in lines)])
@@ -128,7 +127,7 @@ def _run_rows(runs: Iterable[Facts]) -> list[list[str]]:
         return -1.0 if accuracy is None else accuracy
 
     return [
-        [_name(run), percent(run["selection_accuracy"][ALL]), printable(run["split"])]
+        [_name(run), percent(run["selection_accuracy"][ALL]), visible(run["split"])]
         for run in sorted(runs, key=selection, reverse=True)
     ]
 
@@ -163,16 +162,16 @@ def _images(facts: Facts, room: int) -> list[Section]:
     for name, classes in facts["attributes"].items():
         n_unlabelled = facts["images"] - facts["labelled"][name]
         beside = f"; {n_unlabelled:,} unlabelled" if n_unlabelled else ""
-        name = shortened(printable(name), _MAX_NAME // 2)
+        name = shortened(visible(name), _MAX_NAME // 2)
         n_classes = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
         start = f"{name}, {n_classes}{beside}: "
         labels = [f"{label} {n:,}" for label, n in classes.items()]
         attributes.append(start + listed(labels, max(room - len(start), 12)))
     labels_source = [facts["labels_source"]] if facts["labels_source"] else []
-    group = [printable(facts["group"])] if facts["group"] else []
+    group = [visible(facts["group"])] if facts["group"] else []
     return [
-        ("images", [f"{facts['images']:,} in {printable(facts['root'])}"]),
-        ("labels", [printable(source) for source in labels_source]),
+        ("images", [f"{facts['images']:,} in {visible(facts['root'])}"]),
+        ("labels", [visible(source) for source in labels_source]),
         ("attributes", attributes or ["none: the images have no labels"]),
         ("grouped by", group),
     ]
@@ -184,13 +183,13 @@ def _store(facts: Facts, room: int) -> list[Section]:
     rate = f"{figure(speed)} images/s; slowest stage: {facts['bottleneck']}"
     done = f"{facts['done']:,} of {facts['images']:,} done"
     common = [
-        ("file", [f"{printable(facts['path'])}, {byte_size(facts['bytes'])}"]),
+        ("file", [f"{visible(facts['path'])}, {byte_size(facts['bytes'])}"]),
         ("images", [", ".join(filter(None, [done, _open(facts)]))]),
         ("input", [f"{size} × {size} px, view {recipe['view']}, {recipe['decoding']} decoding"]),
         ("engine", [f"{made_by['engine']} on {made_by['machine']}"]),
         ("versions", [_versions(made_by["versions"], room)]),
         ("speed", [] if speed is None else [rate]),
-        ("refused", [f"{id_}: {why}" for id_, why in _printable(facts["refused_images"])]),
+        ("refused", [f"{id_}: {why}" for id_, why in _visible(facts["refused_images"])]),
         ("verified", [facts["verified"]] if "verified" in facts else []),
     ]
     if facts["what"] == "pixel cache":
@@ -200,7 +199,7 @@ def _store(facts: Facts, room: int) -> list[Section]:
             ("next", ["featurepipe train NETWORK"]),
         ]
     pending = f"featurepipe extract, for {counted(facts['pending'], 'pending image')}"
-    weights = printable(made_by["weights_label"])
+    weights = visible(made_by["weights_label"])
     features = (
         f"{facts['n_features']:,} per image, pooling {recipe['pooling']}, {recipe['precision']}"
     )
@@ -227,7 +226,7 @@ def _split(facts: Facts, room: int) -> list[Section]:
     if settings["repeats"] > 1:
         said.append(f"repeat {facts['repeat'] + 1} of {settings['repeats']}")
     if settings["group"]:
-        said.append(f"grouped by {printable(settings['group'])}")
+        said.append(f"grouped by {visible(settings['group'])}")
     if settings["group_duplicates"]:
         said.append("near-duplicates grouped")
     held_out = settings["hold_out"]
@@ -246,7 +245,7 @@ def _run(facts: Facts, room: int) -> list[Section]:
     images = {part: facts[f"n_{part}"] for part in _PARTS}
     return [
         ("network" if network else "head", [f"{head}, {_TASKS[facts['task']]}"]),
-        ("split", [f"{printable(facts['split'])}: {_parts(images)}"]),
+        ("split", [f"{visible(facts['split'])}: {_parts(images)}"]),
         ("accuracy", _accuracy_lines(facts, room)),
         ("features", [f"chosen by --features auto in {n_trials} trials"] if n_trials else []),
         ("settings", _settings(facts["settings"], room)),
@@ -254,8 +253,8 @@ def _run(facts: Facts, room: int) -> list[Section]:
         ("cost", paragraph(_costs(facts["costs"]), room).split("\n")),
         ("versions", [_versions(facts["versions"], room)]),
         ("files", [listed(facts["files"], room)]),
-        ("made by", paragraph(printable(_command(facts)), room).split("\n")),
-        ("next", [f"featurepipe predict IMAGES --run {printable(facts['name'])}"]),
+        ("made by", paragraph(visible(_command(facts)), room).split("\n")),
+        ("next", [f"featurepipe predict IMAGES --run {visible(facts['name'])}"]),
     ]
 
 
@@ -276,7 +275,7 @@ def _command(facts: Facts) -> str:
 def _accuracy_lines(facts: Facts, room: int) -> list[str]:
     names = [ALL, *facts["attributes"]]
     columns = [
-        Column("", [printable(name) for name in names], is_name=True),
+        Column("", [visible(name) for name in names], is_name=True),
         Column("selection", aligned(percent(facts["selection_accuracy"][name]) for name in names)),
         Column(
             "test (95 % CI)", aligned(_interval(facts["test_accuracy"], name) for name in names)
@@ -286,7 +285,7 @@ def _accuracy_lines(facts: Facts, room: int) -> list[str]:
         unseen = aligned(_interval(facts["unseen_accuracy"], name) for name in names)
         columns.append(Column("held out (95 % CI)", unseen))
     reads = ["", *("+".join(facts["reads"][name]) for name in facts["attributes"])]
-    columns.append(Column("reads", [printable(text) for text in reads], is_name=True))
+    columns.append(Column("reads", [visible(text) for text in reads], is_name=True))
     return table_text(fitted(columns, room)).split("\n")
 
 
@@ -307,7 +306,7 @@ def _settings(settings: Facts, room: int) -> list[str]:
             said.append(words if value else f"not {words}")
         else:
             said.append(f"{words} {value}")
-    return paragraph(printable(", ".join(said)), room).split("\n")
+    return paragraph(visible(", ".join(said)), room).split("\n")
 
 
 def _calibration(facts: Facts, room: int) -> str:
@@ -342,12 +341,12 @@ def _parts(images: Facts) -> str:
     return ", ".join(f"{images[part]:,} {part}" for part in _PARTS if images[part])
 
 
-def _printable(texts: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [(printable(name), printable(text)) for name, text in texts.items()]
+def _visible(texts: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(visible(name), visible(text)) for name, text in texts.items()]
 
 
 def _name(facts: Facts) -> str:
-    return shortened(printable(facts["name"]), _MAX_NAME)
+    return shortened(visible(facts["name"]), _MAX_NAME)
 
 
 def _lines(rows: Sequence[Sequence[str]], room: int) -> list[str]:

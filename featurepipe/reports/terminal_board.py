@@ -28,11 +28,10 @@ from featurepipe.reports.terminal_text import (
     listed,
     paragraph,
     percent,
-    printable,
     table_text,
     table_width,
 )
-from featurepipe.words import counted
+from featurepipe.words import counted, visible
 
 _MAX_SPLITS = 5
 _MAX_ATTRIBUTES = 4
@@ -121,7 +120,7 @@ def runs_table(summary: pd.DataFrame, width: int = 100, *, is_terminal: bool = F
         del columns["split"]
     fit = columns.pop("fit")
     by_attribute = {
-        name: _selection_column(printable(name), together, summary, name) for name in attributes
+        name: _selection_column(visible(name), together, summary, name) for name in attributes
     }
     several = 1 < len(attributes) <= _MAX_ATTRIBUTES
     if several and table_width([*columns.values(), *by_attribute.values(), fit]) <= width:
@@ -200,8 +199,8 @@ def _section(
 
 
 def _title(rows: pd.DataFrame, attribute: str) -> str:
-    name = printable(rows["split"].iloc[0])
-    of_attribute = "" if attribute == ALL else f", {printable(attribute)}"
+    name = visible(rows["split"].iloc[0])
+    of_attribute = "" if attribute == ALL else f", {visible(attribute)}"
     if _is_series(rows):
         return f"Series {name}{of_attribute}: mean ± standard deviation over the splits"
     images = [_counts(rows["n_train"], "training image"), _counts(rows["n_test"], "test image")]
@@ -218,7 +217,7 @@ def _counts(numbers: pd.Series, what: str) -> str:
 
 
 def _name_column(header: str, names: "pd.Series[str]") -> Column:
-    return Column(header, [printable(str(name)) for name in names], is_name=True)
+    return Column(header, [visible(str(name)) for name in names], is_name=True)
 
 
 def _selection_column(
@@ -255,10 +254,10 @@ def _legend(tables: Sequence[Columns], rows: pd.DataFrame, attribute: str, width
 
 def _what_is_right(rows: pd.DataFrame, attribute: str) -> str:
     of_attributes = rows[rows["attribute"] != ALL]
-    names = [printable(name) for name in of_attributes["attribute"].unique()]
+    names = [visible(name) for name in of_attributes["attribute"].unique()]
     sets = of_attributes.loc[of_attributes["subset_accuracy"].notna(), "attribute"].unique()
     if attribute != ALL:
-        what = f"whose {printable(attribute)} is right"
+        what = f"whose {visible(attribute)} is right"
     elif len(names) == 1:
         what = f"whose {names[0]} is right"
     else:

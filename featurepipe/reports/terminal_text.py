@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from featurepipe.words import visible
+
 MISSING = "–"
 GAP = 2
 MIN_WIDTH = 60
@@ -122,19 +124,6 @@ def paragraph(text: str, width: int, label: str = "") -> str:
     return "\n".join(f"{start}{line}".rstrip() for start, line in zip(beside, lines, strict=True))
 
 
-def printable(text: str) -> str:
-    r"""Text with control characters, line ends and other invisible ones escaped.
-
-    Examples
-    --------
-    >>> print(printable("red\x1b[2J"))
-    red\x1b[2J
-    """
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
-    )
-
-
 def shortened(text: str, width: int) -> str:
     """Text that fits a width: where it is longer, its middle is replaced by ``…``.
 
@@ -158,7 +147,7 @@ def beginning(text: str, width: int) -> str:
     >>> beginning("an image is\nmissing", 14)
     'an image is m…'
     """
-    text = printable(" ".join(text.split()))
+    text = visible(" ".join(text.split()))
     return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
 
@@ -174,7 +163,7 @@ def listed(names: Sequence[str], width: int) -> str:
         return "none"
     best, shown = f"{len(names):,}", ""
     for n_shown, name in enumerate(names, start=1):
-        shown += (", " if shown else "") + shortened(printable(name), max(width - 12, 12))
+        shown += (", " if shown else "") + shortened(visible(name), max(width - 12, 12))
         n_more = len(names) - n_shown
         text = f"{shown}, … {n_more:,} more" if n_more else shown
         if cell_len(text) <= width:

@@ -1,7 +1,13 @@
 """Sources of images: a folder, tar files or a URL, behind one small protocol."""
 
 from featurepipe.sources.local import LocalFolder
-from featurepipe.sources.opening import open_archive, open_file, open_remote, open_source
+from featurepipe.sources.opening import (
+    open_archive,
+    open_file,
+    open_remote,
+    open_source,
+    require_there,
+)
 from featurepipe.sources.places import (
     absolute_place,
     is_archive,
@@ -29,4 +35,5 @@ __all__ = [
     "open_remote",
     "open_source",
     "parent_place",
+    "require_there",
 ]

@@ -30,13 +30,36 @@ def open_source(root: str) -> ImageSource:
     Raises
     ------
     ManifestError
-        If a tar file is missing or damaged.
+        If it is gone, or a tar file is damaged.
     SourceError
         If a URL cannot be reached.
     """
+    require_there(root)
     if is_archive(root) and (is_url(root) or not Path(root).is_dir()):
         return open_archive(root)
     return open_remote(root) if is_url(root) else LocalFolder(Path(root))
+
+
+def require_there(place: str) -> None:
+    """Stop if a place that was read before is gone; a URL is left to its reader.
+
+    Parameters
+    ----------
+    place : str
+        Folder, table, tar file or pattern of tar files, as a path or URL.
+
+    Raises
+    ------
+    ManifestError
+        If there is no such file or folder.
+    """
+    path = Path(place)
+    if is_url(place) or path.exists() or (is_archive(place) and any(path.parent.glob(path.name))):
+        return
+    raise ManifestError(
+        f"{place}, where the images were, is gone. Move it back, or run featurepipe extract with "
+        "its new path: features of the same images are kept."
+    )
 
 
 def open_archive(place: str, texts: tuple[str, ...] = ()) -> TarArchive:

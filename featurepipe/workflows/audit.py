@@ -10,11 +10,11 @@ import pandas as pd
 
 from featurepipe.errors import WorkspaceError
 from featurepipe.features.store import FeatureStore
-from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
 from featurepipe.models.studies.label_errors import LabelError, find_label_errors
 from featurepipe.models.studies.near_duplicates import deciding_store, find_near_duplicates
 from featurepipe.models.studies.outliers import outliers
+from featurepipe.reports.csv_text import write_csv
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.workspace import Workspace
@@ -29,7 +29,9 @@ COLUMNS = [
 Row = dict[str, Any]
 
 
-def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFrame:
+def audit(
+    *, workspace: Path | str = ".", run: str | None = None, spreadsheet_safe: bool = False
+) -> pd.DataFrame:
     """Find suspicious labels, outliers and duplicates, and write them to audit.csv.
 
     Only the labels of the run's training images are judged, by their out-of-fold
@@ -41,6 +43,9 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
     workspace : Path or str
     run : str, optional
         Default: the best run of heads; see `featurepipe.runs.choosing.find_run`.
+    spreadsheet_safe : bool
+        Whether to put an apostrophe before each text in audit.csv that a spreadsheet would take
+        for a formula.
 
     Returns
     -------
@@ -71,8 +76,7 @@ def audit(*, workspace: Path | str = ".", run: str | None = None) -> pd.DataFram
         if store is not None:
             findings += [*_outliers(store, manifest), *_near_duplicates(store, manifest)]
         table = pd.DataFrame(findings, columns=COLUMNS)
-        with replacing(home.audit) as beside:
-            table.to_csv(beside, index=False, float_format="%.4f")
+        write_csv(table, home.audit, "%.4f", spreadsheet_safe=spreadsheet_safe)
     logger.info("Wrote %s.", home.audit)
     return table
 

@@ -214,7 +214,11 @@ def _write_parquet(
     schema = _schema(store.n_features, labels)
     # Hardly two features are equal: a dictionary of them would only cost time and room.
     words = ["id", *labels]
-    with pq.ParquetWriter(beside, schema, use_dictionary=words, write_statistics=words) as writer:
+    with (
+        # Opened here, since pyarrow opens no path that is not UTF-8.
+        beside.open("wb") as file,
+        pq.ParquetWriter(file, schema, use_dictionary=words, write_statistics=words) as writer,
+    ):
         _write_chunks(writer, schema, store, rows, ids, labels)
 
 
@@ -222,7 +226,7 @@ def _write_csv(
     beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
 ) -> None:
     schema = _schema(store.n_features, labels)
-    with pa_csv.CSVWriter(beside, schema) as writer:
+    with beside.open("wb") as file, pa_csv.CSVWriter(file, schema) as writer:
         _write_chunks(writer, schema, store, rows, ids, labels)
 
 

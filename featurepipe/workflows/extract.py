@@ -20,6 +20,7 @@ from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
+from featurepipe.sources import require_there
 from featurepipe.words import counted
 from featurepipe.workspace import Workspace
 
@@ -173,7 +174,9 @@ def _read_source(
     """The images of the source as it is now; options not given are as the workspace remembers."""
     is_relabelled = False
     if remembered is not None:
-        source = source or remembered.source
+        if source is None:
+            require_there(remembered.source)
+            source = remembered.source
         if labels is None:
             labels = remembered.labels_source
             attributes = attributes or remembered.labelling.attributes
@@ -249,4 +252,4 @@ def _warn(what: str, reasons: Mapping[str, str], store: Path) -> None:
     shown = [f"  {image_id}: {reason}" for image_id, reason in list(reasons.items())[:20]]
     if len(reasons) > len(shown):
         shown.append(f"  … and {len(reasons) - len(shown)} more: featurepipe info {store}")
-    logger.warning("%d images %s:\n%s", len(reasons), what, "\n".join(shown))
+    tell([f"{len(reasons)} images {what}:", *shown])

@@ -13,6 +13,7 @@ from featurepipe.features.catalogue import changed_rows, how_to_heal, images_of,
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import ALL, Predictions
+from featurepipe.progress import tell
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
@@ -132,7 +133,8 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
             logger.warning("Left out: %s", problem)
     elif damaged:
         n_problems = counted(len(damaged), "problem")
-        raise WorkspaceError("\n".join([f"The workspace {place.root} has {n_problems}:", *damaged]))
+        tell(damaged)
+        raise WorkspaceError(f"The workspace {place.root} has {n_problems} (see above).")
     return facts
 
 

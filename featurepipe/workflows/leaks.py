@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from featurepipe.features.imagenet import imagenet_classes_among
-from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
 from featurepipe.models.studies.near_duplicates import NearDuplicates
+from featurepipe.reports.csv_text import write_csv
 from featurepipe.splits import Split
 from featurepipe.words import counted
 from featurepipe.workflows.dividing import ImagesToSplit
@@ -71,8 +71,7 @@ def _list_near_duplicates(
         [first, part_of[first], second, part_of[second], distance, leaks.store]
         for (first, second), distance in zip(leaks.ids, leaks.distances, strict=True)
     ]
-    with replacing(path) as beside:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(beside, index=False, float_format="%.4f")
+    write_csv(pd.DataFrame(rows, columns=COLUMNS), path, "%.4f")
     first, second = leaks.ids[0]
     logger.warning(
         "Split %s: %s of near-duplicates (by %s) between training and other images, for example "

@@ -13,7 +13,7 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def report(*, workspace: Path | str = ".") -> pd.DataFrame:
+def report(*, workspace: Path | str = ".", spreadsheet_safe: bool = False) -> pd.DataFrame:
     """Put every run of a workspace on one board, and write it to leaderboard.csv.
 
     Runs that are damaged are left out, and splits that have changed are named, by a warning each.
@@ -21,6 +21,9 @@ def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     Parameters
     ----------
     workspace : Path or str
+    spreadsheet_safe : bool
+        Whether to put an apostrophe before each text in leaderboard.csv that a spreadsheet would
+        take for a formula.
 
     Returns
     -------
@@ -38,6 +41,6 @@ def report(*, workspace: Path | str = ".") -> pd.DataFrame:
     for problem in split_problems(runs, home):
         logger.warning("%s", problem)
     board = leaderboard(runs)
-    write_leaderboard(board, home.leaderboard)
+    write_leaderboard(board, home.leaderboard, spreadsheet_safe=spreadsheet_safe)
     logger.info("Wrote %s: %d runs.", home.leaderboard, len(runs))
     return board

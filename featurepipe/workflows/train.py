@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurepipe.errors import ManifestError, SourceError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.engines import training_precision
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
+from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.checks import check_settings
@@ -195,14 +197,28 @@ def _check_before_decoding(
 @contextmanager
 def _decoded(place: Workspace, manifest: Manifest, size_px: int) -> Iterator[PixelCache]:
     """All images at a size, decoded now unless they were before."""
-    path = place.pixels(size_px)
-    done = decode_pixels(path, manifest.images(), manifest.ids.tolist(), size_px)
-    if done.n_embedded:
-        logger.info("Decoded %d images to %d px: %s.", done.n_embedded, size_px, path)
-    for image, reason in list(done.refused.items())[:5]:
-        logger.warning("Left out %s: %s", image, reason)
+    path, ids = place.pixels(size_px), manifest.ids.tolist()
+    try:
+        done = decode_pixels(path, manifest.images(), ids, size_px)
+    except (ManifestError, SourceError) as error:
+        if not _are_decoded(path, ids):
+            raise
+        logger.warning("%s", error)
+        logger.warning("All images are in %s, which is used as it is.", path)
+    else:
+        if done.n_embedded:
+            logger.info("Decoded %d images to %d px: %s.", done.n_embedded, size_px, path)
+        for image, reason in list(done.refused.items())[:5]:
+            logger.warning("Left out %s: %s", image, reason)
     with PixelCache.open(path) as pixels:
         yield pixels
+
+
+def _are_decoded(path: Path, ids: Sequence[str]) -> bool:
+    if not path.exists():
+        return False
+    with FeatureStore.open(path) as store:
+        return set(store.ids) - set(store.ids[store.rows("pending")]) >= set(ids)
 
 
 def _find_splits(

@@ -12,21 +12,6 @@ CLEARS = "a\x1b[2J.png"
 NO_TEXT = "caf\udce9.png"
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain, größer, 漢字 🙂\tok\n", "plain, größer, 漢字 🙂\tok\n"),
-        (CLEARS, "a\\u001b[2J.png"),
-        ("c1\x9b2J", "c1\\u009b2J"),
-        ("right\u202eto left", "right\\u202eto left"),
-        ("one\rtwo\x08\x7f", "one\\rtwo\\b\\u007f"),
-        (NO_TEXT, "caf\\udce9.png"),
-    ],
-)
-def test_control_characters_are_shown_as_escapes(text, shown):
-    assert terminal.visible(text) == shown
-
-
 def test_programs_get_every_byte(capsysbinary):
     terminal.write(f"{CLEARS}\n")
     terminal.write(NO_TEXT)
@@ -44,7 +29,7 @@ def test_json_is_valid_text_that_gives_the_same_value(capsysbinary, name):
     terminal.write_json({"image": name})
     terminal.write_json({"image": name}, indent=None)
     out = capsysbinary.readouterr().out.decode()
-    assert terminal.visible(out) == out
+    assert out.replace("\n", "").isprintable()
     assert out.count("\n") == 4
     first, second = out[: out.index("}") + 1], out[out.index("}") + 1 :]
     assert json.loads(first) == json.loads(second) == {"image": name}

@@ -292,7 +292,7 @@ def test_every_line_fits(name, width, is_terminal, monkeypatch):
 
 def test_markup_and_control_characters_are_shown_as_they_are():
     text = board_text(board_of(*BOARDS["escapes"]), 1000)
-    assert r"red\x1b[2J\nrun\x07" in text
+    assert r"red\u001b[2J\nrun\u0007" in text
     assert "[bold]b[/bold]" in text
 
 

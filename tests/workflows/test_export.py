@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -75,6 +76,13 @@ def test_features_come_back_bit_for_bit(expected, target):
     assert features[0].tobytes() == VALUES.tobytes()
     assert labels == {}
     assert (done.n_features, done.n_pending, done.n_refused, done.labels) == (6, 0, 1, ())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".csv"])
+def test_a_target_may_have_any_name(expected, suffix):
+    featurepipe.export(STORE, f"caf\udce9{suffix}")
+    Path(f"caf\udce9{suffix}").rename(f"out{suffix}")
+    assert read(f"out{suffix}")[0] == expected[0]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from featurepipe.cli import run
 from featurepipe.errors import (
     FeaturepipeError,
     FitError,
+    ManifestError,
     RunError,
     SplitError,
     UsageError,
@@ -476,3 +478,24 @@ def test_pairs_are_verified(place, paired, tagged, capsys):
     assert "cannot compare images" in line
     with pytest.raises(WorkspaceError, match="featurepipe train pair"):
         featurepipe.same(one, other, workspace=tagged.root)
+
+
+def test_images_that_are_gone_are_one_error_unless_their_pixels_are_cached(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    draw_data_set(tmp_path / "dataset", n_each=4)
+    featurepipe.extract("dataset", attributes=["color", "kind"], backbone="hsv-histogram")
+    (tmp_path / "dataset").rename("moved")
+    gone = rf"^{tmp_path / 'dataset'}, where the images were, is gone\. Move it back"
+    for command in (featurepipe.extract, partial(featurepipe.train, "smallervggnet", **SMALL)):
+        with pytest.raises(ManifestError, match=gone):
+            command()
+    (tmp_path / "moved").rename("dataset")
+    featurepipe.train("smallervggnet", **SMALL)
+    (tmp_path / "dataset").rename("moved")
+    caplog.clear()
+    featurepipe.train("smallervggnet", **SMALL, seed=1)
+    assert f"All images are in {Path('pixels/16.h5')}, which is used as it is." in caplog.messages
+    (again,) = featurepipe.extract("moved", backbone="hsv-histogram")
+    assert (again.n_unchanged, again.n_embedded) == (32, 0)

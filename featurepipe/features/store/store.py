@@ -36,6 +36,7 @@ from featurepipe.features.store.layout import (
     room_needed,
 )
 from featurepipe.features.store.stages import StageTimes
+from featurepipe.features.store.writing import WritableHDF5
 from featurepipe.files import disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
 
@@ -112,7 +113,7 @@ class FeatureStore:
         probe = probe.astype(features_dtype(key.precision), casting="same_kind", copy=False)
         require_room(path, room_needed(len(ids) + len(probe), probe[:1].nbytes))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with only_writer(path), replacing(path) as beside, h5py.File(beside, "w") as file:
+        with only_writer(path), replacing(path) as beside, WritableHDF5(beside, "w") as file:
             lay_out(file, sorted(ids), probe, about)
 
     @classmethod
@@ -162,16 +163,22 @@ class FeatureStore:
     def begin_writing(self) -> None:
         """Open the file of a locked store for writing.
 
-        HDF5 misses some damage in a file that it opens for writing, and may add to it. So the file
-        is checked as a reader checks it before, and one without work is not opened so at all.
+        HDF5 misses some damage in a file that it opens for writing, and may add to it. So
+        `open_locked` checks it as a reader does, and one without work is not opened so at all.
         """
         if self._file.mode == "r":
             self._opened.close()
-            self._use(open_checked(self.path, writable=True))
+            self._use(WritableHDF5(self.path, "r+"))
 
     def close(self) -> None:
-        """Close the file, and let others write to it."""
-        with self._lock:
+        """Close the file, and let others write to it.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk is full, and what was written last is lost.
+        """
+        with self._lock, disk_full_named(self.path):
             self._opened.close()
 
     def __enter__(self) -> Self:
@@ -421,7 +428,7 @@ class FeatureStore:
         targets = np.searchsorted(new_ids, self.ids[rows].astype(str))
         # HDF5 writes rows in their order only, and damaged ids may be unsorted.
         order = np.argsort(targets)
-        with replacing(self.path) as beside, h5py.File(beside, "w") as file:
+        with replacing(self.path) as beside, WritableHDF5(beside, "w") as file:
             lay_out_alike(self._file, file, new_ids)
             copy_rows(self._file, file, rows[order], targets[order])
         self._opened.close()

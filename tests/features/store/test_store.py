@@ -270,6 +270,28 @@ def test_a_disk_that_fills_while_writing_keeps_the_old_file(path, monkeypatch):
     ]
 
 
+def test_a_store_that_may_not_be_that_large_keeps_what_was_committed(path):
+    resource = pytest.importorskip("resource")
+    write(path, [0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with FeatureStore.open(path, writable=True) as store:
+            # The features of the last row lie beyond it.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size - 8, before[1]))
+            with pytest.raises(DiskFullError, match=r"The file is too large: .*a\.h5"):
+                store.write_done(np.array([2]), np.ones((1, 4), "f4"), *columns(1))
+            with pytest.raises(DiskFullError, match=r"The file is too large: .*a\.h5"):
+                store.rewrite([*store.ids, *map(str, range(100))], np.arange(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with FeatureStore.open(path, writable=True) as store:
+        assert store.counts() == {"pending": 2, "done": 1, "refused": 0}
+        assert store.features().tolist() == [[1.5] * 4]
+    write(path, [1, 2])
+    with FeatureStore.open(path) as store:
+        assert store.features().tolist() == [[1.5] * 4, [2.5] * 4, [3.5] * 4]
+
+
 def test_a_store_opens_with_plain_h5py(path):
     write(path, [0, 1])
     with h5py.File(path) as file:
