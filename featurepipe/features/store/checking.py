@@ -26,13 +26,12 @@ from featurepipe.hdf5 import foreign_part
 _Value = TypeVar("_Value")
 
 
-def open_checked(path: Path, *, writable: bool = False) -> h5py.File:
-    """Open the file of a store whose structure is sound; rows are not checked.
+def open_checked(path: Path) -> h5py.File:
+    """Open the file of a store whose structure is sound for reading; rows are not checked.
 
     Parameters
     ----------
     path : Path
-    writable : bool
 
     Raises
     ------
@@ -40,15 +39,12 @@ def open_checked(path: Path, *, writable: bool = False) -> h5py.File:
         If the file is truncated, overwritten, or damaged in its structure.
     StoreError
         If it is missing, may not be read, or is no feature store of this version.
-    NotWritableError
-        If it may not be written to.
     """
-    require_access(path, writable=writable)
+    require_access(path)
     if not h5py.is_hdf5(path):
-        # Asked first: opened for writing, an empty file would become an HDF5 file.
         raise StoreDamagedError(path, "it is not an HDF5 file, or its beginning is lost")
     try:
-        file = h5py.File(path, "r+" if writable else "r", locking=False)
+        file = h5py.File(path, locking=False)
     except H5PY_ERRORS as error:
         is_cut = "truncated" in str(error)
         damage = "its end is missing (truncated)" if is_cut else f"it cannot be read ({error})"

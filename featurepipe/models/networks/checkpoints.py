@@ -3,14 +3,17 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
+from featurepipe.array_archives import MAX_BYTES, load_arrays
 from featurepipe.errors import RunError
 from featurepipe.files import replacing, require_readable
 from featurepipe.provenance import differences
@@ -18,6 +21,21 @@ from featurepipe.provenance import differences
 _STATE = "training.npz"
 
 Arrays = list[NDArray[Any]]
+
+_IN_EVERY_ROW = {"epoch": int, "stage": str, "stage_number": int, "attributes_loss": float}
+
+
+class _About(BaseModel):
+    """What a checkpoint holds beside its arrays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    plan: dict[str, Any]
+    history: list[dict[str, Any]]
+    batch_size: int = Field(ge=1, le=2**20)
+    peak_bytes: int = Field(ge=0, le=2**60)
+    best: str
+    n_arrays: dict[Literal["weights", "optimizer", "best"], int]
 
 
 @dataclass
@@ -145,29 +163,42 @@ class CheckpointFolder:
             If it is damaged, or belongs to another training.
         """
         path = self.folder / _STATE
-        require_readable(path)
+        require_readable(path, MAX_BYTES)
+        with self.blamed():
+            arrays = load_arrays(path)
+            about = _About.model_validate_json(str(arrays["about"]))
+            _require_rows(about.history)
+            self._require_same_plan(about.plan)
+            best_path = self.folder / Path(about.best).name
+            require_readable(best_path, MAX_BYTES)
+            return Checkpoint(
+                about.history,
+                list(arrays["scores"]),
+                _listed(arrays, "weights", about.n_arrays["weights"]),
+                _listed(arrays, "optimizer", about.n_arrays["optimizer"]),
+                _listed(load_arrays(best_path), "best", about.n_arrays["best"]),
+                about.batch_size,
+                about.peak_bytes,
+            )
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Blame the checkpoint for what fails while it is read or its weights are set.
+
+        Raises
+        ------
+        RunError
+        """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(str(arrays["about"]))
-                self._require_same_plan(about["plan"])
-                with np.load(self.folder / Path(about["best"]).name, allow_pickle=False) as best:
-                    best_weights = _listed(best, "best", about["n_arrays"]["best"])
-                return Checkpoint(
-                    about["history"],
-                    list(arrays["scores"]),
-                    _listed(arrays, "weights", about["n_arrays"]["weights"]),
-                    _listed(arrays, "optimizer", about["n_arrays"]["optimizer"]),
-                    best_weights,
-                    about["batch_size"],
-                    about["peak_bytes"],
-                )
+            yield
         except RunError:
             raise
-        # The type of the error depends on which byte of the archive is damaged.
+        # The type of the error depends on what is wrong with the archive.
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(
-                f"The checkpoint {path} cannot be read ({reason}). Start again with --no-resume."
+                f"The checkpoint {self.folder / _STATE} cannot be read ({reason}). Start again "
+                "with --no-resume."
             ) from error
 
     def _require_same_plan(self, plan: Mapping[str, Any]) -> None:
@@ -176,6 +207,13 @@ class CheckpointFolder:
                 f"The checkpoint {self.folder} belongs to another training: {'; '.join(changes)}. "
                 "Start again with --no-resume."
             )
+
+
+def _require_rows(history: Sequence[Mapping[str, Any]]) -> None:
+    for row in history:
+        for name, kind in _IN_EVERY_ROW.items():
+            if not isinstance(row.get(name), kind):
+                raise ValueError(f"an epoch has the {name} {row.get(name)!r}")
 
 
 def _numbered(name: str, arrays: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -100,12 +100,12 @@ def train_network(
     with PeakMemory() as memory:
         loop = _Loop(network, train, validation, settings, checkpoints, checkpoint, memory)
         ended_by = loop.run()
-    network.set_weights(checkpoint.best_weights)
+    with checkpoints.blamed():
+        network.set_weights(checkpoint.best_weights)
+        scores = np.stack(checkpoint.scores)
     history = pd.DataFrame(checkpoint.history)
     history["best"] = history["epoch"] == checkpoint.best_epoch
-    return Training(
-        history, np.stack(checkpoint.scores), loop.peak_bytes, checkpoint.batch_size, ended_by
-    )
+    return Training(history, scores, loop.peak_bytes, checkpoint.batch_size, ended_by)
 
 
 class _Loop:
@@ -185,10 +185,12 @@ class _Loop:
         training = StageTraining(self._network, self._settings, number, self._train)
         state = self._state
         if state.losses_of(number):
-            training.restore(state.weights, state.optimizer)
+            with self._checkpoints.blamed():
+                training.restore(state.weights, state.optimizer)
         else:
             if state.best_weights:
-                self._network.set_weights(state.best_weights)
+                with self._checkpoints.blamed():
+                    self._network.set_weights(state.best_weights)
             state.weights = self._network.get_weights()
             state.optimizer = training.optimizer_values()
         return training

@@ -238,3 +238,35 @@ def test_best_weights_are_looked_for_in_the_folder_alone(folder, tmp_path):
     rewrite(state_of(folder), about=np.array(json.dumps(about)))
     with pytest.raises(RunError, match="--no-resume"):
         folder.load()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"history": None},
+        {"history": [{"epoch": 1}]},
+        {"history": [{"epoch": 1, "stage": "top", "stage_number": 0, "attributes_loss": "low"}]},
+        {"batch_size": 0},
+        {"batch_size": 2**70},
+        {"peak_bytes": "many"},
+        {"n_arrays": {"weights": 12}},
+        {"n_arrays": {"weights": 99, "optimizer": 2, "best": 2}},
+        {"best": None},
+        {"plan": []},
+        {"more": 1},
+    ],
+)
+def test_what_no_training_writes_is_an_error(folder, changes):
+    folder.save(make_checkpoint())
+    rewrite(state_of(folder), about=np.array(json.dumps(about_of(folder) | changes)))
+    with pytest.raises(RunError, match=r"cannot be read .* Start again with --no-resume"):
+        folder.load()
+
+
+def test_a_small_file_cannot_fill_the_memory(folder, monkeypatch):
+    monkeypatch.setattr("featurepipe.array_archives.MAX_UNPACKED_BYTES", 10**6)
+    folder.save(make_checkpoint())
+    with state_of(folder).open("wb") as file:
+        np.savez_compressed(file, weights_0=np.zeros(10**6))
+    with pytest.raises(RunError, match=r"it would unpack to 8 MB"):
+        folder.load()
