@@ -6,7 +6,8 @@ Each mutation damages the bytes or the structure of one file in a small workspac
 that reads this file runs in a child process of limited time and memory. A finding is:
 
 * *traceback*: an exception that is no answer to the user; *crash*: a signal or another exit code;
-* *hang*, *excess*: more than 20 s of processor time (networks: 60 s) or 15 s without work; more than 2 GB of memory or
+* *hang*: more than 20 s of processor time (networks: 60 s), or 15 s without work;
+* *excess*: more than 2 GB of memory or
   400 MB of disk beyond what was there before;
 * *executed*: code in the file was executed;
 * *outside*: a file outside of the workspace was changed;
@@ -23,10 +24,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[_name] = "1"  # a process with threads must not be forked
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 from child import Ended, Limits, watch
 from drawn import draw_place
@@ -49,7 +46,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first mutation")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, metavar="NAME", default=list(KINDS),
                         help=f"kinds of file: {', '.join(KINDS)}; default: all")  # fmt: skip
-    parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir(), "mutations.json"),
+    findings = Path(tempfile.gettempdir(), "mutations.json")
+    parser.add_argument("--findings", type=Path, default=findings,
                         help="JSON of all findings; default: %(default)s")  # fmt: skip
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="featurepipe-mutations-") as folder:

@@ -13,6 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+# A process with threads must not be forked; these are read when NumPy is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ[_name] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
 TRACEBACK = "Traceback (most recent call last)"
 _ESCAPED = 70
 """Exit code of a child whose function raised an exception."""

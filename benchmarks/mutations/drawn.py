@@ -1,4 +1,4 @@
-"""A small place with every kind of file: images, tables, archives, and a workspace of all commands."""
+"""A small place with every kind of file: images, tables, archives and a workspace."""
 
 import io
 import json

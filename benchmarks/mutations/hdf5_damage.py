@@ -12,6 +12,10 @@ from json_damage import bad_value, damage_json_text
 from featurepipe.features.store import layout
 
 HUGE = 2**40
+_FILTERS: tuple[dict[str, Any], ...] = (
+    {"compression": "gzip"}, {"compression": "lzf"}, {"fletcher32": True}, {"scaleoffset": 2},
+    {"compression": 32015, "allow_unknown_filter": True},
+)  # fmt: skip
 MAX_MENDED = 10_000
 """Rows whose checksums are made to fit again."""
 
@@ -61,16 +65,14 @@ def _mend(file: h5py.File) -> str:
 # --- any file -------------------------------------------------------------------------
 
 
-def _change_object(rng: random.Random, file: h5py.File, outside: Path) -> str:
-    """Put another object in the place of a dataset."""
-    name = _dataset(rng, file)
-    old = file[name]
-    shape, dtype = old.shape, old.dtype
-    kinds = ("soft link", "loop", "dangling", "external link", "external storage", "endless storage",
-             "virtual", "group", "texts", "references", "filter", "huge", "empty", "other type",
-             "compound", "named type")  # fmt: skip
-    kind, victim = rng.choice(kinds), str(outside / "victim.h5")
-    others = list(_datasets(file))
+def _link_object(rng: random.Random, file: h5py.File, outside: Path) -> str:
+    """Put a link, or data in another file, in the place of a dataset."""
+    name, others = _dataset(rng, file), _datasets(file)
+    shape, dtype = file[name].shape, file[name].dtype
+    victim, text = str(outside / "victim.h5"), str(outside / "victim.txt")
+    kinds = ("soft link", "loop", "dangling", "external link", "external storage",
+             "endless storage", "virtual")  # fmt: skip
+    kind = rng.choice(kinds)
     del file[name]
     match kind:
         case "soft link":
@@ -81,15 +83,25 @@ def _change_object(rng: random.Random, file: h5py.File, outside: Path) -> str:
             file[name] = h5py.SoftLink("/nowhere")
         case "external link":
             file[name] = h5py.ExternalLink(victim, f"/{rng.choice(('features', 'ids', name))}")
-        case "external storage":
-            victim = str(outside / "victim.txt")
-            file.create_dataset(name, shape, dtype, external=[(victim, 0, h5py.h5f.UNLIMITED)])
-        case "endless storage":
-            file.create_dataset(name, shape, dtype, external=[("/dev/zero", 0, h5py.h5f.UNLIMITED)])
+        case "external storage" | "endless storage":
+            source = text if kind == "external storage" else "/dev/zero"
+            file.create_dataset(name, shape, dtype, external=[(source, 0, h5py.h5f.UNLIMITED)])
         case "virtual":
             plan = h5py.VirtualLayout(shape, dtype)
             plan[...] = h5py.VirtualSource(victim, "features", shape)
             file.create_virtual_dataset(name, plan)
+    return f"{name} is now {kind}"
+
+
+def _change_object(rng: random.Random, file: h5py.File, outside: Path) -> str:
+    """Put an object of another kind in the place of a dataset."""
+    name = _dataset(rng, file)
+    shape, dtype = file[name].shape, file[name].dtype
+    kinds = ("group", "texts", "references", "filter", "huge", "empty", "other type", "other type",
+             "compound", "named type")  # fmt: skip
+    kind = rng.choice(kinds)
+    del file[name]
+    match kind:
         case "group":
             file.create_group(name)
         case "texts":
@@ -98,21 +110,10 @@ def _change_object(rng: random.Random, file: h5py.File, outside: Path) -> str:
         case "references":
             file.create_dataset(name, data=np.full(shape, file.ref, h5py.ref_dtype))
         case "filter":
-            how = rng.choice(
-                (
-                    {"compression": "gzip"},
-                    {"compression": "lzf"},
-                    {"fletcher32": True},
-                    {"scaleoffset": 2},
-                    {"compression": 32015, "allow_unknown_filter": True},
-                )
-            )
-            file.create_dataset(name, shape, dtype, chunks=True, **how)
+            file.create_dataset(name, shape, dtype, chunks=True, **rng.choice(_FILTERS))
         case "huge":
-            n = rng.choice((2**31, HUGE))
-            file.create_dataset(
-                name, (n, *shape[1:]), dtype, chunks=True, maxshape=(None, *shape[1:])
-            )
+            shape = (rng.choice((2**31, HUGE)), *shape[1:])
+            file.create_dataset(name, shape, dtype, chunks=True)
         case "empty":
             file.create_dataset(name, data=h5py.Empty(dtype))
         case "other type":
@@ -186,8 +187,8 @@ def _change_attribute(rng: random.Random, file: h5py.File, outside: Path) -> str
     if rng.random() < 0.2:
         del holder.attrs[name]
         return f"attribute {name} dropped"
-    new = rng.choice((bad_value(rng), np.zeros(9), np.bytes_(b"\xff\xfe"), h5py.Empty("f4"), file.ref,
-                      np.array([b"a", b"../x"]), "variable"))  # fmt: skip
+    new = rng.choice((bad_value(rng), np.zeros(9), np.bytes_(b"\xff\xfe"), h5py.Empty("f4"),
+                      file.ref, np.array([b"a", b"../x"]), "variable"))  # fmt: skip
     holder.attrs[name] = new
     return f"attribute {name} is {str(new)[:30]}"
 
@@ -214,8 +215,8 @@ def _change_ids(rng: random.Random, file: h5py.File, outside: Path) -> str:
         case "one twice":
             ids[3] = ids[2]
         case _:
-            new = {"path": b"../outside/a.png", "absolute": b"/etc/passwd", "escape": b"\x1b[2J.png",
-                   "no text": b"\xff\xfe\xfd", "empty": b""}  # fmt: skip
+            new = {"path": b"../outside/a.png", "absolute": b"/etc/passwd",
+                   "escape": b"\x1b[2J.png", "no text": b"\xff\xfe\xfd", "empty": b""}  # fmt: skip
             ids[rng.randrange(len(ids))] = new[way]
     file["ids"][:] = ids
     return f"ids: {way}"
@@ -252,8 +253,9 @@ def _change_times(rng: random.Random, file: h5py.File, outside: Path) -> str:
     return name
 
 
-_TREE_DAMAGES = (_change_object, _change_object, _change_object, _change_shape, _change_values,
-                 _drop_object, _move_object, _add_object, _change_attribute)  # fmt: skip
+_TREE_DAMAGES = (_link_object, _link_object, _change_object, _change_object, _change_shape,
+                 _change_values, _drop_object, _move_object, _add_object,
+                 _change_attribute)  # fmt: skip
 _STORE_DAMAGES = (_change_status, _change_ids, _change_length, _change_width, _change_times,
                   _change_attribute)  # fmt: skip
 
@@ -264,9 +266,9 @@ def _names(file: h5py.File) -> list[str]:
     return names
 
 
-def _datasets(file: h5py.File) -> Any:
-    return (name for name in _names(file) if isinstance(file[name], h5py.Dataset))
+def _datasets(file: h5py.File) -> list[str]:
+    return [name for name in _names(file) if isinstance(file[name], h5py.Dataset)]
 
 
 def _dataset(rng: random.Random, file: h5py.File) -> str:
-    return rng.choice(list(_datasets(file)))
+    return rng.choice(_datasets(file))

@@ -110,8 +110,8 @@ KINDS: dict[str, Kind] = {
     ),
     "descriptor store": Kind(
         (HSV,),
-        (("info", "{file}"), ("info", "{file}", "--verify"), *_LOOK, _EXTRACT, _FIT, _AUDIT, _REPEAT,
-         ("export", "{file}", "written/a.npz", "--labels", *WORKSPACE),
+        (("info", "{file}"), ("info", "{file}", "--verify"), *_LOOK, _EXTRACT, _FIT, _AUDIT,
+         _REPEAT, ("export", "{file}", "written/a.npz", "--labels", *WORKSPACE),
          ("extract", "--backbone=hsv-histogram", "--rehash", *WORKSPACE),
          ("fit", "--backbone=hsv-histogram", "--head=knn", "--allow-partial", *_SPLIT),
          ("fit", "--backbone=hsv-histogram", "--memory=1MB", "--head=bagged-sgd", *_SPLIT)),
@@ -141,7 +141,9 @@ KINDS: dict[str, Kind] = {
     ),
     "selection": Kind((_ZIPPED + "selection.npz",), (*_LOOK, *_RUN, _PREDICT, _FIT), _zip),
     "heads": Kind((_ZIPPED + "heads.skops",), (*_LOOK[1:], *_RUN, _PREDICT), _zip, share=1.5),
-    "inputs": Kind((_ZIPPED + "inputs.csv",), (*_LOOK, *_RUN, _REPEAT, _REPEAT), damage_csv, share=0.5),
+    "inputs": Kind(
+        (_ZIPPED + "inputs.csv",), (*_LOOK, *_RUN, _REPEAT, _REPEAT), damage_csv, share=0.5
+    ),
     "history": Kind(
         ("workspace/runs/*/history.csv",), (*_LOOK, *_RUN), damage_csv, share=0.25, is_slow=True
     ),

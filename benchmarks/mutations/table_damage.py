@@ -17,9 +17,9 @@ def damage_csv(rng: random.Random, path: Path, donor: Path) -> str:
     """Damage cells, rows or columns of a CSV file; what was done."""
     rows = [line.split(",") for line in path.read_text().splitlines()]
     row, column = rng.randrange(len(rows)), rng.randrange(len(rows[0]))
-    what = rng.choice(("cell", "cell", "header", "drop column", "double column", "drop row", "double row",
-                       "ragged", "no rows", "no header", "empty lines", "quote", "huge", "encoding",
-                       "separator", "swap columns", "donor"))  # fmt: skip
+    what = rng.choice(("cell", "cell", "header", "drop column", "double column", "drop row",
+                       "double row", "ragged", "no rows", "no header", "empty lines", "quote",
+                       "huge", "encoding", "separator", "swap columns", "donor"))  # fmt: skip
     encoding, separator = "utf-8", ","
     match what:
         case "cell" | "header":

@@ -1,10 +1,8 @@
 """Damage to archives of arrays and networks: `.npz`, `.skops` and `.keras`, which are all zip."""
 
-import base64
 import functools
 import io
 import json
-import marshal
 import random
 import struct
 import zipfile
@@ -14,20 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forged_code import Canary, forge_config, forge_schema
 from hdf5_damage import damage_hdf5
 from json_damage import bad_value, damage_json_text
 
 Members = list[tuple[str, bytes]]
-
-
-class Canary:
-    """An object that creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
 
 
 def damage_zip(rng: random.Random, path: Path, donor: Path, canary: Path) -> str:
@@ -55,9 +44,9 @@ def _damage_member(
         return _damage_array(rng, data, canary)
     if name.endswith(".json"):
         if name == "schema.json" and rng.random() < 0.3:
-            return _forge_schema(rng, data, canary)
+            return forge_schema(rng, data, canary)
         if name == "config.json" and rng.random() < 0.3:
-            return _forge_config(rng, data, canary)
+            return forge_config(rng, data, canary)
         other = next((text for key, text in donor if key == name), data)
         text, done = damage_json_text(rng, data.decode(), other.decode())
         return text.encode(errors="surrogatepass"), done
@@ -155,69 +144,6 @@ def _text(rng: random.Random, array: Any, canary: Path) -> Any:
 
 _ARRAY_DAMAGES = (_other_type, _other_type, _other_shape, _other_length, _equal_values,
                   _extreme_values, _extreme_values, _shuffled, _pickled, _text)  # fmt: skip
-
-
-# --- code in descriptions of objects --------------------------------------------------
-
-
-def _forge_schema(rng: random.Random, data: bytes, canary: Path) -> tuple[bytes, str]:
-    """Give a node of skops' schema another loader, class or type; some would execute something."""
-    schema = json.loads(data)
-    nodes = [node for node in _objects(schema) if "__loader__" in node]
-    node = rng.choice(nodes)
-    call = rng.choice((("posix", "system"), ("builtins", "exec"), ("builtins", "eval"),
-                       ("pathlib", "Path"), ("numpy.testing", "measure"), ("sklearn", "show_versions"),
-                       ("featurepipe.files", "replacing"), ("shutil", "rmtree"), ("os", "nowhere"),
-                       ("sklearn.linear_model", "Ridge"), ("numpy", "load")))  # fmt: skip
-    loaders = sorted({other["__loader__"] for other in nodes} | {
-        "FunctionNode", "TypeNode", "ObjectNode", "MethodNode", "PartialNode", "ReduceNode",
-        "OperatorFuncNode", "BytesNode", "SliceNode", "Nowhere", "DefaultDictNode",
-    })  # fmt: skip
-    if rng.random() < 0.7:
-        node["__module__"], node["__class__"] = call
-    if rng.random() < 0.7:
-        node["__loader__"] = rng.choice(loaders)
-    if rng.random() < 0.5:
-        touch = f"touch {canary}"
-        contents = (touch, f"open({str(canary)!r}, 'w')", {"args": [touch]}, json.dumps(touch))
-        node["content"] = rng.choice(contents)
-    node |= {"reduce": {"args": node.get("content"), "constructor": node.get("content")}}
-    return json.dumps(schema).encode(), f"{node['__loader__']} of {'.'.join(call)}"
-
-
-def _forge_config(rng: random.Random, data: bytes, canary: Path) -> tuple[bytes, str]:
-    """Put something that would execute code into the description of a network of Keras."""
-    config = json.loads(data)
-    nodes = [node for node in _objects(config) if {"class_name", "module"} <= set(node)]
-    code = compile(f"(lambda x: open({str(canary)!r}, 'w') and x)", "", "eval").co_consts[0]
-    text = base64.b64encode(marshal.dumps(code)).decode()
-    function = {
-        "class_name": "__lambda__",
-        "config": {"code": text, "defaults": None, "closure": None},
-    }
-    forged: tuple[dict[str, Any], ...] = (
-        {"class_name": "Lambda", "module": "keras.layers", "registered_name": None,
-         "config": {"name": "x", "function": function}},
-        {"class_name": "function", "module": "os", "config": "system", "registered_name": "system"},
-        {"class_name": "Path", "module": "pathlib", "config": {"x": str(canary)}},
-        {"class_name": "Popen", "module": "subprocess", "config": {"args": ["touch", str(canary)]}},
-        {"class_name": "run_module", "module": "runpy", "config": {"mod_name": "this"}},
-        {"class_name": "TFSMLayer", "module": "keras.layers", "config": {"filepath": str(canary)}},
-        {"class_name": "TorchModuleWrapper", "module": "keras.layers", "config": {"module": text}},
-        {"class_name": "Dense", "module": "keras.layers", "config": {"units": 10**9, "name": "x"}},
-    )  # fmt: skip
-    node, new = rng.choice(nodes), rng.choice(forged)
-    kept = {key: node[key] for key in ("name", "inbound_nodes") if key in node}
-    node.clear()
-    node |= new | kept
-    return json.dumps(config).encode(), f"{new['module']}.{new['class_name']}"
-
-
-def _objects(tree: Any) -> list[dict[str, Any]]:
-    """All objects in a tree of JSON values."""
-    here = [tree] if isinstance(tree, dict) else []
-    inner = tree.values() if isinstance(tree, dict) else tree
-    return here + [node for one in inner if isinstance(one, dict | list) for node in _objects(one)]
 
 
 # --- the list of members --------------------------------------------------------------
