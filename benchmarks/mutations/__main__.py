@@ -62,6 +62,7 @@ def prepare(root: Path, has_networks: bool) -> Place:
     place = Place(root)
     os.environ["FEATUREPIPE_CACHE"] = str(place.folder / "cache")
     os.environ["TMPDIR"] = tempfile.tempdir = str(place.folder / "temporary")
+    os.environ["CANARY"] = str(place.canary)
     import_all(has_networks)
     started = time.perf_counter()
     draw_place(place, has_networks)

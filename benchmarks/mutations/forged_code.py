@@ -3,6 +3,7 @@
 import base64
 import json
 import marshal
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,25 @@ class Canary:
         return (Path.touch, (self.path,))
 
 
+class Touch:
+    """A class that creates a file when it is instantiated, in whatever way."""
+
+    def __new__(cls, *arguments: object) -> "Touch":
+        """Create the file."""
+        Path(os.environ["CANARY"]).touch()
+        return super().__new__(cls)
+
+
 def forge_schema(rng: random.Random, data: bytes, canary: Path) -> tuple[bytes, str]:
     """Give a node of skops' schema another loader, class or type; some would execute something."""
     schema = json.loads(data)
     nodes = [node for node in _objects(schema) if "__loader__" in node]
     node = rng.choice(nodes)
+    if rng.random() < 0.3:
+        # The module is loaded in the child that reads this.
+        node |= {"__class__": "Touch", "__module__": "forged_code", "content": None}
+        node["__loader__"] = rng.choice(("ObjectNode", "ObjectNode", "TreeNode", "RandomStateNode"))
+        return json.dumps(schema).encode(), f"{node['__loader__']} of Touch"
     call = rng.choice((("posix", "system"), ("builtins", "exec"), ("builtins", "eval"),
                        ("pathlib", "Path"), ("numpy.testing", "measure"),
                        ("sklearn", "show_versions"),
