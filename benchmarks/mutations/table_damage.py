@@ -87,10 +87,10 @@ def damage_parquet(rng: random.Random, path: Path, donor: Path) -> str:
         case "cell" | "huge":
             cells = table[name].to_pylist()
             new = "x" * 5_000_000 if what == "huge" else _cell(rng)
+            if not isinstance(cells[0], list):
+                cells = [str(cell) for cell in cells]
             cells[rng.randrange(len(cells))] = [new, new] if isinstance(cells[0], list) else new
-            column = pa.array(
-                [str(c) if isinstance(cells[0], str) and c is not None else c for c in cells]
-            )
+            column = pa.array(cells)
             table = table.set_column(number, name, column)
         case "donor":
             table = table.replace_schema_metadata(pq.read_schema(donor).metadata)
