@@ -28,6 +28,8 @@ from featurepipe.commands.train import train
 from featurepipe.errors import FeaturepipeError
 from featurepipe.words import visible
 
+# A name or a cell that an error quotes may be of any length.
+_MAX_ERROR = 2000
 _STOPPED = "Finished work is saved; run the same command again to continue."
 
 
@@ -83,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"{'Terminated' if was_terminated else 'Interrupted'}. {_STOPPED}", err=True)
         return 143 if was_terminated else 130
     except FeaturepipeError as error:
-        click.echo(f"featurepipe: {visible(str(error))}", err=True)
+        _write_error(str(error))
         return 1
     except BrokenPipeError:
         # The reader has seen enough; nothing may be flushed to it at exit.
@@ -91,11 +93,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        click.echo(f"featurepipe: {visible(f'{error.strerror or error}{where}')}", err=True)
+        _write_error(f"{error.strerror or error}{where}")
         return 1
     finally:
         LOGGER.handlers.clear()
     return 0
+
+
+def _write_error(text: str) -> None:
+    text = visible(text)
+    shown = text if len(text) <= _MAX_ERROR else f"{text[:_MAX_ERROR]}…"
+    click.echo(f"featurepipe: {shown}", err=True)
 
 
 def main() -> NoReturn:

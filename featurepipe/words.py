@@ -2,6 +2,10 @@
 
 import json
 from collections.abc import Sequence, Sized
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def counted(things: int | Sized, what: str) -> str:
@@ -36,6 +40,18 @@ def one_line(error: BaseException) -> str:
     error : BaseException
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def invalid_field(error: "ValidationError") -> str:
+    """Which field is the first that is wrong, and why.
+
+    Parameters
+    ----------
+    error : pydantic.ValidationError
+    """
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 def visible(text: str) -> str:

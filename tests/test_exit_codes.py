@@ -109,6 +109,13 @@ def test_what_ends_a_command_decides_its_exit_code(capsys, monkeypatch, error, c
     assert message in err
 
 
+def test_an_error_is_a_line_of_limited_length(capsys, tmp_path):
+    missing = str(tmp_path / (("x" * 200 + "/") * 50))
+    line = fail(capsys, "info", missing)
+    assert line.startswith("featurepipe: There is no ")
+    assert line.rstrip().endswith("x…") and len(line) < 2100
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = [sys.executable, "-m", "featurepipe", "extract", "--list-backbones"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

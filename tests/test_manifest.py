@@ -836,6 +836,12 @@ class TestRelabelling:
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\"), min_size=1, max_size=8)
 
 
+ABOUT = (
+    b'{"format": 1, "checksum": 0, "root": "/x", "source": "/x", "labels_source": null, '
+    b'"labelling": {}, "findings": [], "all_images": false}'
+)
+
+
 class TestSaving:
     def test_a_saved_manifest_comes_back_and_the_bytes_repeat(self, tmp_path):
         text = "path,label,patient,split,x\na.jpg,x|y,p,train,\nb.jpg,,p,test,1\n"
@@ -904,11 +910,15 @@ class TestSaving:
         [
             (b"[]", {"id": ["a.jpg"]}, "its description is a list"),
             (b"[" * 100_000, {"id": ["a.jpg"]}, "recursion depth"),
-            (b'{"format": 1}', {"id": [1]}, "its columns are others"),
-            (b'{"format": 1}', {"path": ["a.jpg"]}, "its columns are others"),
-            (b'{"format": 1}', {"id": ["a.jpg"], "table.x": ["a"]}, "its columns are others"),
-            (b'{"format": 1}', {"id": ["a.jpg"]}, "'checksum'"),
-            (b'{"format": 1, "checksum": 0, "labelling": {}}', {"id": ["a", None]}, "is missing"),
+            (ABOUT, {"id": [1]}, "its columns are others"),
+            (ABOUT, {"path": ["a.jpg"]}, "its columns are others"),
+            (ABOUT, {"id": ["a.jpg"], "table.x": ["a"]}, "its columns are others"),
+            (b'{"format": 1}', {"id": ["a.jpg"]}, "checksum: Field required"),
+            (ABOUT, {"id": ["a", None]}, "an id is missing"),
+            (ABOUT, {"id": ["a", "a"]}, "its images are not in order, or one is there twice"),
+            (ABOUT, {"id": ["b", "a"]}, "its images are not in order, or one is there twice"),
+            (ABOUT, {"id": ["a"]}, "its checksum does not match"),
+            (ABOUT.replace(b'"/x"', b"7"), {"id": ["a"]}, "root: Input should be a valid string"),
             (b'{"format": 1}', {"id": ["x" * 10_000] * 10_000}, "more than 100 times its size"),
         ],
     )

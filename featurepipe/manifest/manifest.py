@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ManifestError
 from featurepipe.files import replacing, require_readable
@@ -20,7 +22,7 @@ from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
 from featurepipe.manifest.tables import Columns, read_parquet
 from featurepipe.sources import ImageSource, absolute_place, open_source
-from featurepipe.words import one_line
+from featurepipe.words import invalid_field, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,21 @@ if TYPE_CHECKING:
 _METADATA_KEY = b"featurepipe.manifest"
 _STORED_COLUMN = "table."
 _FORMAT = 1
+
+
+class _About(BaseModel):
+    """What a manifest's file says beside its images and columns."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: int
+    checksum: int
+    root: str
+    source: str
+    labels_source: str | None
+    labelling: Labelling
+    findings: tuple[str, ...]
+    all_images: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,11 +260,13 @@ class Manifest:
                 raise TypeError(f"its description is a {type(about).__name__}")
             if about.get("format") != _FORMAT:
                 raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
+            _About.model_validate_json(json.dumps(about))
             return _stored_manifest(stored, about)
         # The type of the error depends on what is wrong with the file.
         except Exception as error:
+            reason = invalid_field(error) if isinstance(error, ValidationError) else one_line(error)
             raise ManifestError(
-                f"Cannot read the manifest {path} ({one_line(error)}). Create it again with "
+                f"Cannot read the manifest {path} ({reason}). Create it again with "
                 "`featurepipe extract SOURCE`."
             ) from error
 
@@ -317,6 +336,8 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
     if stored["id"].null_count:
         raise ValueError("an id is missing")
     ids: list[str] = stored["id"].to_pylist()
+    if any(later <= earlier for earlier, later in pairwise(ids)):
+        raise ValueError("its images are not in order, or one is there twice")
     columns: Columns = {
         name.removeprefix(_STORED_COLUMN): [
             None if cell is None else tuple(cell) for cell in stored[name].to_pylist()
@@ -334,5 +355,5 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
         columns,
         [],
     )
-    findings, all_images = tuple(about["findings"]), bool(about.get("all_images"))
+    findings, all_images = tuple(about["findings"]), about["all_images"]
     return replace(manifest, findings=findings, all_images=all_images)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from featurepipe.errors import SplitError
 from featurepipe.files import read_file, replacing
 from featurepipe.splits.split_settings import SplitSettings
+from featurepipe.words import invalid_field
 
 Part = Literal["train", "test", "unseen"]
 PARTS: tuple[Part, ...] = ("train", "test", "unseen")
@@ -90,9 +91,7 @@ def read_split_file(path: Path) -> SplitFile:
     try:
         kept = SplitFile.model_validate_json(read_file(path, MAX_BYTES), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        reason = f"{field}: {first['msg']}" if field else first["msg"]
+        reason = invalid_field(error)
     except (OSError, MemoryError) as error:
         is_missing = isinstance(error, FileNotFoundError)
         reason = "it is missing" if is_missing else f"{error or 'memory is short'}"

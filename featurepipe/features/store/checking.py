@@ -112,7 +112,8 @@ def _require_layout(file: h5py.File, path: Path) -> None:
             f"{path} is HDF5 but no feature store of this version of featurepipe (expected the "
             f"format {FORMAT!r}). Move it away and extract again, or name another file."
         )
-    if _read(path, lambda: about_checksum(read_about(file)) != file.attrs["crc32"]):
+    checksums = _read(path, lambda: (about_checksum(read_about(file)), file.attrs["crc32"]))
+    if not np.array_equal(*checksums):
         raise StoreDamagedError(
             path, "the attributes that say how it was made do not match their checksum"
         )
@@ -160,7 +161,10 @@ def _dataset_damage(file: h5py.File, key: StoreKey) -> str:
     }
     if len(set(lengths.values())) != 1:
         return f"its datasets have unequal lengths {lengths}"
-    probe_shape = (len(file["probe"]), int(file["features"].shape[1]))
+    n_features = int(file["features"].shape[1])
+    if n_features == 0 or (key.precision == "uint8" and n_features != 3 * key.size_px**2):
+        return f"it has {n_features} features for each image"
+    probe_shape = (len(file["probe"]), n_features)
     expected = expected_datasets(
         len(file["ids"]), file["ids"].dtype.itemsize, probe_shape, features_dtype(key.precision)
     )

@@ -165,6 +165,24 @@ def test_the_format_is_a_text(store, value):
         FeatureStore.open(store)
 
 
+@pytest.mark.parametrize("value", [np.zeros(9), np.bytes_(b"7")])
+def test_the_checksum_is_a_number(store, value):
+    with h5py.File(store, "r+") as file:
+        file.attrs["crc32"] = value
+    with pytest.raises(StoreDamagedError, match="do not match their checksum"):
+        FeatureStore.open(store)
+
+
+def test_a_store_without_features_is_damaged(store):
+    with h5py.File(store, "r+") as file:
+        for name in ("features", "probe"):
+            n_rows = len(file[name])
+            del file[name]
+            file.create_dataset(name, (n_rows, 0), "f4")
+    with pytest.raises(StoreDamagedError, match="it has 0 features for each image"):
+        FeatureStore.open(store)
+
+
 @pytest.mark.parametrize("n_more", [0, 1])
 def test_a_store_of_rows_in_a_hole_is_made_anew(store, n_more):
     whole = contents(store)
