@@ -112,7 +112,7 @@ def test_what_ends_a_command_decides_its_exit_code(capsys, monkeypatch, error, c
 def test_an_error_is_a_line_of_limited_length(capsys, tmp_path):
     missing = str(tmp_path / (("x" * 200 + "/") * 50))
     line = fail(capsys, "info", missing)
-    assert line.startswith("featurepipe: There is no ")
+    assert line.startswith("featurepipe: File name too long: ")
     assert line.rstrip().endswith("x…") and len(line) < 2100
 
 
