@@ -15,5 +15,5 @@ def test_images_in_an_archive_that_is_gone_are_not_at_hand(tmp_path, caplog):
     assert images_of(manifest).read("a.jpg") == b"a"
     (tmp_path / "x.tar").unlink()
     assert images_of(manifest) is None
-    assert "x.tar (No such file or directory)" in caplog.text
+    assert f"{tmp_path / 'x.tar'}, where the images were, is gone" in caplog.text
     assert images_of(None) is None

@@ -1,7 +1,6 @@
 """featurepipe info: facts for programs, and the same in at most 25 lines for people."""
 
 import json
-import re
 import shutil
 
 import h5py
@@ -249,7 +248,9 @@ def test_a_folder_that_lost_its_run_json_is_among_the_problems(root, caplog):
     path = only(root, "runs/*knn*")
     (path / "run.json").unlink()
     said = f"The folder {path} is no run: it has no run.json."
-    with pytest.raises(WorkspaceError, match=rf"1 problem:\n{re.escape(said)}"):
+    with pytest.raises(WorkspaceError, match="has 1 problem"):
         featurepipe.info(root, verify=True)
+    assert [message.startswith(said) for message in caplog.messages] == [True]
+    caplog.clear()
     assert any(said in problem for problem in featurepipe.info(root)["damaged"])
     assert [message.startswith(f"Left out: {said}") for message in caplog.messages] == [True]

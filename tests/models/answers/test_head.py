@@ -4,7 +4,7 @@ import skops.io
 
 from featurepipe.models.answers.calibration import SoftmaxCalibrator
 from featurepipe.models.answers.head import ConstantHead, KnownClasses, ScoreHead
-from featurepipe.runs.run_folder import TRUSTED_TYPES
+from featurepipe.runs.heads_file import TRUSTED_TYPES
 
 # The third class is in every row, the fourth in none.
 TRUTH = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0]], bool)

@@ -5,7 +5,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from featurepipe.models.answers.rejection import MAX_BANK, N_NEIGHBOURS, fit_rejector
-from featurepipe.runs.run_folder import TRUSTED_TYPES
+from featurepipe.runs.heads_file import TRUSTED_TYPES
 
 N_FEATURES = 12
 CENTRES = 4 * np.eye(N_FEATURES)[:3]

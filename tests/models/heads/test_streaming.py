@@ -15,7 +15,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.row_passes import choose_passes, draw_chunks
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
-from featurepipe.runs.run_folder import TRUSTED_TYPES
+from featurepipe.runs.heads_file import TRUSTED_TYPES
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
