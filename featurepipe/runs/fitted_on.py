@@ -13,6 +13,7 @@ from featurepipe.features.cached import CachedFeatures
 from featurepipe.files import read_file
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.provenance import checksum_digest
+from featurepipe.reports.csv_text import csv_text
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
@@ -84,7 +85,7 @@ def inputs_table(feature_set: FeatureSet, split: Split) -> bytes:
     table = pd.DataFrame({"image": split.ids})
     for cache in feature_set.consulted:
         table[cache.name] = cache.checksums(split.ids)
-    return table.to_csv(index=False).encode()
+    return csv_text(table, "%.6g").encode()
 
 
 def kept_split(run: Run) -> Split:

@@ -234,6 +234,14 @@ def test_an_edited_or_other_split_is_said(fitted_once, tmp_path, caplog, capsys)
         assert [message.startswith(edited) for message in caplog.messages] == [True]
 
 
+def test_names_may_hold_line_ends_and_commas(folder, capsys, repeat):
+    for number, name in enumerate(["a\rb.png", "c\nd.png", 'e,"f.png']):
+        draw(folder / "dataset" / "red_plain" / name, "red", bright_top=False, seed=50 + number)
+    assert run([*EXTRACT, "--backbone", "resnet50"]) == 0
+    (name,) = fit(capsys, "--head", "knn", "--features", "resnet50")
+    assert "the same numbers again, bit for bit, for 67 images" in repeat(name)[1]
+
+
 def test_an_unknown_run_is_named(folder, capsys):
     (name,) = fit(capsys, "--head", "logistic", "--features", "resnet50")
     with pytest.raises(UnknownNameError, match=f"Did you mean '{name}'"):

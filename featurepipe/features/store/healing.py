@@ -34,6 +34,7 @@ from featurepipe.features.store.layout import (
     lay_out_alike,
 )
 from featurepipe.features.store.store import FeatureStore
+from featurepipe.features.store.writing import WritableHDF5
 from featurepipe.files import PART_SUFFIX, disk_full_named, only_writer, replacing
 
 logger = logging.getLogger(__name__)
@@ -267,7 +268,7 @@ def _of_equal_lengths(path: Path, folder: str) -> tuple[Path, int]:
             return path, 0
         ids = [raw.decode(errors="replace") for raw in old["ids"][:n_images]]
         even, rows = Path(folder) / f"even-{path.name}", np.arange(n_images)
-        with h5py.File(even, "w") as new:
+        with WritableHDF5(even, "w") as new:
             lay_out_alike(old, new, ids)
             copy_rows(old, new, rows, rows)
     return even, max(lengths) - n_images
