@@ -3,6 +3,7 @@
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,9 +134,15 @@ def export_graph(network: HeadlessNetwork, path: Path) -> None:
     UsageError, UnknownNameError, WeightsError
         As `KerasEngine`.
     """
+    import openvino as ov
+    import tensorflow as tf
+
     graph = build_graph(network, batch_size=None)
+    pixels = tf.TensorSpec((None, *network.input_size, 3), tf.uint8)
+    # `keras.Model.export` gives the same graph, but first traces every layer several times.
     with warnings.catch_warnings(action="ignore"):
-        graph.export(str(path), format="openvino", verbose=False)
+        computed = tf.function(partial(graph, training=False)).get_concrete_function(pixels)
+        ov.save_model(ov.convert_model(computed), path, compress_to_fp16=False)
 
 
 def build_backbone(network: HeadlessNetwork) -> "keras.Model":
