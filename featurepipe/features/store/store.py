@@ -426,11 +426,11 @@ class FeatureStore:
         new_ids = sorted(set(ids))
         require_room(self.path, self.room_needed(len(new_ids)))
         targets = np.searchsorted(new_ids, self.ids[rows].astype(str))
-        # HDF5 writes rows in their order only, and damaged ids may be unsorted.
-        order = np.argsort(targets)
+        # HDF5 writes rows in their order only. Damaged ids may be unsorted, or one be there twice.
+        targets, order = np.unique(targets, return_index=True)
         with replacing(self.path) as beside, WritableHDF5(beside, "w") as file:
             lay_out_alike(self._file, file, new_ids)
-            copy_rows(self._file, file, rows[order], targets[order])
+            copy_rows(self._file, file, rows[order], targets)
         self._opened.close()
         self._use(open_checked(self.path))
 

@@ -9,7 +9,7 @@ import pytest
 import featurepipe
 from featurepipe import FeatureStore
 from featurepipe.errors import NotReadableError, StoreDamagedError, StoreError
-from featurepipe.features.store.layout import DONE, PENDING
+from featurepipe.features.store.layout import DONE, PENDING, checksums
 from pictures import draw_data_set
 
 NAME = "resnet50-random0-8-avg-rgb"
@@ -216,3 +216,15 @@ def test_only_regular_files_are_opened(store, make):
     for call in (lambda: FeatureStore.open(store), lambda: featurepipe.extract(**OPTIONS)):
         with pytest.raises(NotReadableError, match="is not a regular file"):
             call()
+
+
+def test_images_that_are_there_twice_with_sound_checksums_are_kept_once(store, colour_mean):
+    whole = contents(store)
+    with h5py.File(store, "r+") as file:
+        ids = file["ids"][:]
+        ids[:] = ids[0]
+        file["ids"][:] = ids
+        file["crc32"][:] = checksums(ids, file["digests"][:], file["features"][:])
+    (done,) = featurepipe.extract(**OPTIONS)
+    assert done.n_embedded == len(whole) - 1
+    assert contents(store) == whole
