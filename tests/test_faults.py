@@ -386,7 +386,7 @@ def test_an_id_that_was_damaged_into_another_is_noticed_and_healed(store, capsys
     with h5py.File(store, "r+") as file:
         file["ids"][3] = file["ids"][4]
     assert run(EXTRACT) == 0
-    assert "1 rows do not match their checksums" in capsys.readouterr().err
+    assert "1 row does not match the checksum" in capsys.readouterr().err
     assert contents(store.parents[2])["rgb"] == whole
 
 

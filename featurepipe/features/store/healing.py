@@ -36,6 +36,7 @@ from featurepipe.features.store.layout import (
 from featurepipe.features.store.store import FeatureStore
 from featurepipe.features.store.writing import WritableHDF5
 from featurepipe.files import PART_SUFFIX, disk_full_named, only_writer, replacing
+from featurepipe.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +236,8 @@ def open_left(path: Path) -> tuple[FeatureStore | None, int]:
 
 def _row_damage(store: FeatureStore, damaged: Rows) -> str:
     if len(damaged):
-        return f"{len(damaged)} rows do not match their checksums"
+        is_one = len(damaged) == 1
+        return f"{counted(damaged, 'row')} {'does' if is_one else 'do'} not match the checksum"
     return "it holds an image twice" if len(set(store.ids)) < len(store) else ""
 
 

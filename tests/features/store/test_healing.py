@@ -97,7 +97,7 @@ def test_a_flipped_bit_is_noticed_and_its_row_embedded_again(
 
     assert extract_again(colour_mean) == 1
     assert warnings_of(caplog) == [
-        f"The feature store features/{NAME}.h5 is damaged: 1 rows do not match their checksums. "
+        f"The feature store features/{NAME}.h5 is damaged: 1 row does not match the checksum. "
         f"1 of 48 rows are computed again. Until that is done, the old file is kept as "
         f"{NAME}.h5.damaged."
     ]
