@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -118,9 +119,15 @@ def test_later_runs_import_no_keras(small, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".xml", ".crc32"])
-def test_a_damaged_graph_in_the_cache_is_converted_again(small, caplog, monkeypatch, suffix):
+def test_a_damaged_graph_in_the_cache_is_converted_again(
+    small, caplog, monkeypatch, tmp_path, suffix
+):
     features = small.embed(noise(4))
-    graph = graph_file(make_recipe("mobilenet_v2", "random", size_px=96).network)
+    network = make_recipe("mobilenet_v2", "random", size_px=96).network
+    # A cache of its own: other processes may be reading theirs.
+    shutil.copytree(graph_file(network).parent, tmp_path / "graphs")
+    monkeypatch.setenv("FEATUREPIPE_CACHE", str(tmp_path))
+    graph = graph_file(network)
     damaged, conversions = graph.with_suffix(suffix), []
     sound = damaged.read_bytes()
 
