@@ -37,7 +37,8 @@ def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.n
         "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
         "float32",
     )  # fmt: skip
-    made_by = {"weights_label": "drawn", "weights_source": "drawn"}
+    made_by = {"engine": "drawn", "machine": "", "versions": {},
+               "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
     probe = np.zeros((1, n_features), np.float32)
     FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)
     rng = np.random.default_rng(0)

@@ -223,8 +223,8 @@ def read_file(path: Path, max_bytes: int) -> bytes:
 
 def _too_large(path: Path, max_bytes: int) -> NotReadableError:
     return NotReadableError(
-        f"{path} is larger than {max_bytes / 1e6:,.0f} MB, more than any file that featurepipe "
-        "writes there. Remove it, and run the command that makes it again."
+        f"{path} is larger than {max_bytes / 1e6:,.0f} MB, more than a file of its kind takes. "
+        "Remove it, or replace it by a sound one."
     )
 
 

@@ -38,14 +38,13 @@ def foreign_part(group: h5py.Group, *, plain: bool = False) -> str:
 
 
 def _items(group: h5g.GroupID) -> Iterator[tuple[str, Any]]:
-    """Every object below a group and how it is linked: an open object, or the type of a link."""
+    """Every object below a group, open; None in the place of what is linked from elsewhere."""
     unvisited, visited = [("/", group)], set()
     while unvisited:
         path, item = unvisited.pop()
         yield path, item
-        address = h5o.get_info(item).addr
         # Groups may hold one another.
-        if not isinstance(item, h5g.GroupID) or address in visited:
+        if not isinstance(item, h5g.GroupID) or (address := h5o.get_info(item).addr) in visited:
             continue
         visited.add(address)
         for raw_name in item:

@@ -14,9 +14,12 @@ from typing import Any, Literal
 
 from featurepipe.errors import UsageError, WeightsError
 from featurepipe.features.backbones import BackboneSpec, bare_name
-from featurepipe.files import disk_full_named
+from featurepipe.files import disk_full_named, require_readable
 
 logger = logging.getLogger(__name__)
+
+MAX_WEIGHTS_BYTES = 20 * 10**9
+"""Largest file of weights that is read. The largest of `keras.applications` has 1.4 GB."""
 
 _SUFFIXES = (".weights.h5", ".h5", ".keras")
 _WITHOUT_FILE = frozenset({"imagenet", "random"})
@@ -219,6 +222,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _sha256(path: Path) -> str:
+    require_readable(path, MAX_WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

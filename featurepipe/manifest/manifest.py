@@ -260,8 +260,7 @@ class Manifest:
                 raise TypeError(f"its description is a {type(about).__name__}")
             if about.get("format") != _FORMAT:
                 raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
-            _About.model_validate_json(json.dumps(about))
-            return _stored_manifest(stored, about)
+            return _stored_manifest(stored, _About.model_validate_json(json.dumps(about)))
         # The type of the error depends on what is wrong with the file.
         except Exception as error:
             reason = invalid_field(error) if isinstance(error, ValidationError) else one_line(error)
@@ -328,11 +327,10 @@ def _checksum(about: dict[str, Any], ids: list[str], columns: Columns) -> int:
     return zlib.crc32(json.dumps([about, ids, columns], sort_keys=True).encode())
 
 
-def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
+def _stored_manifest(stored: pa.Table, about: _About) -> Manifest:
     names, kinds = stored.column_names, stored.schema.types
     if names[:1] != ["id"] or kinds != [pa.string(), *[pa.list_(pa.string())] * (len(kinds) - 1)]:
         raise ValueError("its columns are others than those of a manifest")
-    checksum, labelling = about.pop("checksum"), about["labelling"]
     if stored["id"].null_count:
         raise ValueError("an id is missing")
     ids: list[str] = stored["id"].to_pylist()
@@ -344,16 +342,9 @@ def _stored_manifest(stored: pa.Table, about: dict[str, Any]) -> Manifest:
         ]
         for name in stored.column_names[1:]
     }
-    if checksum != _checksum(about, ids, columns):
+    if about.checksum != _checksum(about.model_dump(exclude={"checksum"}), ids, columns):
         raise ValueError("its checksum does not match")
     manifest = new_manifest(
-        ids,
-        about["root"],
-        about["source"],
-        about["labels_source"],
-        Labelling(**{**labelling, "attributes": tuple(labelling["attributes"])}),
-        columns,
-        [],
+        ids, about.root, about.source, about.labels_source, about.labelling, columns, []
     )
-    findings, all_images = tuple(about["findings"]), about["all_images"]
-    return replace(manifest, findings=findings, all_images=all_images)
+    return replace(manifest, findings=about.findings, all_images=about.all_images)

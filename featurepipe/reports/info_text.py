@@ -199,7 +199,7 @@ def _store(facts: Facts, room: int) -> list[Section]:
             ("next", ["featurepipe train NETWORK"]),
         ]
     pending = f"featurepipe extract, for {counted(facts['pending'], 'pending image')}"
-    weights = visible(made_by["weights_label"])
+    weights = visible(made_by.get("weights_label", "none"))
     features = (
         f"{facts['n_features']:,} per image, pooling {recipe['pooling']}, {recipe['precision']}"
     )

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.models.answers.arrays import Columns
+from featurepipe.models.answers.arrays import Columns, columns_of_blocks
 from featurepipe.models.studies.feature_choice import Trial
 from featurepipe.predictions import ALL
 from featurepipe.runs.run_facts import Block, FeatureTrial
@@ -71,12 +70,8 @@ class FeatureSet:
     @property
     def columns(self) -> dict[str, Columns]:
         """For each attribute, the columns of its blocks; see `Head.columns`."""
-        ends = accumulate((cache.n_features for cache in self.caches), initial=0)
-        columns_of = dict(zip((cache.name for cache in self.caches), pairwise(ends), strict=True))
-        return {
-            name: tuple(columns_of[block] for block in blocks)
-            for name, blocks in self.blocks.items()
-        }
+        widths = {cache.name: cache.n_features for cache in self.caches}
+        return columns_of_blocks(widths, self.blocks)
 
     @property
     def images_per_s(self) -> float:

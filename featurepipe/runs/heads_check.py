@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from featurepipe.errors import RunError
-from featurepipe.models.answers.arrays import Columns, widths_of
+from featurepipe.models.answers.arrays import columns_of_blocks, widths_of
 from featurepipe.models.answers.calibration import (
     IsotonicCalibrator,
     LogisticCalibrator,
@@ -144,7 +144,10 @@ def _calibrator_type(info: _Info, exclusive: bool) -> type:
 
 
 def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator[str]:
-    columns = _block_columns(info)[name if name in info.features else info.attributes[0]]
+    widths = {block.name: block.n_features for block in info.blocks}
+    columns = columns_of_blocks(widths, info.features)[
+        name if name in info.features else info.attributes[0]
+    ]
     if not isinstance(head, FeatureHead):
         yield f"the type {type(head).__name__}"
     elif head.columns != columns:
@@ -161,13 +164,6 @@ def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator
         there, kept = list(_kinds(head.estimator)), list(_kinds(built))
         if there != kept:
             yield f"the estimator {' > '.join(there)} instead of {' > '.join(kept)}"
-
-
-def _block_columns(info: HeadRunInfo) -> dict[str, Columns]:
-    """The columns of each attribute's blocks, as `FeatureSet.columns` has them."""
-    ends = accumulate((block.n_features for block in info.blocks), initial=0)
-    column_of = dict(zip((block.name for block in info.blocks), pairwise(ends), strict=True))
-    return {name: tuple(column_of[block] for block in read) for name, read in info.features.items()}
 
 
 def _kinds(value: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pooch
 import pytest
 import requests
 
-from featurepipe.errors import UsageError, WeightsError
+from featurepipe.errors import NotReadableError, UsageError, WeightsError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.weights import Weights, resolve_weights, weights_by_backbone
 
@@ -283,3 +283,11 @@ def test_without_keras_home_the_cache_is_in_the_home_folder(tmp_path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     weights = resolve_weights("imagenet", backbone_at(server, MD5))
     assert weights.path == tmp_path / ".keras" / "models" / XCEPTION.weights_file
+
+
+def test_weights_of_endless_size_are_not_read(tmp_path):
+    path = tmp_path / "huge.weights.h5"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(NotReadableError, match=r"huge\.weights\.h5 is larger than 20,000 MB"):
+        resolve_weights(str(path), MOBILENET)

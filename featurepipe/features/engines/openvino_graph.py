@@ -18,15 +18,23 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from featurepipe.errors import ExtractionError, FeaturepipeError, UsageError, WeightsError
+from featurepipe.errors import (
+    ExtractionError,
+    FeaturepipeError,
+    NotReadableError,
+    UsageError,
+    WeightsError,
+)
 from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.files import replacing, require_readable
+from featurepipe.features.weights import MAX_WEIGHTS_BYTES
+from featurepipe.files import read_file, replacing, require_readable
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 3
 _CHECKSUM = ".crc32"
+_CHECKSUM_BYTES = 100
 _CONVERSION = "featurepipe.features.engines.openvino_conversion"
 
 
@@ -66,15 +74,16 @@ def graph_file(network: HeadlessNetwork) -> Path:
 def _is_sound(graph: Path) -> bool:
     """Whether graph and weights are those that were written."""
     try:
-        return graph.with_suffix(_CHECKSUM).read_text() == _checksum(graph)
-    except (OSError, ValueError):
+        kept = read_file(graph.with_suffix(_CHECKSUM), _CHECKSUM_BYTES)
+        return kept.decode() == _checksum(graph)
+    except (OSError, ValueError, NotReadableError):
         return False
 
 
 def _checksum(graph: Path) -> str:
     crc32 = 0
     for path in (graph, graph.with_suffix(".bin")):
-        require_readable(path)
+        require_readable(path, MAX_WEIGHTS_BYTES)
         with path.open("rb") as file:
             while chunk := file.read(2**20):
                 crc32 = zlib.crc32(chunk, crc32)

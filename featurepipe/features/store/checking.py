@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from featurepipe.errors import NotWritableError, StoreDamagedError, StoreError
-from featurepipe.features.store.key import StoreKey
+from featurepipe.features.store.key import StoreKey, made_by_damage
 from featurepipe.features.store.layout import (
     FORMAT,
     H5PY_ERRORS,
@@ -67,11 +67,16 @@ def require_access(path: Path, *, writable: bool = False) -> None:
     NotReadableError
         If it is no regular file.
     NotWritableError
-        If it may not be written to.
+        If it may not be written to, or is a link.
     """
     if not path.exists():
         raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")
     require_readable(path)
+    if writable and path.is_symlink():
+        raise NotWritableError(
+            f"{path} is a link to {path.resolve()}, and featurepipe writes to no file outside of "
+            "its workspace. Replace the link by a copy of the file, or give another --workspace."
+        )
     try:
         path.open("r+b" if writable else "rb").close()
     except OSError as error:
@@ -118,7 +123,9 @@ def _require_layout(file: h5py.File, path: Path) -> None:
             path, "the attributes that say how it was made do not match their checksum"
         )
     key = StoreKey.from_json(read_text(file, "key"), str(path))
-    damage = _read(path, lambda: _dataset_damage(file, key))
+    damage = made_by_damage(read_text(file, "made_by")) or _read(
+        path, lambda: _dataset_damage(file, key)
+    )
     if damage:
         raise StoreDamagedError(path, damage)
 

@@ -1,12 +1,13 @@
-"""The key of a store: everything that decides its features."""
+"""The key of a store, everything that decides its features, and what made it."""
 
 import json
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from featurepipe.errors import StoreError
+from featurepipe.words import invalid_field
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _SHOWN_CHARACTERS = 60
@@ -112,6 +113,32 @@ class StoreKey:
     def to_json(self) -> str:
         """The text that a store keeps; equal keys have equal texts."""
         return json.dumps(self.as_dict(), sort_keys=True)
+
+
+class _MadeBy(BaseModel):
+    """What made a store; only features have weights."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    engine: str
+    machine: str
+    versions: dict[str, str]
+    weights_label: str = "none"
+    weights_source: str = "none"
+
+
+def made_by_damage(text: str) -> str:
+    """What is wrong with the text in which a store says what made it, a clause; empty if nothing.
+
+    Parameters
+    ----------
+    text : str
+    """
+    try:
+        _MadeBy.model_validate_json(text)
+    except ValidationError as error:
+        return f"made_by is not valid ({invalid_field(error)})"
+    return ""
 
 
 def _reason(error: ValidationError) -> str:

@@ -40,6 +40,9 @@ from featurepipe.features.store.writing import WritableHDF5
 from featurepipe.files import disk_full_named, only_writer, replacing
 from featurepipe.provenance import differences
 
+# Images, or seconds.
+_MAX_TIMING = 2**53
+
 
 class FeatureStore:
     """The features of some images, and what made them.
@@ -250,13 +253,19 @@ class FeatureStore:
     @property
     def images_per_s(self) -> float:
         """Speed of the extraction so far; NaN if nothing was embedded yet."""
-        n_images, seconds = self._file["timing"][:2]
+        n_images, seconds = self._timing[:2]
         return float(n_images / seconds) if seconds else float("nan")
 
     @property
     def stages(self) -> StageTimes:
         """Seconds that each stage of the extraction was busy so far."""
-        return StageTimes(*self._file["timing"][2:].tolist())
+        return StageTimes(*self._timing[2:].tolist())
+
+    @property
+    def _timing(self) -> NDArray[np.float64]:
+        # No checksum covers these numbers, and nothing but a speed depends on them.
+        timing = self._file["timing"][:]
+        return timing if ((timing >= 0) & (timing < _MAX_TIMING)).all() else np.zeros_like(timing)
 
     def rows(self, status: str) -> Rows:
         """Positions of the rows of one status (``pending``, ``done``, ``refused``)."""
@@ -380,7 +389,7 @@ class FeatureStore:
         """Add to the number of images embedded, the seconds that took, and the stages' times."""
         file = self._file
         with disk_full_named(self.path):
-            file["timing"][:] += (n_images, seconds, *astuple(stages))
+            file["timing"][:] = np.add(self._timing, [n_images, seconds, *astuple(stages)])
             file.flush()
 
     def require_key(self, key: StoreKey) -> None:

@@ -1,5 +1,8 @@
 """The arrays that heads read and return, and blocks of feature columns side by side."""
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +16,28 @@ Rows = NDArray[np.intp]
 
 Columns = tuple[tuple[int, int], ...]
 """For each block of features its first column, and the one after its last."""
+
+
+def columns_of_blocks(
+    widths: Mapping[str, int], blocks: Mapping[str, Sequence[str]]
+) -> dict[str, Columns]:
+    """The columns that each attribute's head reads.
+
+    Parameters
+    ----------
+    widths : mapping of str to int
+        Number of features of each block, in the order in which they lie side by side.
+    blocks : mapping of str to sequence of str
+        Names of the blocks by attribute.
+
+    Examples
+    --------
+    >>> columns_of_blocks({"grey": 10, "hsv": 14}, {"color": ["hsv"], "kind": ["grey"]})
+    {'color': ((10, 24),), 'kind': ((0, 10),)}
+    """
+    ends = pairwise(accumulate(widths.values(), initial=0))
+    columns_of = dict(zip(widths, ends, strict=True))
+    return {name: tuple(columns_of[block] for block in read) for name, read in blocks.items()}
 
 
 def side_by_side(X: Features, columns: Columns, rows: Rows | slice = np.s_[:]) -> Features:

@@ -17,6 +17,7 @@ from featurepipe.array_archives import MAX_BYTES, load_arrays
 from featurepipe.errors import RunError
 from featurepipe.files import replacing, require_readable
 from featurepipe.provenance import differences
+from featurepipe.words import one_line
 
 _STATE = "training.npz"
 
@@ -195,7 +196,7 @@ class CheckpointFolder:
             raise
         # The type of the error depends on what is wrong with the archive.
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise RunError(
                 f"The checkpoint {self.folder / _STATE} cannot be read ({reason}). Start again "
                 "with --no-resume."

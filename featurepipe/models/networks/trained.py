@@ -17,6 +17,7 @@ from featurepipe.features.engines.protocol import pad_batch
 from featurepipe.features.engines.quiet_keras import backend, keras, library_versions
 from featurepipe.files import require_readable
 from featurepipe.models.networks.network import build_inference_graph
+from featurepipe.words import one_line
 
 _CLASSES = {
     None: {"__ellipsis__", "__keras_tensor__", "__tensor__"},
@@ -90,7 +91,7 @@ def _load(path: Path) -> "keras.Model":
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     # The type of the error depends on what is wrong with the file.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise RunError(
             f"Run {path.parent.name!r} is damaged: {path} cannot be read ({reason}). Train it "
             "again."

@@ -1,5 +1,6 @@
 """Stores that name other files, or claim what they do not hold."""
 
+import json
 import os
 
 import h5py
@@ -8,8 +9,20 @@ import pytest
 
 import featurepipe
 from featurepipe import FeatureStore
-from featurepipe.errors import NotReadableError, StoreDamagedError, StoreError
-from featurepipe.features.store.layout import DONE, PENDING, checksums
+from featurepipe.errors import (
+    NotReadableError,
+    NotWritableError,
+    StoreDamagedError,
+    StoreError,
+)
+from featurepipe.features.store.layout import (
+    DONE,
+    PENDING,
+    about_checksum,
+    checksums,
+    read_about,
+)
+from featurepipe.features.store.stages import StageTimes
 from pictures import draw_data_set
 
 NAME = "resnet50-random0-8-avg-rgb"
@@ -216,6 +229,56 @@ def test_only_regular_files_are_opened(store, make):
     for call in (lambda: FeatureStore.open(store), lambda: featurepipe.extract(**OPTIONS)):
         with pytest.raises(NotReadableError, match="is not a regular file"):
             call()
+
+
+MADE_BY = {"engine": "x", "machine": "y", "versions": {}, "weights_label": "a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rubbish", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        (json.dumps({"machine": "y", "versions": {}}), "engine: Field required"),
+        (json.dumps(MADE_BY | {"engine": 3}), "engine: Input should be a valid string"),
+        (json.dumps(MADE_BY | {"versions": {"h5py": None}}), "versions.h5py: Input should be"),
+        (json.dumps(MADE_BY | {"more": "z"}), "more: Extra inputs are not permitted"),
+    ],
+)
+def test_what_made_a_store_is_checked(store, text, message):
+    with h5py.File(store, "r+") as file:
+        file.attrs["made_by"] = np.bytes_(text.encode())
+        file.attrs["crc32"] = about_checksum(read_about(file))
+    with pytest.raises(StoreDamagedError, match="made_by is not valid") as caught:
+        FeatureStore.open(store)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf, 1e300])
+def test_timing_that_cannot_be_is_forgotten(store, value):
+    with h5py.File(store, "r+") as file:
+        file["timing"][1] = value
+    with FeatureStore.open(store, writable=True) as opened:
+        assert np.isnan(opened.images_per_s)
+        assert opened.stages == StageTimes()
+        opened.add_timing(6, 2.0, StageTimes(infer=1.5))
+        assert opened.images_per_s == 3
+        assert opened.stages == StageTimes(infer=1.5)
+
+
+def test_nothing_is_written_through_a_link(store, colour_mean):
+    outside = store.parents[1] / "outside.h5"
+    store.rename(outside)
+    store.symlink_to(outside)
+    before = outside.read_bytes()
+    assert featurepipe.info(store)["done"] == 24
+    for call in (
+        lambda: featurepipe.extract(**OPTIONS, rehash=True),
+        lambda: FeatureStore.open(store, writable=True),
+    ):
+        with pytest.raises(NotWritableError, match=r"is a link to .*outside\.h5"):
+            call()
+    assert outside.read_bytes() == before
 
 
 def test_images_that_are_there_twice_with_sound_checksums_are_kept_once(store, colour_mean):

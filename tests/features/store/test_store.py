@@ -44,7 +44,7 @@ def make(path, ids, n_features=4):
         path,
         ids=ids,
         key=KEY,
-        made_by={"engine": "x"},
+        made_by={"engine": "x", "machine": "y", "versions": {"h5py": "3"}},
         probe=np.arange(2 * n_features, dtype="f4").reshape(2, -1),
     )
 
