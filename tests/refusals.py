@@ -14,7 +14,7 @@ WORK = (
     "featurepipe.models.networks.saved.SavedNetwork.open_engine",
     "featurepipe.workflows.fit_task.fit_heads",
     "featurepipe.workflows.fit_task.stream_heads",
-    "featurepipe.workflows.feature_sets.choose_features",
+    "featurepipe.workflows.auto_choice.choose_features",
     "featurepipe.workflows.curves.learning_curve",
 )
 """Functions that read an image, open an engine, or fit."""

@@ -84,6 +84,7 @@ def head_info(attributes=("color",), **changes):
         "stores": (StoreInput(name="xception:rgb", recipe=RECIPE, features_sha256="cd" * 32),),
         "objective": None,
         "feature_trials": (),
+        "head_trials": (),
         "memory_bytes": None,
         "chunk_rows": None,
         "tuned": None,

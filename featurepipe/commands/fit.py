@@ -59,8 +59,8 @@ from featurepipe.commands.terminal import write_runs
     ),
     option(
         "--head",
-        default="bagged-sgd",
         metavar="bagged-sgd|logistic|knn",
+        show_default="bagged-sgd; auto features choose",
         help="Classifier on the features.",
     ),
     option(
@@ -93,8 +93,8 @@ from featurepipe.commands.terminal import write_runs
     ),
     option(
         "--curve",
-        is_flag=True,
-        help="Also fit a learning curve; takes 15 times as long.",
+        type=click.Choice(["images", "combinations"]),
+        help="Also fit a learning curve over numbers of images or combinations.",
     ),
 )
 @cloup.option_group(

@@ -264,6 +264,8 @@ def _command(facts: Facts) -> str:
         return f"featurepipe train {facts['head']}"
     reads = {name: "+".join(blocks) for name, blocks in facts["reads"].items()}
     if facts["n_feature_trials"]:
+        if facts["n_head_trials"]:
+            return "featurepipe fit --features auto"
         features = "auto"
     elif len(set(reads.values())) == 1:
         features = next(iter(reads.values()))

@@ -31,32 +31,29 @@ class Digests:
     family: str
 
 
-def digests_of(
-    inputs: Any, family_inputs: Any, settings: Any, split: Split, manifest: Manifest
-) -> Digests:
+def digests_of(inputs: Any, family_inputs: Any, split: Split, manifest: Manifest) -> Digests:
     """Digests of everything that decides a run.
 
     Parameters
     ----------
     inputs : JSON value
-        What is read.
+        What is read, and the settings.
     family_inputs : JSON value
         What runs on the other splits of the series have in common of it.
-    settings : JSON value
     split : Split
         Its name does not matter, only what it divides and how.
     manifest : Manifest
         The labels of the split's images matter.
     """
     labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
-    shared = [settings, labels.columns.tolist(), labels.to_numpy().tolist()]
+    truth = [labels.columns.tolist(), labels.to_numpy().tolist()]
     settings_of_split = asdict(replace(split.settings, repeats=1))
     division = [settings_of_split, split.repeat, split_sha256(split)]
     series = split.series_settings
     family = division if series is None else [asdict(series), sorted(split.ids_divided)]
     return Digests(
-        run=_digest([inputs, *shared, division]),
-        family=_digest([family_inputs, *shared, family]),
+        run=_digest([inputs, *truth, division]),
+        family=_digest([family_inputs, *truth, family]),
     )
 
 

@@ -123,6 +123,29 @@ class FeatureTrial(Facts):
     chosen: bool
 
 
+class HeadTrialFacts(Facts):
+    """One trial of a head; see `featurepipe.models.studies.head_choice.HeadTrial`."""
+
+    head: str
+    seen_accuracy: float
+    unseen_accuracy: Figure
+    chosen: bool
+
+
+class CombinationPointFacts(Facts):
+    """See `featurepipe.models.studies.combination_curve.CombinationPoint`."""
+
+    attribute: str
+    share: float
+    n_combinations: Count
+    n_train: Count
+    accuracy: float
+    low: float
+    high: float
+    gain: Figure
+    margin: Figure
+
+
 class TunedHead(Facts):
     """What tuning chose for one head; see `featurepipe.models.heads.tuning.fit_tuned_head`."""
 

@@ -19,10 +19,12 @@ from featurepipe.reports.board import Costs
 from featurepipe.runs.run_facts import (
     Block,
     Calibration,
+    CombinationPointFacts,
     Count,
     Facts,
     FeatureTrial,
     Figure,
+    HeadTrialFacts,
     NetworkShape,
     PixelInput,
     PlainName,
@@ -37,7 +39,7 @@ from featurepipe.words import one_line
 MAX_BYTES = 10**8
 """Largest run.json that is read."""
 
-FORMAT: Literal["featurepipe run 4"] = "featurepipe run 4"
+FORMAT: Literal["featurepipe run 5"] = "featurepipe run 5"
 
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _SHOWN_CHARACTERS = 60
@@ -70,7 +72,7 @@ class RunInfo(Facts):
         SHA-256 of each of the run's other files.
     """
 
-    format: Literal["featurepipe run 4"] = FORMAT
+    format: Literal["featurepipe run 5"] = FORMAT
     digest: str
     family: str
     attributes: tuple[str, ...]
@@ -144,6 +146,8 @@ class HeadRunInfo(RunInfo):
         What ``--features auto`` looked for; None if the features were named.
     feature_trials : tuple of FeatureTrial
         Empty if the features were named.
+    head_trials : tuple of HeadTrialFacts
+        Empty if the head was named.
     memory_bytes : int or None
         Bound of the memory for fitting.
     chunk_rows : int or None
@@ -152,7 +156,9 @@ class HeadRunInfo(RunInfo):
         None if nothing was tuned; of one head: if there was nothing to learn.
     curve : tuple of CurvePoint
     doublings : tuple of Doubling
-        Empty without ``--curve``.
+        Empty without ``--curve images``.
+    combination_curve : tuple of CombinationPointFacts
+        Empty without ``--curve combinations``.
     """
 
     kind: Literal["heads"] = "heads"
@@ -162,11 +168,13 @@ class HeadRunInfo(RunInfo):
     stores: tuple[StoreInput, ...]
     objective: str | None
     feature_trials: tuple[FeatureTrial, ...]
+    head_trials: tuple[HeadTrialFacts, ...]
     memory_bytes: int | None
     chunk_rows: int | None
     tuned: dict[str, TunedHead | None] | None
     curve: tuple[CurvePoint, ...] = ()
     doublings: tuple[Doubling, ...] = ()
+    combination_curve: tuple[CombinationPointFacts, ...] = ()
 
     @model_validator(mode="after")
     def _require_blocks(self) -> Self:

@@ -1,35 +1,15 @@
-"""The features that each attribute's head reads: named by a person, or chosen by trial."""
+"""The features that each attribute's head reads, as a person names them."""
 
-import logging
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.features.backbones import bare_name
 from featurepipe.features.cached import CachedFeatures
-from featurepipe.manifest import Manifest
-from featurepipe.models.studies.feature_choice import (
-    OBJECTIVES,
-    Trial,
-    choose_features,
-    indistinguishable_classes,
-    sample_rows,
-)
-from featurepipe.progress import Progress
+from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.runs.feature_set import FeatureSet, one_store_set
 from featurepipe.splits import Split
 
-logger = logging.getLogger(__name__)
-
 AUTO = "auto"
-
-_SHOWN_TRIALS = 5
-_AIMS = {
-    "balanced": "the best mean of both",
-    "unseen": "the best unseen accuracy",
-    "seen": "the best seen accuracy",
-}
 
 
 def check_features(features: str | None, objective: str | None, task: str) -> None:
@@ -134,48 +114,7 @@ def named_feature_set(
     title = (
         "+".join(map(titles.__getitem__, choices.pop())) if len(choices) == 1 else "by-attribute"
     )
-    return FeatureSet(title, _used(caches, blocks), blocks)
-
-
-def chosen_feature_set(
-    caches: Sequence[CachedFeatures],
-    manifest: Manifest,
-    split: Split,
-    *,
-    objective: str,
-    seed: int,
-    n_jobs: int,
-) -> FeatureSet:
-    """Choose features for each attribute by trials on training images, and say why.
-
-    Parameters
-    ----------
-    caches : sequence of CachedFeatures
-        The candidates.
-    manifest : Manifest
-    split : Split
-    objective, seed, n_jobs
-        See `featurepipe.models.studies.feature_choice.choose_features`.
-    """
-    train = split.rows("train")
-    ids, groups = split.ids[train], split.groups[train]
-    labels = manifest.labels(ids)
-    for sentence in indistinguishable_classes(labels):
-        logger.warning("%s", sentence)
-    rows = sample_rows(labels, seed)
-    with Progress(None, "Choosing features", "trial") as progress:
-        trials = choose_features(
-            {cache.name: cache.read(ids[rows]) for cache in caches},
-            {name: truth.take(rows) for name, truth in labels.items()},
-            groups[rows],
-            objective=objective,
-            seed=seed,
-            n_jobs=n_jobs,
-            progress=progress.report,
-        )
-    _tell(trials, objective, len(rows))
-    blocks = {trial.attribute: trial.blocks for trial in trials if trial.chosen}
-    return FeatureSet(AUTO, _used(caches, blocks), blocks, tuple(trials), objective, tuple(caches))
+    return FeatureSet(title, used_caches(caches, blocks), blocks)
 
 
 def _blocks_by_attribute(
@@ -228,36 +167,16 @@ def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
     return matching[0].name
 
 
-def _used(
+def used_caches(
     caches: Sequence[CachedFeatures], blocks: Mapping[str, tuple[str, ...]]
 ) -> tuple[CachedFeatures, ...]:
+    """The caches that some attribute's head reads.
+
+    Parameters
+    ----------
+    caches : sequence of CachedFeatures
+    blocks : mapping of str to tuple of str
+        See `FeatureSet`.
+    """
     used = {name for names in blocks.values() for name in names}
     return tuple(cache for cache in caches if cache.name in used)
-
-
-def _tell(trials: Sequence[Trial], objective: str, n_rows: int) -> None:
-    width = max(len(_in_words(trial)) for trial in trials)
-    logger.info(
-        "Tried on %d training images; seen: ordinary folds, unseen: whole combinations held out. "
-        "Chosen: %s; within one standard error of the best, the fewest stores.",
-        n_rows,
-        _AIMS[objective],
-    )
-    logger.info("%-*s   seen  unseen", width, "")
-    for attribute in dict.fromkeys(trial.attribute for trial in trials):
-        candidates = [trial for trial in trials if trial.attribute == attribute]
-        for rank, trial in enumerate(candidates):
-            if rank < _SHOWN_TRIALS or trial.chosen:
-                unseen = "" if np.isnan(trial.unseen_accuracy) else f"{trial.unseen_accuracy:.3f}"
-                logger.info(
-                    "%-*s  %.3f  %6s%s",
-                    width,
-                    _in_words(trial),
-                    trial.seen_accuracy,
-                    unseen,
-                    "  chosen" if trial.chosen else "",
-                )
-
-
-def _in_words(trial: Trial) -> str:
-    return f"{trial.attribute}={'+'.join(trial.blocks)}"

@@ -11,14 +11,16 @@ from featurepipe.features.backbones import find_backbone
 from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
-from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.studies.feature_choice import OBJECTIVES
+from featurepipe.models.heads.head_settings import DEFAULT_HEAD, HeadSettings
+from featurepipe.models.studies.combination_curve import require_combinations
+from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.runs.feature_set import FeatureSet, one_store_set
 from featurepipe.runs.naming import reserve_name
 from featurepipe.runs.run_folder import Run, save_run
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
-from featurepipe.workflows.curves import with_curve
+from featurepipe.workflows.auto_choice import chosen_task
+from featurepipe.workflows.curves import check_curve, with_curve
 from featurepipe.workflows.dividing import (
     ImagesToSplit,
     SplitRequest,
@@ -29,7 +31,6 @@ from featurepipe.workflows.dividing import (
 from featurepipe.workflows.feature_sets import (
     AUTO,
     check_features,
-    chosen_feature_set,
     fixed_feature_sets,
     named_feature_set,
     require_rows,
@@ -47,7 +48,7 @@ from featurepipe.workspace import Workspace
 
 def fit(
     *,
-    head: str = "bagged-sgd",
+    head: str | None = None,
     solver: str | None = None,
     backbone: str | Sequence[str] = (),
     task: str = "per-attribute",
@@ -64,7 +65,7 @@ def fit(
     group: str | None = None,
     group_duplicates: bool = False,
     allow_partial: bool = False,
-    curve: bool = False,
+    curve: str | None = None,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
@@ -79,8 +80,10 @@ def fit(
 
     Parameters
     ----------
-    head : str
-        ``bagged-sgd``, ``logistic`` or ``knn``.
+    head : str, optional
+        ``bagged-sgd``, ``logistic`` or ``knn``; default: ``bagged-sgd``. With the features
+        ``auto``, the default is to choose one of the first two, by trials on training images,
+        unless `solver` or `memory` is given.
     solver : str, optional
         ``sklearn`` fits bagged SGD with scikit-learn itself, which takes about a hundred
         times as long; default: ``minibatch``.
@@ -119,9 +122,12 @@ def fit(
         Keep near-duplicates on one side of the split, as the first suitable store finds them.
     allow_partial : bool
         Leave out images whose features are not extracted yet.
-    curve : bool
+    curve : {"images", "combinations"}, optional
         Also fit on growing shares of the training images, and say whether more images would
-        help; see `featurepipe.models.studies.learning_curve`. Takes about 15 times as long.
+        help; see `featurepipe.models.studies.learning_curve`. Takes about 15 times as long. Or
+        fit on growing numbers of combinations of classes, and say whether images of more
+        combinations would help with unseen ones; see
+        `featurepipe.models.studies.combination_curve`.
     attributes, labels, label_separator
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
@@ -151,15 +157,16 @@ def fit(
             f"--tune cannot be combined with --variance-threshold {variance_threshold}: it chooses "
             "the threshold. Omit one of them."
         )
-    if curve and memory is not None:
+    check_curve(curve, task)
+    if curve is not None and memory is not None:
         raise UsageError(
-            f"--curve cannot be combined with --memory {memory}: a learning curve reads all "
-            "features at once. Omit one of them."
+            f"--curve {curve} cannot be combined with --memory {memory}: a learning curve "
+            "reads all features at once. Omit one of them."
         )
     check_features(features, objective, task)
     request = _FitRequest(
         settings=HeadSettings.of(
-            head,
+            head or DEFAULT_HEAD,
             solver=solver,
             task=task,
             calibrate=calibrate,
@@ -175,6 +182,7 @@ def fit(
         ),
         features=features,
         objective=objective or OBJECTIVES[0],
+        choose_a_head=features == AUTO and (head, solver, memory) == (None, None, None),
         allow_partial=allow_partial,
         splits=wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
@@ -193,7 +201,7 @@ def fit(
         warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
         warn_of_near_duplicates(home, plan.images, plan.splits)
         runs = [
-            _fit_run(home, task, curve=request.curve)
+            _fit_run(home, task, request.curve)
             for split in plan.splits
             for task in _tasks(plan, split, request)
         ]
@@ -209,9 +217,10 @@ class _FitRequest:
     backbones: tuple[str, ...]
     features: str | None
     objective: str
+    choose_a_head: bool
     allow_partial: bool
     splits: SplitRequest
-    curve: bool
+    curve: str | None
 
 
 @dataclass(frozen=True)
@@ -248,6 +257,10 @@ def _plan(home: Workspace, manifest: Manifest, request: _FitRequest) -> _FitPlan
         require_rows(caches, split)
         check_labels(manifest, split, request.settings)
         _check_memory(plan, split, request)
+        if request.curve == "combinations":
+            train = split.rows("train")
+            labels = manifest.labels(split.ids[train])
+            require_combinations(labels, split.groups[train], request.settings.seed)
     return plan
 
 
@@ -286,26 +299,28 @@ def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
 
 
 def _tasks(plan: _FitPlan, split: Split, request: _FitRequest) -> list[FitTask]:
-    """The runs of a split; `--features auto` chooses its features now."""
-    feature_sets = plan.feature_sets or [
-        chosen_feature_set(
-            plan.caches,
-            plan.manifest,
-            split,
-            objective=request.objective,
-            seed=request.settings.seed,
-            n_jobs=request.limits.n_jobs,
-        )
-    ]
+    """The runs of a split; `--features auto` chooses its features, and perhaps its head, now."""
+    if request.features == AUTO:
+        return [
+            chosen_task(
+                plan.caches,
+                plan.manifest,
+                split,
+                request.settings,
+                request.limits,
+                objective=request.objective,
+                choose_a_head=request.choose_a_head,
+            )
+        ]
     return [
         FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
-        for feature_set in feature_sets
+        for feature_set in plan.feature_sets
     ]
 
 
-def _fit_run(home: Workspace, task: FitTask, *, curve: bool) -> Run:
+def _fit_run(home: Workspace, task: FitTask, curve: str | None) -> Run:
     name = reserve_name(home, task.title, task.digests().run)
     new = fit_task(task, name)
-    if curve:
-        new = with_curve(new, task)
+    if curve is not None:
+        new = with_curve(new, task, curve)
     return save_run(home.run(name), new)

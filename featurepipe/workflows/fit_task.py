@@ -20,6 +20,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.models.heads.tuning import describe_tuned
+from featurepipe.models.studies.head_choice import HeadTrial
 from featurepipe.predictions import Predictions
 from featurepipe.progress import Progress
 from featurepipe.provenance import library_versions, machine
@@ -28,7 +29,7 @@ from featurepipe.reports.figures import accuracies, reliability
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.runs.fitted_on import INPUTS, inputs_table, split_facts, store_facts
 from featurepipe.runs.naming import Digests, digests_of
-from featurepipe.runs.run_facts import Calibration, TunedHead, none_if_nan
+from featurepipe.runs.run_facts import Calibration, HeadTrialFacts, TunedHead, none_if_nan
 from featurepipe.runs.run_folder import NewRun
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.runs.split_predictions import n_labelled, predictions_of
@@ -78,6 +79,8 @@ class FitTask:
     feature_set : FeatureSet
     settings : HeadSettings
     limits : FitLimits
+    head_trials : tuple of HeadTrial
+        The trials that chose the head; empty if it was named.
     """
 
     manifest: Manifest
@@ -85,12 +88,14 @@ class FitTask:
     feature_set: FeatureSet
     settings: HeadSettings
     limits: FitLimits
+    head_trials: tuple[HeadTrial, ...] = ()
 
     @property
     def title(self) -> str:
         """The name of the run, without a number."""
+        head = [] if self.head_trials else [self.settings.head]
         task = [] if self.settings.task == "per-attribute" else [self.settings.task]
-        return "-".join([self.feature_set.title, self.settings.head, *task])
+        return "-".join([self.feature_set.title, *head, *task])
 
     @property
     def train(self) -> NDArray[np.intp]:
@@ -144,8 +149,14 @@ class FitTask:
         """Digests of everything that decides the run."""
         # Heads that are fitted chunk by chunk depend on the size of the chunks.
         settings = {**asdict(self.settings), "chunk_rows": self.chunk_rows}
-        inputs, family_inputs = self.feature_set.inputs, self.feature_set.family_inputs
-        return digests_of(inputs, family_inputs, settings, self.split, self.manifest)
+        # A head that was chosen by trials may be another one on other splits of the series.
+        shared = settings | {"head": None, "solver": None} if self.head_trials else settings
+        return digests_of(
+            [self.feature_set.inputs, settings],
+            [self.feature_set.family_inputs, shared],
+            self.split,
+            self.manifest,
+        )
 
 
 def fit_task(task: FitTask, name: str) -> NewRun:
@@ -230,6 +241,7 @@ def _info(task: FitTask, fitted: FittedHeads, costs: Costs) -> HeadRunInfo:
         stores=store_facts(feature_set, split),
         objective=feature_set.objective,
         feature_trials=feature_set.trial_facts(),
+        head_trials=tuple(HeadTrialFacts(**asdict(trial)) for trial in task.head_trials),
         memory_bytes=task.limits.memory_bytes,
         chunk_rows=task.chunk_rows,
         tuned=_tuned(model) if settings.tune else None,

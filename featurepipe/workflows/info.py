@@ -259,6 +259,7 @@ def _about(run: Run) -> Facts:
             for name in run.info.attributes
         },
         "n_feature_trials": len(facts.get("feature_trials", ())),
+        "n_head_trials": len(facts.get("head_trials", ())),
         "settings": facts["settings"],
         "ece": {
             name: [calibration.uncalibrated[name].ece, calibration.calibrated[name].ece]

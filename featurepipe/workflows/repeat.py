@@ -10,7 +10,7 @@ import pandas as pd
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.manifest import Manifest
-from featurepipe.models.studies.feature_choice import OBJECTIVES
+from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
 from featurepipe.runs.choosing import find_run
@@ -21,7 +21,7 @@ from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
-from featurepipe.workflows.feature_sets import chosen_feature_set
+from featurepipe.workflows.auto_choice import chosen_task
 from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
 from featurepipe.workspace import Workspace
 
@@ -75,8 +75,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
                 f"{'; '.join(changed)}. Use featurepipe fit for the present labels and features."
             )
         limits = FitLimits(n_jobs, info.memory_bytes)
-        feature_set = _feature_set(kept, info, caches, manifest, split, limits)
-        task = FitTask(manifest, split, feature_set, info.settings, limits)
+        task = _task(kept, info, caches, manifest, split, limits)
         again = fit_task(task, kept.name)
     _require_same_numbers(kept, again)
     logger.info(
@@ -88,28 +87,31 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     return summary([kept])
 
 
-def _feature_set(
+def _task(
     run: Run,
     info: HeadRunInfo,
     caches: Sequence[CachedFeatures],
     manifest: Manifest,
     split: Split,
     limits: FitLimits,
-) -> FeatureSet:
-    """The features that the run reads; choices by trials are made again."""
+) -> FitTask:
+    """The fit that made the run; choices by trials are made again."""
     if not info.feature_trials:
-        return FeatureSet(run.name, tuple(caches), info.features)
-    feature_set = chosen_feature_set(
+        feature_set = FeatureSet(run.name, tuple(caches), info.features)
+        return FitTask(manifest, split, feature_set, info.settings, limits)
+    task = chosen_task(
         caches,
         manifest,
         split,
+        info.settings,
+        limits,
         objective=info.objective or OBJECTIVES[0],
-        seed=info.settings.seed,
-        n_jobs=limits.n_jobs,
+        choose_a_head=bool(info.head_trials),
     )
-    if feature_set.blocks != info.features:
-        raise _not_repeated(run, f"auto chose {feature_set.blocks} instead of {info.features}")
-    return feature_set
+    for then, now in ((info.features, task.feature_set.blocks), (info.head, task.settings.head)):
+        if then != now:
+            raise _not_repeated(run, f"auto chose {now} instead of {then}")
+    return task
 
 
 def _require_same_numbers(run: Run, again: NewRun) -> None:

@@ -188,9 +188,13 @@ def _title(material: Material) -> str:
 def _digests(material: Material) -> Digests:
     headless, pixels = material.headless, material.pixels
     shared = [None if headless is None else headless.identity(), pixels.key.as_dict()]
-    inputs = [*shared, material.pixels_sha256]
     settings = asdict(material.settings)
-    return digests_of(inputs, shared, settings, material.split, material.manifest)
+    return digests_of(
+        [*shared, material.pixels_sha256, settings],
+        [*shared, settings],
+        material.split,
+        material.manifest,
+    )
 
 
 def _provenance(material: Material, network: "Network", training: "Training") -> dict[str, Any]:

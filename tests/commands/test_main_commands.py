@@ -363,8 +363,8 @@ def test_what_is_tuned_is_kept_and_said(folder, capsys):
     succeed(capsys, *EXTRACT, "--backbone", "resnet50")
     line = fail(capsys, "fit", "--tune", "--variance-threshold", "5%")
     assert "--tune cannot be combined with --variance-threshold 5%" in line
-    line = fail(capsys, "fit", "--curve", "--memory", "4GB")
-    assert "--curve cannot be combined with --memory 4GB" in line
+    line = fail(capsys, "fit", "--curve", "images", "--memory", "4GB")
+    assert "--curve images cannot be combined with --memory 4GB" in line
     assert run(["fit", "--tune", "--head", "knn"]) == 0
     said = capsys.readouterr().err
     assert "Tuned color of resnet50-knn: " in said and "Tuned kind of resnet50-knn: " in said

@@ -102,6 +102,7 @@ def run(n):
         "unseen_accuracy": {"all": {"accuracy": 0.5, "low": None, "high": None}},
         "reads": {name: many(n, prefix="block") for name in attributes},
         "n_feature_trials": n,
+        "n_head_trials": 0,
         "settings": {
             "head": "bagged-sgd",
             "calibrate": "auto",

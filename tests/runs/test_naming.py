@@ -33,7 +33,8 @@ def make_split(manifest, repeat=0, **settings):
 
 
 def digests(manifest, split=None, inputs=INPUTS, family_inputs=INPUTS, settings=SETTINGS):
-    return digests_of(inputs, family_inputs, settings, split or make_split(manifest), manifest)
+    split = split or make_split(manifest)
+    return digests_of([inputs, settings], [family_inputs, settings], split, manifest)
 
 
 class TestDigests:

@@ -17,8 +17,8 @@ def folder(tmp_path, monkeypatch, colour_mean):
     return tmp_path
 
 
-def read_run(folder):
-    (path,) = folder.glob("runs/[!.]*/run.json")
+def read_run(folder, name="[!.]*"):
+    (path,) = folder.glob(f"runs/{name}/run.json")
     return json.loads(path.read_text()) | {"name": path.parent.name}
 
 
@@ -80,13 +80,39 @@ def test_auto_says_what_it_tried_and_keeps_it(folder, capsys):
     facts = read_run(folder)
     assert facts["name"] == "auto-logistic"
     trials = facts["feature_trials"]
-    assert len(trials) == 2 * (5 + 10)
+    assert len([trial for trial in trials if len(trial["blocks"]) <= 2]) == 2 * (5 + 10)
+    assert 2 * 3 <= len([trial for trial in trials if len(trial["blocks"]) == 3]) <= 2 * 6
+    assert facts["head_trials"] == []
     for attribute in ("color", "kind"):
         (chosen,) = (t for t in trials if t["attribute"] == attribute and t["chosen"])
         assert chosen["blocks"] == facts["features"][attribute]
         assert chosen["unseen_accuracy"] > 0.7
     # A histogram of colours cannot tell which half of a picture is bright.
     assert facts["features"]["kind"] != ["hsv_histogram:rgb"]
+
+
+def test_auto_chooses_a_head_too_and_repeats_the_choice(folder, capsys):
+    capsys.readouterr()
+    assert run(["fit", "--features", "auto", "--repeats", "2"]) == 0
+    assert "Heads on these features, mean over the attributes:" in capsys.readouterr().err
+    facts = read_run(folder, "auto")
+    trials = facts["head_trials"]
+    assert [trial["head"] for trial in trials] == ["bagged-sgd", "logistic"]
+    (chosen,) = (trial for trial in trials if trial["chosen"])
+    assert facts["settings"]["head"] == chosen["head"]
+    assert chosen["seen_accuracy"] > 0.8
+    # Runs of a series belong together even if other heads were chosen.
+    assert read_run(folder, "auto-2")["family"] == facts["family"]
+    assert run(["repeat", "auto"]) == 0
+    capsys.readouterr()
+    assert run(["info", "runs/auto"]) == 0
+    assert "featurepipe fit --features auto\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--memory", "2GB"], ["--solver", "minibatch"]])
+def test_auto_keeps_bagged_sgd_where_it_alone_is_possible(folder, options):
+    assert run(["fit", "--features", "auto", *options]) == 0
+    assert read_run(folder, "auto-bagged-sgd")["head_trials"] == []
 
 
 def test_auto_takes_only_the_backbones_that_are_named(folder):

@@ -94,7 +94,7 @@ FIT = [
         {"tune": True, "variance_threshold": "1%"},
         "--tune cannot be combined with",
     ),
-    ({"curve": True, "memory": "1GB"}, "--curve cannot be combined with"),
+    ({"curve": "images", "memory": "1GB"}, "--curve images cannot be combined with"),
     ({"memory": "much"}, "'much'"),
     ({"memory": "1KB"}, "--memory"),
     ({"memory": "1KB", "features": "auto"}, "--memory"),

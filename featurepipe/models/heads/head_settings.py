@@ -10,6 +10,8 @@ from featurepipe.models.heads.estimators.variances import build_variance_thresho
 from featurepipe.models.heads.registry import default_solver, find_head
 from featurepipe.predictions import Task
 
+DEFAULT_HEAD = "bagged-sgd"
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -68,7 +70,7 @@ class HeadSettings:
     @classmethod
     def of(
         cls,
-        head: str = "bagged-sgd",
+        head: str = DEFAULT_HEAD,
         *,
         solver: str | None = None,
         task: str = Task.PER_ATTRIBUTE,

@@ -1,9 +1,9 @@
 """Choose the cached features that each attribute's head reads.
 
 A head on ordinary features learns that black things are jeans if all black things it has seen are
-jeans. So each attribute is tried with the features of each store, and of each pair of stores, with
-whole combinations of classes held out from the training rows. Each trial is a ridge regression,
-whose answers for held-out rows have a closed form.
+jeans. So each attribute is tried with the features of each store, of each pair of stores, and of
+the best pair with each third, with combinations of classes held out from the training rows. Each
+trial is a ridge regression, whose answers for held-out rows have a closed form.
 
 A combination cannot be held out if one of its classes occurs in no other. What cannot be tested
 may go wrong as far as there is another way: by how often the same features recognise the other
@@ -21,18 +21,21 @@ from threadpoolctl import threadpool_limits
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Features, Rows
-from featurepipe.models.studies.held_out_ridge import (
+from featurepipe.models.studies.grouped_variance import variance_of_mean
+from featurepipe.models.studies.held_out_ridge import answer_held_out, make_kernel
+from featurepipe.models.studies.hold_outs import (
+    OBJECTIVES,
     HeldOutAnswers,
     HoldOuts,
     Right,
-    answer_held_out,
-    make_kernel,
+    mean_right,
 )
-
-OBJECTIVES = ("balanced", "unseen", "seen")
 
 # Inverting a matrix takes the third power of its rows: 0.3 s on one core for this many.
 ENOUGH_ROWS = 1500
+
+Blocks = tuple[str, ...]
+"""Names of the blocks of features that lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,13 @@ class Trial:
     ----------
     attribute : str
     blocks : tuple of str
-        One block, or two side by side.
+        One block, or up to three side by side.
     seen_accuracy : float
         Accuracy for training rows in ordinary folds.
     unseen_accuracy : float
-        Accuracy for training rows whose combination of this attribute's class with another's
-        was held out. A row whose combination cannot be held out counts by how often the other
+        Accuracy for training rows whose combination of classes was held out, as the rows lack
+        combinations; see `featurepipe.models.studies.hold_outs.lacking_combinations`. A row
+        whose combination with another attribute cannot be held out counts by how often that
         attribute is mistaken when combinations are held out: if it is recognised well, the
         head may have learnt it instead. NaN if no combination can be held out.
     chosen : bool
@@ -98,10 +102,12 @@ def choose_features(
     n_jobs: int = -1,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[Trial]:
-    """Try every block and pair of blocks for every attribute, on training rows.
+    """Try blocks, pairs of blocks, and triples for every attribute, on training rows.
 
     Among the trials within one standard error of the best one (that of their paired
-    difference), the one with the fewest blocks is chosen; among several, the best.
+    difference), the one with the fewest blocks is chosen; among several, the best. With the
+    objective ``balanced``, features that are worse on either measure by more than one standard
+    error than the `ordinary_block` are never chosen.
 
     Parameters
     ----------
@@ -133,24 +139,46 @@ def choose_features(
     """
     if objective not in OBJECTIVES:
         raise UnknownNameError("objective", objective, OBJECTIVES)
-    attributes = [HoldOuts.of(name, labels, groups, seed) for name in labels]
-    candidates = [*((name,) for name in blocks), *combinations(blocks, 2)]
-    tried: list[list[HeldOutAnswers]] = []
+    hold_outs = HoldOuts.of(labels, groups, seed)
+    tried: dict[Blocks, list[HeldOutAnswers]] = {}
     with threadpool_limits(limits=1):
         kernels = {name: make_kernel(X) for name, X in blocks.items()}
         pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
-        calls = (
-            delayed(answer_held_out)([kernels[name] for name in names], attributes)
-            for names in candidates
-        )
-        for answers in pool(calls):
-            tried.append(answers)
-            if progress is not None:
-                progress(len(tried), len(candidates))
+
+        def run(candidates: Sequence[Blocks]) -> None:
+            n_all = len(tried) + len(candidates)
+            calls = (
+                delayed(answer_held_out)([kernels[name] for name in names], hold_outs)
+                for names in candidates
+            )
+            for names, answers in zip(candidates, pool(calls), strict=True):
+                tried[names] = answers
+                if progress is not None:
+                    progress(len(tried), n_all)
+
+        run([*((name,) for name in blocks), *combinations(blocks, 2)])
+        run(_triples(tried, list(blocks), objective))
+    ordinary = _best_in_ordinary_folds(tried)
     trials: list[Trial] = []
-    for attribute, answers in zip(attributes, zip(*tried, strict=True), strict=True):
-        trials += _ranked(attribute.name, candidates, answers, objective)
+    for number, attribute in enumerate(hold_outs):
+        answers = {names: of_all[number] for names, of_all in tried.items()}
+        trials += _ranked(attribute.name, answers, objective, ordinary, groups)
     return trials
+
+
+def ordinary_block(trials: Sequence[Trial]) -> str:
+    """The block that is best for all attributes in ordinary folds.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+        What `choose_features` returned.
+    """
+    seen: dict[str, list[float]] = {}
+    for trial in trials:
+        if len(trial.blocks) == 1:
+            seen.setdefault(trial.blocks[0], []).append(trial.seen_accuracy)
+    return max(seen, key=lambda name: np.mean(seen[name]))
 
 
 def indistinguishable_classes(labels: Mapping[str, Labels]) -> list[str]:
@@ -185,49 +213,68 @@ def indistinguishable_classes(labels: Mapping[str, Labels]) -> list[str]:
     return sentences
 
 
+def _triples(
+    tried: Mapping[Blocks, Sequence[HeldOutAnswers]], names: Sequence[str], objective: str
+) -> list[Blocks]:
+    """The best pair of each attribute, with each other block."""
+    pairs = [blocks for blocks in tried if len(blocks) == 2]
+    triples: dict[Blocks, None] = {}
+    for number in range(len(next(iter(tried.values())))) if pairs else ():
+        best = max(pairs, key=lambda pair: mean_right(tried[pair][number].wanted(objective)))
+        for name in names:
+            if name not in best:
+                triples[tuple(sorted((*best, name), key=names.index))] = None
+    return list(triples)
+
+
+def _best_in_ordinary_folds(tried: Mapping[Blocks, Sequence[HeldOutAnswers]]) -> Blocks:
+    seen = {
+        names: np.mean([mean_right([of_one.seen]) for of_one in answers])
+        for names, answers in tried.items()
+        if len(names) == 1
+    }
+    return max(seen, key=lambda names: seen[names])
+
+
 def _ranked(
     attribute: str,
-    candidates: Sequence[tuple[str, ...]],
-    answers: Sequence[HeldOutAnswers],
+    answers: Mapping[Blocks, HeldOutAnswers],
     objective: str,
+    ordinary: Blocks,
+    groups: Rows,
 ) -> list[Trial]:
-    right = [_wanted(of_candidate, objective) for of_candidate in answers]
-    scores = np.array([_mean(of_candidate) for of_candidate in right])
-    best = int(scores.argmax())
-    tied = [
-        k
-        for k in range(len(candidates))
-        if scores[best] - scores[k] <= _standard_error(right[best], right[k])
-    ]
-    chosen = min(tied, key=lambda k: (len(candidates[k]), -scores[k]))
+    """The trials of an attribute, the best first."""
+    right = {names: of_names.wanted(objective) for names, of_names in answers.items()}
+    scores = {names: mean_right(of_names) for names, of_names in right.items()}
+    ranked = sorted(answers, key=lambda names: -scores[names])
+    sound = ranked
+    if objective == "balanced":
+        sound = [
+            names
+            for names in ranked
+            if not any(
+                _is_worse([there], [here], groups)
+                for here, there in zip(right[names], right[ordinary], strict=True)
+            )
+        ]
+    tied = [names for names in sound if not _is_worse(right[sound[0]], right[names], groups)]
+    chosen = min(tied, key=lambda names: (len(names), -scores[names]))
     return [
         Trial(
             attribute,
-            candidates[k],
-            _mean([answers[k].seen]),
-            _mean([answers[k].unseen]),
-            chosen=bool(k == chosen),
+            names,
+            mean_right([answers[names].seen]),
+            mean_right([answers[names].unseen]),
+            chosen=names == chosen,
         )
-        for k in np.argsort(-scores, kind="stable")
+        for names in ranked
     ]
 
 
-def _wanted(answers: HeldOutAnswers, objective: str) -> list[Right]:
-    """What an objective averages over its rows."""
-    if objective == "seen" or np.isnan(answers.unseen).all():
-        return [answers.seen]
-    return [answers.unseen] if objective == "unseen" else [answers.seen, answers.unseen]
-
-
-def _mean(right: Sequence[Right]) -> float:
-    shares = [rows[~np.isnan(rows)] for rows in right]
-    return float(np.mean([share.mean() if len(share) else np.nan for share in shares]))
-
-
-def _standard_error(best: Sequence[Right], other: Sequence[Right]) -> float:
-    """Standard error of the difference of two means over the same rows."""
+def _is_worse(than: Sequence[Right], right: Sequence[Right], groups: Rows) -> bool:
+    """Whether a mean is lower by more than the standard error of the paired difference."""
     variances = []
-    for better, worse in zip(best, other, strict=True):
-        differences = (better - worse)[~np.isnan(better)]
-        variances.append(differences.var() / len(differences))
-    return float(np.sqrt(np.sum(variances))) / len(best)
+    for better, worse in zip(than, right, strict=True):
+        asked = ~np.isnan(better)
+        variances.append(variance_of_mean((better - worse)[asked], groups[asked]))
+    return mean_right(than) - mean_right(right) > np.sqrt(np.sum(variances)) / len(than)

@@ -4,89 +4,27 @@ Once the matrix of the regression is inverted, the answers for any rows that are
 without another fit.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve
 
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.arrays import Features, Rows
-from featurepipe.splits import combination_folds, inner_folds
+from featurepipe.models.answers.arrays import Features
+from featurepipe.models.studies.hold_outs import (
+    Folds,
+    HeldOutAnswers,
+    HoldOuts,
+    Right,
+    is_right,
+    unseen_right,
+)
 
-_N_FOLDS = 5
 # Times the mean squared distance of the features from their mean.
 _RIDGE = 0.1
 # Variance of the intercept, next to 1 for the features: almost unpenalised.
 _INTERCEPT = 100.0
-
-Right = NDArray[np.float64]
-"""How often each row is answered correctly, in [0, 1]; NaN where it was not asked."""
-
-Folds = list[tuple[Rows, Rows]]
-"""For each fold the rows that are asked, and all rows that are held out with them."""
-
-
-@dataclass(frozen=True)
-class HoldOuts:
-    """One attribute of the sampled rows, and which of them are held out together.
-
-    Attributes
-    ----------
-    name : str
-    labels : Labels
-    seen : list of (ndarray of intp, ndarray of intp)
-        Ordinary folds.
-    unseen : dict of str to list of (ndarray of intp, ndarray of intp)
-        For each other attribute, folds that hold out combinations of classes with it.
-    """
-
-    name: str
-    labels: Labels
-    seen: Folds
-    unseen: dict[str, Folds]
-
-    @classmethod
-    def of(cls, name: str, labels: Mapping[str, Labels], groups: Rows, seed: int) -> "HoldOuts":
-        """Draw the folds of an attribute.
-
-        Parameters
-        ----------
-        name : str
-        labels : mapping of str to Labels
-            Of all attributes.
-        groups : ndarray of shape (n_rows,), intp
-        seed : int
-        """
-        truth = labels[name]
-        labelled, missing = np.flatnonzero(truth.labelled), np.flatnonzero(~truth.labelled)
-        strata = truth.codes[labelled]
-        if not truth.exclusive:
-            strata = np.unique(truth.indicator[labelled], axis=0, return_inverse=True)[1]
-        folds = inner_folds(strata.reshape(-1), groups[labelled], _N_FOLDS, seed)
-        asked = [labelled[validation] for _, validation in folds]
-        unseen: dict[str, Folds] = {}
-        for other, other_truth in labels.items():
-            if truth.exclusive and other_truth.exclusive and other != name:
-                held_out = combination_folds([truth, other_truth], groups, _N_FOLDS, seed)
-                unseen[other] = [(rows, np.union1d(away, missing)) for rows, away in held_out]
-        return cls(name, truth, [(rows, np.union1d(rows, missing)) for rows in asked], unseen)
-
-
-@dataclass(frozen=True)
-class HeldOutAnswers:
-    """How often each row is answered correctly, in ordinary folds and without its combination.
-
-    Attributes
-    ----------
-    seen, unseen : ndarray of shape (n_rows,), float64
-        In [0, 1]; NaN where the row was not asked.
-    """
-
-    seen: Right
-    unseen: Right
 
 
 def make_kernel(X: Features) -> NDArray[np.float64]:
@@ -124,31 +62,16 @@ def answer_held_out(
     mixed[np.diag_indices_from(mixed)] += _RIDGE
     inverse = _invert(mixed)
     tested = {
-        (attribute.name, other): _answer(inverse, attribute.labels, folds)
+        (attribute.name, unseen.other): _answer(inverse, attribute.labels, unseen.folds)
         for attribute in attributes
-        for other, folds in attribute.unseen.items()
-        if folds
+        for unseen in attribute.unseen
     }
     return [
         HeldOutAnswers(
-            _answer(inverse, attribute.labels, attribute.seen), _unseen(attribute, tested)
+            _answer(inverse, attribute.labels, attribute.seen), unseen_right(attribute, tested)
         )
         for attribute in attributes
     ]
-
-
-def _unseen(attribute: HoldOuts, tested: Mapping[tuple[str, str], Right]) -> Right:
-    """Mean, over the other attributes, of how often a row is right without its combination."""
-    by_other = [np.full(len(attribute.labels), np.nan)]
-    for other in attribute.unseen:
-        if (attribute.name, other) in tested:
-            mistaken = 1 - np.nanmean(tested[other, attribute.name])
-            right = tested[attribute.name, other]
-            by_other.append(np.where(np.isnan(right), mistaken, right))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        unseen = np.nanmean(by_other, axis=0)
-    return np.where(attribute.labels.labelled, unseen, np.nan)
 
 
 def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,12 +93,6 @@ def _answer(inverse: NDArray[np.float64], labels: Labels, folds: Folds) -> Right
     for asked, away in folds:
         answers = targets[away] - solve(inverse[np.ix_(away, away)], weighted[away], assume_a="pos")
         answers = answers[np.searchsorted(away, asked)]
-        n_right[asked] += _is_right(answers, labels.take(asked))
+        n_right[asked] += is_right(answers, labels.take(asked))
         n_asked[asked] += 1
     return np.divide(n_right, n_asked, out=np.full(len(targets), np.nan), where=n_asked > 0)
-
-
-def _is_right(answers: NDArray[np.float64], labels: Labels) -> NDArray[np.bool_]:
-    if labels.exclusive:
-        return answers.argmax(axis=1) == labels.codes
-    return ((answers > 0.5) == labels.indicator).all(axis=1)

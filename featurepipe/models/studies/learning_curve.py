@@ -11,6 +11,7 @@ from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows
 from featurepipe.models.heads.fitting import Advance, fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.studies.grouped_variance import variance_of_mean
 from featurepipe.models.studies.thinning import draw_share, label_strata, learnable
 from featurepipe.predictions import Predictions, Task
 from featurepipe.splits import inner_folds
@@ -239,7 +240,7 @@ def _point(name: str, share: float, judged: _Judged) -> CurvePoint:
 
 def _doubling(name: str, half: _Judged, whole: _Judged) -> Doubling:
     gains = whole.right - half.right
-    variance = _variance_of_mean(gains.mean(axis=0), half.groups)
+    variance = variance_of_mean(gains.mean(axis=0), half.groups)
     variance += gains.mean(axis=1).var(ddof=1) / len(gains)
     return Doubling(
         attribute=name,
@@ -249,10 +250,3 @@ def _doubling(name: str, half: _Judged, whole: _Judged) -> Doubling:
         gain=float(gains.mean()),
         margin=float(_NORMAL_95 * np.sqrt(variance)),
     )
-
-
-def _variance_of_mean(values: NDArray[np.float64], groups: Rows) -> float:
-    """Variance over independent groups: their squared sums of residuals, over n squared."""
-    group_of_row = np.unique(groups, return_inverse=True)[1].reshape(-1)
-    sums = np.bincount(group_of_row, weights=values - values.mean())
-    return float((sums**2).sum() / len(values) ** 2)
