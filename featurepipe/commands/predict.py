@@ -68,7 +68,8 @@ def predict(images: tuple[str, ...], as_json: bool, spreadsheet_safe: bool, **op
 
     Prints CSV or, with --json, one JSON object per image and line. An image is marked unknown if
     it is unlike the training images or the prediction is unusually uncertain. Without --run,
-    the run with the best out-of-fold accuracy on training images is used.
+    the run with the best out-of-fold accuracy on training images is used, among those fitted on
+    the present labels and images.
     """
     if as_json and spreadsheet_safe:
         raise UsageError("--spreadsheet-safe only applies to CSV. Remove it, or omit --json.")

@@ -63,8 +63,8 @@ def predict(
         Files, folders and patterns.
     workspace : Path or str
     run : str, optional
-        Default: the run with the best `selection_accuracy` over all attributes, and the
-        faster one if two are equal. Test images are never used for this.
+        Default: the best run that was fitted on the present labels and images; see
+        `featurepipe.runs.choosing.find_run`. Test images are never used for this.
     top : int
         Classes to name for each attribute; of a set of labels, all that are given.
     coverage : float
