@@ -243,7 +243,7 @@ def _run_facts(path: Path, place: Workspace, present: Present | None, verify: bo
         "n_unseen": len(unseen),
         "test_accuracy": _accuracies(test),
         "unseen_accuracy": _accuracies(unseen),
-        "files": sorted(file.name for file in path.iterdir() if file.is_file()),
+        "files": sorted(file.name for file in path.glob("[!.]*") if file.is_file()),
     }
 
 
