@@ -93,13 +93,10 @@ def how_to_read(names: Sequence[str]) -> str:
     """
     ways = []
     if any(name.lower().endswith(_HEIC) for name in names) and not reads_heic():
-        ways.append(f"for HEIC: {INSTALL_HEIC}")
+        ways.append(f"install what reads HEIC ({INSTALL_HEIC})")
     if any(name.lower().endswith(_AVIF) for name in names):
-        ways.append("for AVIF: pip install --upgrade pillow")
-    if not all(name.lower().endswith((*_HEIC, *_AVIF)) for name in names):
-        ways.append("convert them to JPEG or PNG")
-    *first, last = ways
-    return f"{', '.join(first)}; {last}" if first else last
+        ways.append("install a Pillow that reads AVIF (pip install --upgrade pillow)")
+    return ", or ".join([*ways, "convert them to JPEG or PNG"])
 
 
 def unread_finding(names: Sequence[str]) -> str:

@@ -108,8 +108,8 @@ class TestListing:
         assert len(manifest) == 5
         assert manifest.findings == (
             "Ignoring 3 images of a type that is not read (2 .heic, 1 .nef), such as "
-            "cat/IMG_1.HEIC. To use them, for HEIC: pip install 'featurepipe[heic]'; convert them "
-            "to JPEG or PNG",
+            "cat/IMG_1.HEIC. To use them, install what reads HEIC (pip install "
+            "'featurepipe[heic]'), or convert them to JPEG or PNG",
         )
         monkeypatch.setattr("featurepipe.image_types.reads_heic", lambda: True)
         assert len(read_manifest(tmp_path)) == 7
@@ -118,8 +118,9 @@ class TestListing:
         monkeypatch.setattr("featurepipe.image_types.reads_heic", lambda: False)
         touch(tmp_path, "cat/a.jpg", "dog/b.heic")
         said = (
-            "No image of 1 label of 'label' can be read: 'dog' (1 .heic). To use them, for HEIC: "
-            "pip install 'featurepipe[heic]'; else move them out of the source."
+            "No image of 1 label of 'label' can be read: 'dog' (1 .heic). To use them, install "
+            "what reads HEIC (pip install 'featurepipe[heic]'), or convert them to JPEG or PNG. "
+            "Else move them out of the source."
         )
         # With one class or several beside it.
         for _ in range(2):

@@ -118,7 +118,7 @@ def _require_answers(answers: "pd.DataFrame") -> None:
     n_more = len(shown) - _MAX_SHOWN
     tell(shown[:_MAX_SHOWN] + ([f"  … and {n_more:,} more"] if n_more > 0 else []))
     raise ExtractionError(
-        f"{len(shown):,} of {answers['image'].nunique():,} images have no answer (see above). The "
+        f"No answer for {len(shown):,} of {answers['image'].nunique():,} images (see above). The "
         "others are predicted."
     )
 

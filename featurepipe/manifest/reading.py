@@ -237,7 +237,7 @@ def _lost_classes(attribute: str, images_of: Mapping[str, list[str]]) -> Manifes
     images = [image for images in images_of.values() for image in images]
     return ManifestError(
         f"No image of {counted(classes, 'label')} of {attribute!r} can be read: "
-        f"{', '.join(classes)}. To use them, {how_to_read(images)}; else move them out of the "
+        f"{', '.join(classes)}. To use them, {how_to_read(images)}. Else move them out of the "
         "source."
     )
 

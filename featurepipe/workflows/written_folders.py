@@ -30,7 +30,7 @@ def prepare_pictures(folder: Path, workspace: Workspace, option: str) -> None:
         If nothing can be written there.
     """
     if not is_marked(folder):
-        require_outside_source(folder, manifest_if_known(workspace), option)
+        require_outside_source(folder, manifest_if_known(workspace), "Pictures")
         if folder.is_dir() and holds_images(folder):
             raise UsageError(
                 f"{option} {folder} already holds images, and featurepipe marks the folders of "

@@ -55,7 +55,7 @@ def test_the_others_are_predicted_when_paths_lead_to_nothing(folder, capsys, tmp
         "  absent.jpg: no such file",
         "  red_*/*.gif: no image matches",
         f"  {odd}: {unread}",
-        "featurepipe: 3 of 4 images have no answer (see above). The others are predicted.",
+        "featurepipe: No answer for 3 of 4 images (see above). The others are predicted.",
     ]
     assert run(["predict", "absent.jpg", good, "--json"]) == 1
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -111,7 +111,7 @@ def test_annotated_copies_become_no_class(folder, capsys):
 def test_pictures_are_not_written_to_folders_of_the_source(folder, capsys, place):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     line = fail(capsys, "predict", "red_plain/00.png", "--annotate", place)
-    assert "--annotate would be written to " in line and "a folder of the source" in line
+    assert "Pictures would be written to " in line and "a folder of the source" in line
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 

@@ -56,7 +56,7 @@ def test_the_main_job_from_images_to_predictions(folder, capsys):
     answers, said = capsys.readouterr()
     assert "\n  new/broken.jpg: not an image (" in said
     assert said.endswith(
-        "\nfeaturepipe: 1 of 2 images have no answer (see above). The others are predicted.\n"
+        "\nfeaturepipe: No answer for 1 of 2 images (see above). The others are predicted.\n"
     )
     lines = answers.splitlines()
     assert lines[0] == "image,attribute,rank,class,probability,given,unknown,refused"
