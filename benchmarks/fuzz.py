@@ -38,9 +38,13 @@ from PIL import ExifTags, Image
 
 from featurepipe.errors import ImageError
 from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
+from featurepipe.image_types import reads_avif
 
 SIZE = (7, 5)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".gif", ".webp", ".tif", ".tiff", ".bmp", ".mpo", ".ppm", ".avif",
+    ".heic",
+}  # fmt: skip
 MEMORY_BYTES = 1_500_000_000
 """Address space of the child process beyond what its imports take."""
 PATIENCE_SECONDS = 120
@@ -145,9 +149,23 @@ def drawn_files() -> dict[str, bytes]:
         "tiff jpeg": encode(rgb, "TIFF", compression="jpeg"),
         "tiff lzw": encode(clear, "TIFF", compression="tiff_lzw"),
         "tiff fax": encode(modes["1"], "TIFF", compression="group4"),
+        "ppm": encode(rgb, "PPM"),
+        "pgm": encode(modes["L"], "PPM"),
+        "pbm": encode(modes["1"], "PPM"),
+        **avif_files(rgb, clear, exif),
         "bmp": encode(rgb, "BMP"),
         "bmp palette": encode(modes["P"], "BMP"),
         "bmp runs": runs_bmp(16, 9),
+    }
+
+
+def avif_files(rgb: Image.Image, clear: Image.Image, exif: Image.Exif) -> dict[str, bytes]:
+    """Small AVIF pictures, where the installed Pillow writes them."""
+    if not reads_avif():
+        return {}
+    return {
+        "avif": encode(rgb, "AVIF", exif=exif, speed=10),
+        "avif alpha": encode(clear, "AVIF", subsampling="4:4:4", speed=10),
     }
 
 

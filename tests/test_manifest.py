@@ -22,7 +22,9 @@ from featurepipe.errors import (
     UnknownNameError,
     UsageError,
 )
-from featurepipe.manifest import IMAGE_SUFFIXES, Manifest, find_images, read_manifest
+from featurepipe.image_types import image_suffixes
+from featurepipe.manifest import GivenImage, Manifest, find_images, read_manifest
+from featurepipe.output_folders import MARKER
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -78,7 +80,7 @@ class TestListing:
         assert len(manifest) == 4
 
     def test_every_suffix_counts_in_any_case_and_nothing_else(self, tmp_path):
-        images = [f"x{suffix}" for suffix in IMAGE_SUFFIXES] + ["UPPER.JPG"]
+        images = [f"x{suffix}" for suffix in image_suffixes()] + ["UPPER.JPG"]
         touch(tmp_path, *images, "notes.txt", "jpg", "archive.zip")
         assert list(read_manifest(tmp_path).ids) == sorted(images)
 
@@ -86,15 +88,73 @@ class TestListing:
         touch(tmp_path, "cat/a.jpg", "cat/._a.jpg", ".trash/b.jpg", "dog/.c/d.jpg", "dog/e.jpg")
         assert list(read_manifest(tmp_path).ids) == ["cat/a.jpg", "dog/e.jpg"]
 
-    def test_runs_of_a_workspace_are_skipped(self, tmp_path):
-        touch(
-            tmp_path, "cat/a.jpg", "dog/b.jpg", "runs/x/run.json", "runs/x/p.png", "runs/x/y/q.png"
-        )
+    def test_what_featurepipe_wrote_is_skipped(self, tmp_path):
+        written = [f"{folder}/{name}" for folder in ("ann", "runs/x") for name in (MARKER, "p.png")]
+        touch(tmp_path, "cat/a.jpg", "dog/b.jpg", *written, "ann/deep/q.png")
+        (tmp_path / "linked").symlink_to(tmp_path / "ann")
         assert list(read_manifest(tmp_path).ids) == ["cat/a.jpg", "dog/b.jpg"]
+        with pytest.raises(ManifestError, match=r"featurepipe wrote the folder .*ann, so its pict"):
+            read_manifest(tmp_path / "ann")
 
-    def test_a_hidden_source_or_one_with_a_run_is_read_all_the_same(self, tmp_path):
-        touch(tmp_path, ".data/run.json", ".data/a.jpg")
+    def test_a_hidden_source_is_read_all_the_same(self, tmp_path):
+        touch(tmp_path, ".data/a.jpg")
         assert list(read_manifest(tmp_path / ".data").ids) == ["a.jpg"]
+
+    def test_images_of_types_that_are_not_read_are_counted_and_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("featurepipe.image_types.reads_heic", lambda: False)
+        touch(tmp_path, "cat/a.jpg", "dog/b.mpo", "dog/c.pjpeg", "dog/d.PPM", "dog/e.apng")
+        touch(tmp_path, "cat/IMG_1.HEIC", "cat/IMG_2.HEIC", "dog/f.nef", "dog/.g.nef", "notes.txt")
+        manifest = read_manifest(tmp_path)
+        assert len(manifest) == 5
+        assert manifest.findings == (
+            "Ignoring 3 images of a type that is not read (2 .heic, 1 .nef), such as "
+            "cat/IMG_1.HEIC. To use them, install what reads HEIC (pip install "
+            "'featurepipe[heic]'), or convert them to JPEG or PNG",
+        )
+        monkeypatch.setattr("featurepipe.image_types.reads_heic", lambda: True)
+        assert len(read_manifest(tmp_path)) == 7
+
+    def test_a_class_of_types_that_are_not_read_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("featurepipe.image_types.reads_heic", lambda: False)
+        touch(tmp_path, "cat/a.jpg", "dog/b.heic")
+        said = (
+            "No image of 1 label of 'label' can be read: 'dog' (1 .heic). To use them, install "
+            "what reads HEIC (pip install 'featurepipe[heic]'), or convert them to JPEG or PNG. "
+            "Else move them out of the source."
+        )
+        # With one class or several beside it.
+        for _ in range(2):
+            with pytest.raises(ManifestError) as caught:
+                read_manifest(tmp_path)
+            assert str(caught.value) == said
+            touch(tmp_path, "owl/c.jpg")
+        table = tmp_path / "t.csv"
+        table.write_text("path,kind\ncat/a.jpg,x\nowl/c.jpg,y\ndog/b.heic,z\n")
+        with pytest.raises(
+            ManifestError, match=r"No image of 1 label of 'kind' .*: 'z' \(1 \.heic"
+        ):
+            read_manifest(tmp_path, labels=table)
+        with tarfile.open(tmp_path / "data.tar", "w") as archive:
+            for name in ("cat/a.jpg", "dog/b.heic"):
+                archive.add(tmp_path / name, name)
+        with pytest.raises(ManifestError) as caught:
+            read_manifest(tmp_path / "data.tar")
+        assert str(caught.value) == said
+
+    def test_raw_files_beside_the_classes_are_no_class(self, tmp_path):
+        touch(tmp_path, "photos/cat/a.jpg", "photos/dog/b.jpg", "raw/a.nef")
+        manifest = read_manifest(tmp_path)
+        assert manifest.labels()["label"].classes == ("cat", "dog")
+        assert manifest.findings[0].startswith("Ignoring 1 image of a type that is not read (1 .n")
+
+    def test_a_source_of_types_that_are_not_read_says_so(self, tmp_path):
+        touch(tmp_path, "cat/a.psd", "dog/b.psd")
+        with pytest.raises(ManifestError) as caught:
+            read_manifest(tmp_path)
+        assert str(caught.value) == (
+            f"The folder {tmp_path} contains no images that can be read: 2 .psd, such as "
+            "cat/a.psd. To use them, convert them to JPEG or PNG."
+        )
 
     def test_links_in_a_circle_or_upwards_end(self, tmp_path):
         root = touch(tmp_path / "data", "cat/a.jpg", "dog/b.jpg")
@@ -697,7 +757,7 @@ class TestUrls:
         file_system.store.clear()
 
     def test_a_folder(self, memory, tmp_path):
-        names = ("cat/1.jpg", "dog/2.jpg", "dog/.c/3.jpg", "runs/x/run.json", "runs/x/p.png")
+        names = ("cat/1.jpg", "dog/2.jpg", "dog/.c/3.jpg", f"runs/x/{MARKER}", "runs/x/p.png")
         memory.pipe({f"/data/{name}": name.encode() for name in names})
         manifest = read_manifest("memory://data/")
         assert cells(manifest, "label") == {"cat/1.jpg": ("cat",), "dog/2.jpg": ("dog",)}
@@ -939,8 +999,8 @@ class TestFindImages:
 
     def ids(self, *paths) -> list[str]:
         found = find_images(paths)
-        assert all(Path(image_id) == path for image_id, path in found)
-        return [image_id for image_id, _ in found]
+        assert all(Path(image.image_id) == image.path and not image.reason for image in found)
+        return [image.image_id for image in found]
 
     def test_files_folders_and_patterns_in_the_order_given(self, tmp_path):
         assert self.ids("new/b.jpg", Path("new")) == ["new/b.jpg", "new/a.jpg", "new/sub/c.png"]
@@ -967,11 +1027,16 @@ class TestFindImages:
     @pytest.mark.parametrize("path", ["missing.jpg", "new/*.gif", "*.data", "new/*.txt", "empty"])
     def test_what_leads_to_nothing_is_named(self, tmp_path, path):
         (tmp_path / "empty").mkdir()
+        reasons = {"missing.jpg": "no such file", "empty": "a folder without images"}
+        missing = GivenImage(path, Path(path), reasons.get(path, "no image matches"))
+        assert find_images(["new/a.jpg", path, "new/b.jpg"])[1] == missing
         with pytest.raises(
             ManifestError, match=r"No image found at .*\. Expected a file"
         ) as caught:
-            find_images(["new/a.jpg", path])
+            find_images([path])
         assert repr(path) in str(caught.value)
+        with pytest.raises(ManifestError, match=r"and 1 other path \("):
+            find_images([path, "absent.jpg"])
 
     @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
     @pytest.mark.parametrize("path", ["new/caf\udce9.png", "new", "new/*"])
@@ -980,8 +1045,25 @@ class TestFindImages:
             Path("new/caf\udce9.png").touch()
         except OSError:
             pytest.skip("this file system takes UTF-8 only")
-        with pytest.raises(ManifestError, match=r"^The name 'new/caf\\udce9.png' is not UTF-8"):
-            find_images([path])
+        (refused,) = [image for image in find_images([path, "new"]) if image.reason]
+        assert refused.image_id == "new/caf\udce9.png"
+        assert refused.reason == "its name is not UTF-8: rename it"
+        with pytest.raises(ManifestError, match=r"^The image 'new/caf\\udce9.png' cannot be used"):
+            find_images(["new/caf\udce9.png"])
+
+    def test_what_looks_like_an_image_counts_and_what_featurepipe_wrote_does_not(self, tmp_path):
+        touch(tmp_path, "new/e.nef", f"new/out/{MARKER}", "new/out/f.jpg")
+        assert self.ids("new") == ["new/a.jpg", "new/b.jpg", "new/e.nef", "new/sub/c.png"]
+        assert self.ids("new/*.nef") == ["new/e.nef"]
+        assert self.ids("new/out/f.jpg") == ["new/out/f.jpg"]
+        assert find_images(["new/a.jpg", "new/out"])[1].reason == "featurepipe wrote this folder"
+
+    @pytest.mark.parametrize("path", ["x" * 5000, "nul\0.jpg", ""])
+    def test_names_that_no_file_can_have_are_missing(self, path):
+        assert find_images(["new/a.jpg", path])[1].reason in (
+            "no such file",
+            "a folder without images",
+        )
 
 
 def test_every_error_is_one_line(tmp_path):

@@ -1,5 +1,8 @@
 """`featurepipe predict`."""
 
+import os
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +12,15 @@ import cloup
 import featurepipe
 from featurepipe.commands.options import Names, examples, option, output, run, spreadsheet_safe
 from featurepipe.commands.terminal import write, write_json
-from featurepipe.errors import UsageError
+from featurepipe.errors import ExtractionError, UsageError
+from featurepipe.progress import tell
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_MAX_SHOWN = 100
+"""Most images without an answer that are named on standard error; the output has all."""
 
 
 @cloup.command(
@@ -21,9 +29,12 @@ if TYPE_CHECKING:
         'predict "new/*.jpg" --top 5 --annotate out/',
         "predict photo.jpg --run xception-bagged-sgd --json",
         "predict holiday/ --unrelated --coverage 0.9",
+        "predict - < paths.txt",
     )
 )
-@cloup.argument("images", nargs=-1, required=True, help="Files, folders or patterns.")
+@cloup.argument(
+    "images", nargs=-1, required=True, help="Files, folders or patterns; - reads paths, one a line."
+)
 @cloup.option_group(
     "Model",
     run,
@@ -68,18 +79,48 @@ def predict(images: tuple[str, ...], as_json: bool, spreadsheet_safe: bool, **op
 
     Prints CSV or, with --json, one JSON object per image and line. An image is marked unknown if
     it is unlike the training images or the prediction is unusually uncertain. Without --run,
-    the run with the best out-of-fold accuracy on training images is used.
+    the run with the best out-of-fold accuracy on training images is used, among those fitted on
+    the present labels and images. If an image is missing or unreadable, the others are predicted,
+    and the exit code is 1.
     """
     if as_json and spreadsheet_safe:
         raise UsageError("--spreadsheet-safe only applies to CSV. Remove it, or omit --json.")
-    answers = featurepipe.predict(images, **options)
-    if not as_json:
+    answers = featurepipe.predict(list(_paths(images)), **options)
+    if as_json:
+        for image, rows in answers.groupby("image", sort=False):
+            write_json(_answer(str(image), rows), indent=None)
+    else:
         from featurepipe.reports.csv_text import csv_text
 
         write(csv_text(answers, "%.6g", spreadsheet_safe=spreadsheet_safe))
+    _require_answers(answers)
+
+
+def _paths(images: Sequence[str]) -> Iterator[str]:
+    """The paths; those of standard input in place of ``-``."""
+    for image in images:
+        if image != "-":
+            yield image
+            continue
+        lines = sys.stdin.buffer.read().split(b"\n")
+        if not any(lines):
+            raise UsageError("Standard input has no path. Write one a line, or omit -.")
+        yield from (os.fsdecode(line) for line in lines if line)
+
+
+def _require_answers(answers: "pd.DataFrame") -> None:
+    """Name the images without an answer, and stop if there are any."""
+    refused = answers[answers["refused"] != ""]
+    if refused.empty:
         return
-    for image, rows in answers.groupby("image", sort=False):
-        write_json(_answer(str(image), rows), indent=None)
+    reasons = zip(refused["image"], refused["refused"], strict=True)
+    shown = [f"  {image}: {reason}" for image, reason in reasons]
+    n_more = len(shown) - _MAX_SHOWN
+    tell(shown[:_MAX_SHOWN] + ([f"  … and {n_more:,} more"] if n_more > 0 else []))
+    raise ExtractionError(
+        f"No answer for {len(shown):,} of {answers['image'].nunique():,} images (see above). The "
+        "others are predicted."
+    )
 
 
 def _answer(image: str, rows: "pd.DataFrame") -> dict[str, Any]:

@@ -2,17 +2,18 @@
 
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import Labels
-from featurepipe.manifest.listing import IMAGE_SUFFIXES, find_images
+from featurepipe.manifest.listing import GivenImage, find_images, holds_images
 from featurepipe.manifest.manifest import Manifest
 from featurepipe.manifest.parts import SPLIT_COLUMN
 from featurepipe.manifest.reading import read_manifest
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "SPLIT_COLUMN",
+    "GivenImage",
     "Labelling",
     "Labels",
     "Manifest",
     "find_images",
+    "holds_images",
     "read_manifest",
 ]

@@ -4,125 +4,170 @@ import glob
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from featurepipe.errors import ManifestError
+from featurepipe.image_types import image_suffixes, is_image, looks_like_image, unread_finding
+from featurepipe.output_folders import MARKER
 from featurepipe.words import counted, examples, is_utf8
 
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a source.
+
+    Attributes
+    ----------
+    ids : list of str, sorted
+        POSIX paths relative to the source.
+    unread : list of str, sorted
+        Paths of files that look like images, and are of a type that is not read.
+    findings : list of str
+    """
+
+    ids: list[str]
+    unread: list[str]
+    findings: list[str]
 
 
-def find_images(paths: Iterable[Path | str]) -> list[tuple[str, Path]]:
+@dataclass(frozen=True)
+class GivenImage:
+    """An image that was given by a path, or why there is none.
+
+    Attributes
+    ----------
+    image_id : str
+        The POSIX path as given, extended by the path below a folder.
+    path : Path
+    reason : str
+        Why it is not read; empty if it may be.
+    """
+
+    image_id: str
+    path: Path
+    reason: str = ""
+
+
+def find_images(paths: Iterable[Path | str]) -> list[GivenImage]:
     """Images to predict, in the order given and each once.
 
     Parameters
     ----------
     paths : iterable of Path or str
         Files, folders and glob patterns (``new/*.jpg``). A file given by its path may have
-        any suffix.
+        any suffix. Below folders and patterns, everything that looks like an image counts.
 
     Returns
     -------
-    list of (str, Path)
-        Image id (the POSIX path as given, extended by the path below a folder) and path.
+    list of GivenImage
+        Paths without an image, and names that no table can hold, have a reason.
 
     Raises
     ------
     ManifestError
-        If a path matches no image, or the name of an image is not UTF-8.
+        If no path leads to an image.
     """
-    found: dict[Path, str] = {}
-    for given in paths:
-        images = _images_at(str(given))
-        if not images:
-            raise ManifestError(
-                f"No image found at {str(given)!r}. Expected a file, a folder or a pattern such as "
-                f"'new/*.jpg' with files ending in {' '.join(IMAGE_SUFFIXES)}."
-            )
-        for path in images:
-            if not is_utf8(path.as_posix()):
-                raise ManifestError(
-                    f"The name {path.as_posix()!a} is not UTF-8, so that no table can hold it. "
-                    "Rename it."
-                )
+    found: dict[Path, GivenImage] = {}
+    for given in map(str, paths):
+        for image in _images_at(given) or [_nothing_at(given)]:
             # Unlike `Path.resolve`, it takes links that lead to themselves.
-            found.setdefault(Path(os.path.realpath(path)), path.as_posix())
-    return [(image_id, Path(image_id)) for image_id in found.values()]
+            place = image.path if image.reason else Path(os.path.realpath(image.path))
+            found.setdefault(place, image)
+    images = list(found.values())
+    if all(image.reason for image in images):
+        raise _no_image(images)
+    return images
 
 
-def list_images(root: Path) -> tuple[list[str], list[str]]:
-    """Images below a folder, except in hidden folders and in runs of a workspace.
+def _no_image(images: list[GivenImage]) -> ManifestError:
+    more = f" and {counted(len(images) - 1, 'other path')}" if len(images) > 1 else ""
+    first = images[0]
+    return ManifestError(
+        f"No image found at {first.image_id!a}{more} ({first.reason}). Expected a file, a folder "
+        f"or a pattern such as 'new/*.jpg' with files ending in {' '.join(image_suffixes())}."
+        if is_utf8(first.image_id)
+        else f"The image {first.image_id!a} cannot be used: {first.reason}."
+    )
+
+
+def list_images(root: Path) -> Listing:
+    """Images below a folder, except in hidden folders and in those that featurepipe wrote.
 
     Parameters
     ----------
     root : Path
 
-    Returns
-    -------
-    ids : list of str, sorted
-        POSIX paths relative to `root`.
-    findings : list of str
+    Raises
+    ------
+    ManifestError
+        If a folder cannot be listed, or featurepipe wrote `root` itself.
+    """
+    if (root / MARKER).exists():
+        raise ManifestError(
+            f"featurepipe wrote the folder {root}, so its pictures are no source of images. Give "
+            f"another folder, or delete the file {MARKER} in it."
+        )
+    return _listing(_images_below(root))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder, or one below it, holds what looks like an image and is not hidden.
+
+    Parameters
+    ----------
+    folder : Path
 
     Raises
     ------
     ManifestError
         If a folder cannot be listed.
     """
-    return _storable(_images_below(root))
+    return any(True for _ in _images_below(folder))
 
 
-def images_among(names: Collection[str]) -> tuple[list[str], list[str]]:
+def images_among(names: Collection[str]) -> Listing:
     """Images among the files of an archive or URL, by the rules of `list_images`.
 
     Parameters
     ----------
     names : collection of str
         POSIX paths of files.
-
-    Returns
-    -------
-    ids : list of str, sorted
-    findings : list of str
     """
-    runs = {name.removesuffix("run.json") for name in names if name.endswith("/run.json")}
-    return _storable(
+    written = tuple(
+        name.removesuffix(MARKER) for name in names if name.rpartition("/")[2] == MARKER
+    )
+    return _listing(
         name
         for name in names
-        if is_image(name)
+        if looks_like_image(name)
         and not any(part.startswith(".") for part in name.split("/"))
-        and not (runs and any(name.startswith(run) for run in runs))
+        and not name.startswith(written or ("\0",))
     )
 
 
-def is_image(name: str) -> bool:
-    """Whether a file name has an image suffix.
-
-    Parameters
-    ----------
-    name : str
-    """
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
 def _images_below(root: Path) -> Iterator[str]:
+    """Files that look like images."""
     for prefix, names in _folders(root):
         for name in names:
-            if is_image(name) and not name.startswith("."):
+            if looks_like_image(name) and not name.startswith("."):
                 yield prefix + name
 
 
-def _storable(names: Iterable[str]) -> tuple[list[str], list[str]]:
+def _listing(names: Iterable[str]) -> Listing:
     found = sorted(names)
-    ids = [image_id for image_id in found if is_utf8(image_id)]
-    if len(ids) == len(found):
-        return ids, []
-    # Neither Parquet, HDF5 nor JSON can hold such a name.
-    refused = [ascii(image_id) for image_id in found if not is_utf8(image_id)]
-    return ids, [
-        f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: {examples(refused)}"
-    ]
+    storable = [name for name in found if is_utf8(name)]
+    ids = [name for name in storable if is_image(name)]
+    unread = [name for name in storable if not is_image(name)]
+    findings = [unread_finding(unread)] if unread else []
+    if len(storable) < len(found):
+        # Neither Parquet, HDF5 nor JSON can hold such a name.
+        refused = [ascii(name) for name in found if not is_utf8(name)]
+        findings.append(
+            f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: "
+            f"{examples(refused)}"
+        )
+    return Listing(ids, unread, findings)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
@@ -134,8 +179,7 @@ def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
     while waiting:
         for name, folders, files in os.walk(waiting.popleft(), onerror=_refuse_folder):
             folder = Path(name)
-            is_run = "run.json" in files and folder != root
-            if is_run or folder.resolve() in seen:
+            if MARKER in files or folder.resolve() in seen:
                 folders.clear()
                 continue
             seen.add(folder.resolve())
@@ -151,17 +195,36 @@ def _refuse_folder(error: OSError) -> None:
     ) from error
 
 
-def _images_at(given: str) -> list[Path]:
+def _images_at(given: str) -> list[GivenImage]:
     path = Path(given)
-    if path.is_dir():
-        return [path / image_id for image_id in sorted(_images_below(path))]
-    if path.exists():
-        return [path]
+    if os.path.isdir(given):  # noqa: PTH112
+        return [_given(path / image_id) for image_id in sorted(_images_below(path))]
+    # Unlike `Path.exists`, it takes names that no file can have.
+    if os.path.exists(given):  # noqa: PTH110
+        return [_given(path)]
     # Path.glob takes no absolute pattern and finds hidden files.
     matches = map(Path, sorted(glob.glob(given, recursive=True)))  # noqa: PTH207
     return [
         image
         for match in matches
-        for image in (_images_at(str(match)) if match.is_dir() else [match])
-        if is_image(image.name)
+        for image in (_images_at(str(match)) if match.is_dir() else [_given(match)])
+        if looks_like_image(image.path.name)
     ]
+
+
+def _given(path: Path) -> GivenImage:
+    name = path.as_posix()
+    # No table can hold it.
+    reason = "" if is_utf8(name) else "its name is not UTF-8: rename it"
+    return GivenImage(name, path, reason)
+
+
+def _nothing_at(given: str) -> GivenImage:
+    path = Path(given)
+    if not os.path.isdir(given):  # noqa: PTH112
+        reason = "no image matches" if glob.has_magic(given) else "no such file"
+    elif (path / MARKER).exists():
+        reason = "featurepipe wrote this folder"
+    else:
+        reason = "a folder without images"
+    return GivenImage(path.as_posix(), path, reason)

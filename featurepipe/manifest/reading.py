@@ -1,14 +1,17 @@
 """Reads the manifest of a folder, archive, URL or table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
+
 from featurepipe.errors import ManifestError, UsageError
+from featurepipe.image_types import how_to_read, image_suffixes, looks_like_image, unread_types
 from featurepipe.manifest.archives import LABEL_SUFFIXES, sample_columns
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.listing import IMAGE_SUFFIXES, images_among, is_image, list_images
+from featurepipe.manifest.listing import Listing, images_among, list_images
 from featurepipe.manifest.manifest import Manifest, new_manifest
 from featurepipe.manifest.rows import read_columns, read_listed
 from featurepipe.manifest.tables import Columns, is_table
@@ -31,13 +34,21 @@ _SHARDS = "*.tar"
 
 @dataclass(frozen=True)
 class _Found:
-    """Images below a root, and their label columns."""
+    """Images below a root, and the label columns of them and of those that are not read."""
 
     root: str
     images: ImageSource
-    ids: list[str]
-    findings: list[str]
+    listing: Listing
+    findings: list[str] = field(default_factory=list)
     columns: Columns = field(default_factory=dict)
+
+    def columns_of(self, ids: Sequence[str]) -> Columns:
+        """The label columns of some of the images."""
+        row_of = {image_id: row for row, image_id in enumerate(_all_ids(self.listing))}
+        return {
+            name: [cells[row_of[image_id]] for image_id in ids]
+            for name, cells in self.columns.items()
+        }
 
 
 def read_manifest(
@@ -56,8 +67,8 @@ def read_manifest(
     source : Path or str
         A path or URL (``s3://``, ``gs://``, ``https://``, or any other fsspec URL) of
 
-        * a folder: all images below it, except in hidden folders and in runs of a
-          workspace;
+        * a folder: all images below it, except in hidden folders and in those that
+          featurepipe wrote;
         * an uncompressed tar file, or a folder or pattern (``train-*.tar``) of several;
           with several, ids begin with the name of the tar file;
         * a CSV or Parquet table with a column of paths relative to the table's folder.
@@ -82,7 +93,8 @@ def read_manifest(
     Raises
     ------
     ManifestError
-        If there are no images, or the labels do not match the request.
+        If there are no images, or a class has none that can be read, or the labels do not
+        match the request.
     SourceError
         If a URL cannot be reached.
     UnknownNameError
@@ -139,13 +151,34 @@ def _read_images(
     source: str, labels: Path | str | None, labelling: Labelling, all_images: bool
 ) -> Manifest:
     found = _find(source)
-    if not found.ids:
-        raise ManifestError(
-            f"The {'folder' if _is_folder(source) else 'archive'} {source} contains no images. "
-            f"Expected files ending in {' '.join(IMAGE_SUFFIXES)}, also in folders below it."
-        )
+    if not found.listing.ids:
+        raise _no_images(source, found.listing.unread)
+
+    def manifest_of(ids: list[str]) -> Manifest:
+        return _label(found, ids, source, labels, labelling, all_images)
+
+    manifest = manifest_of(found.listing.ids)
+    if found.listing.unread:
+        try:
+            everything = manifest_of(_all_ids(found.listing))
+        except ManifestError:
+            # Images that are not read lie where no class is.
+            return manifest
+        _require_readable_classes(everything, manifest)
+    return manifest
+
+
+def _label(
+    found: _Found,
+    ids: list[str],
+    source: str,
+    labels: Path | str | None,
+    labelling: Labelling,
+    all_images: bool,
+) -> Manifest:
+    """The manifest of some of the images that were found."""
     labels_source: str | None = None
-    ids, columns, findings = found.ids, found.columns, found.findings
+    columns, findings = found.columns_of(ids), found.listing.findings + found.findings
     if labels is not None:
         labels_source = absolute_place(labels)
         ids, columns, said = read_columns(
@@ -156,42 +189,99 @@ def _read_images(
     return replace(manifest, all_images=all_images, opened=found.images)
 
 
+def _no_images(source: str, unread: Sequence[str]) -> ManifestError:
+    place = f"The {'folder' if _is_folder(source) else 'archive'} {source}"
+    if unread:
+        return ManifestError(
+            f"{place} contains no images that can be read: {unread_types(unread)}, such as "
+            f"{unread[0]}. To use them, {how_to_read(unread)}."
+        )
+    return ManifestError(
+        f"{place} contains no images. Expected files ending in {' '.join(image_suffixes())}, also "
+        "in folders below it."
+    )
+
+
+def _require_readable_classes(everything: Manifest, manifest: Manifest) -> None:
+    """Stop if a class has images, but none of a type that is read.
+
+    Parameters
+    ----------
+    everything : Manifest
+        The images of all types.
+    manifest : Manifest
+        Those that are read.
+    """
+    read = np.isin(everything.ids, manifest.ids)
+    for name in manifest.attribute_names:
+        if name not in everything.cells:
+            return
+        cells = [
+            cell for cell, is_read in zip(everything.cells[name], read, strict=True) if is_read
+        ]
+        if cells != list(manifest.cells[name]):
+            # Folders beside those of the classes, such as one of raw files for all of them.
+            return
+    for name, labels in everything.labels().items():
+        lost = {
+            label: everything.ids[has].tolist()
+            for label, has in zip(labels.classes, labels.indicator.T, strict=True)
+            if not (has & read).any()
+        }
+        if lost:
+            raise _lost_classes(name, lost)
+
+
+def _lost_classes(attribute: str, images_of: Mapping[str, list[str]]) -> ManifestError:
+    classes = [f"{name!r} ({unread_types(images)})" for name, images in images_of.items()]
+    images = [image for images in images_of.values() for image in images]
+    return ManifestError(
+        f"No image of {counted(classes, 'label')} of {attribute!r} can be read: "
+        f"{', '.join(classes)}. To use them, {how_to_read(images)}. Else move them out of the "
+        "source."
+    )
+
+
+def _all_ids(listing: Listing) -> list[str]:
+    return sorted([*listing.ids, *listing.unread])
+
+
 def _find(source: str) -> _Found:
     """Images of a folder or of archives."""
     if not _is_folder(source):
         return _find_in_archive(source)
     found, has_shards = (_list_url if is_url(source) else _list_folder)(source)
-    return _find_in_archive(f"{source}/{_SHARDS}") if has_shards and not found.ids else found
+    is_empty = not found.listing.ids
+    return _find_in_archive(f"{source}/{_SHARDS}") if has_shards and is_empty else found
 
 
 def _list_folder(folder: str) -> tuple[_Found, bool]:
     """Images below a folder, and whether it holds tar files."""
-    ids, findings = list_images(Path(folder))
+    listing = list_images(Path(folder))
     has_shards = any(Path(folder).glob(_SHARDS))
-    return _Found(folder, open_source(folder), ids, findings), has_shards
+    return _Found(folder, open_source(folder), listing), has_shards
 
 
 def _list_url(url: str) -> tuple[_Found, bool]:
     images = open_remote(url)
     names = images.names()
-    ids, findings = images_among(names)
     has_shards = any(fnmatchcase(name, _SHARDS) and "/" not in name for name in names)
-    return _Found(url, images, ids, findings), has_shards
+    return _Found(url, images, images_among(names)), has_shards
 
 
 def _find_in_archive(place: str) -> _Found:
     archive = open_archive(place, LABEL_SUFFIXES)
-    ids, findings = images_among(archive.names)
-    columns, said = sample_columns(ids, archive.texts)
+    listing = images_among(archive.names)
+    columns, said = sample_columns(_all_ids(listing), archive.texts)
     # There may be many, and they are no longer needed.
     archive.texts.clear()
-    return _Found(place, archive, ids, findings + _left_out(archive) + said, columns)
+    return _Found(place, archive, listing, _left_out(archive) + said, columns)
 
 
 def _left_out(archive: TarArchive) -> list[str]:
     findings = []
     for reason, names in archive.left_out.items():
-        wanted = [name for name in names if is_image(name) or name.endswith(LABEL_SUFFIXES)]
+        wanted = [name for name in names if looks_like_image(name) or name.endswith(LABEL_SUFFIXES)]
         if wanted:
             findings.append(
                 f"Ignoring {counted(wanted, 'file')} of the archive ({reason}): {examples(wanted)}"

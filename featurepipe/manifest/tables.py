@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurepipe.errors import FeaturepipeError, ManifestError
-from featurepipe.manifest.listing import IMAGE_SUFFIXES, is_image
+from featurepipe.image_types import image_suffixes, looks_like_image
 from featurepipe.sources import open_file
 from featurepipe.words import one_line
 
@@ -200,11 +200,11 @@ def _path_column(columns: Columns, table: str) -> str:
     if not candidates:
         raise ManifestError(
             f"The table {table} has no column of image paths (columns: {', '.join(columns)}). "
-            f"Name it 'path', or use values ending in {' '.join(IMAGE_SUFFIXES)}."
+            f"Name it 'path', or use values ending in {' '.join(image_suffixes())}."
         )
     return candidates[0]
 
 
 def _are_paths(cells: list[Cell]) -> bool:
     present = [cell for cell in cells if cell]
-    return 2 * sum(is_image(cell[0]) for cell in present) > len(present)
+    return 2 * sum(looks_like_image(cell[0]) for cell in present) > len(present)

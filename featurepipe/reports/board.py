@@ -1,6 +1,6 @@
 """Runs -> the board: `leaderboard.csv`, one row a run and attribute."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,6 +51,7 @@ COLUMNS = (
     *_OF_RUN,
     "attribute",
     "split",
+    "current",
     "n_train",
     "n_test",
     "interval",
@@ -172,12 +173,14 @@ class EvaluatedRun(Protocol):
         """Test rows, and those of combinations that were held out."""
 
 
-def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
+def leaderboard(runs: Iterable[EvaluatedRun], outdated: Collection[str] = ()) -> pd.DataFrame:
     """One row for each run and attribute, and one for all attributes of a run together.
 
     Parameters
     ----------
     runs : iterable of EvaluatedRun
+    outdated : collection of str
+        Names of runs that were fitted on other labels or images than the present ones.
 
     Returns
     -------
@@ -195,7 +198,7 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
         is ``1000 / predict_ms_per_image``.
     """
     runs = list(runs)
-    by_run = [_rows(run) for run in runs]
+    by_run = [_rows(run, is_current=run.name not in outdated) for run in runs]
     by_family: dict[str, list[int]] = {}
     for position, run in enumerate(runs):
         by_family.setdefault(run.info.family, []).append(position)
@@ -208,7 +211,7 @@ def leaderboard(runs: Iterable[EvaluatedRun]) -> pd.DataFrame:
     rows = [row for rows in sorted(by_run + summaries, key=_sort_key) for row in rows]
     board = pd.DataFrame(rows, columns=list(COLUMNS))
     types = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(_COUNTS, "Int64")
-    types |= dict.fromkeys(_TIES, "boolean") | dict.fromkeys(_WORDS, "object")
+    types |= dict.fromkeys((*_TIES, "current"), "boolean") | dict.fromkeys(_WORDS, "object")
     return board.astype(types)
 
 
@@ -232,11 +235,12 @@ def write_leaderboard(board: pd.DataFrame, path: Path, *, spreadsheet_safe: bool
     write_csv(board, path, "%.6g", spreadsheet_safe=spreadsheet_safe)
 
 
-def _rows(run: EvaluatedRun) -> list[dict[str, Any]]:
+def _rows(run: EvaluatedRun, *, is_current: bool) -> list[dict[str, Any]]:
     info, ms_per_image = run.info, run.info.costs.predict_ms_per_image
     of_run = {
         "run": run.name,
         "split": info.split.name,
+        "current": is_current,
         **{name: getattr(info, name) for name in _SETTINGS},
         **asdict(info.costs),
         "predict_images_per_s": 1000 / ms_per_image if ms_per_image else None,
@@ -258,7 +262,11 @@ def _summary(
     first = min(runs, key=lambda run: run.info.split.number)
     splits = f"({len(runs)} splits)"
     names = {"run": f"{first.name} {splits}", "split": f"{first.info.split.series} {splits}"}
-    return [summarise_series(rows) | names for rows in zip(*of_runs, strict=True)]
+    are_current = all(row["current"] for rows in of_runs for row in rows)
+    return [
+        summarise_series(rows) | names | {"current": are_current}
+        for rows in zip(*of_runs, strict=True)
+    ]
 
 
 def _add_ties(runs: Sequence[EvaluatedRun], rows_by_run: Sequence[list[dict[str, Any]]]) -> None:

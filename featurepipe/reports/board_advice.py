@@ -20,11 +20,12 @@ def run_to_take(rows: pd.DataFrame) -> int | None:
     -------
     int or None
         The best selection accuracy; of several such runs the one that predicts fastest.
-        None if no run has a selection accuracy.
+        None if no run that was fitted on the present labels and images has one.
     """
-    if rows["selection_accuracy"].isna().all():
+    choosable = rows["current"] & rows["selection_accuracy"].notna()
+    if not choosable.any():
         return None
-    order = rows.reset_index(drop=True).sort_values(
+    order = rows.reset_index(drop=True)[choosable.to_numpy(bool)].sort_values(
         ["selection_accuracy", "predict_ms_per_image", "run"], ascending=[False, True, True]
     )
     return int(order.index[0])
@@ -39,6 +40,11 @@ def split_advice(rows: pd.DataFrame, attribute: str) -> str:
         Rows of one split and attribute, the most accurate first.
     attribute : str
     """
+    if not rows["current"].any():
+        return (
+            "All runs of this split were fitted on other labels or images than the present ones. "
+            "Fit again to compare heads on these."
+        )
     if len(rows) == 1:
         row = rows.iloc[0]
         return (
@@ -57,7 +63,7 @@ def series_advice(rows: pd.DataFrame, attribute: str) -> str:
         Summaries of one series and attribute, the most accurate first.
     attribute : str
     """
-    return _take(rows, attribute, mean="mean ") if len(rows) > 1 else ""
+    return _take(rows, attribute, mean="mean ") if rows["current"].sum() > 1 else ""
 
 
 def _take(rows: pd.DataFrame, attribute: str, mean: str = "") -> str:

@@ -19,6 +19,9 @@ from featurepipe.words import counted, visible
 COSTS = ("log-loss", "fit", "ms/image")
 """Columns that a narrow terminal has no room for, the most important first."""
 
+OLD = " (old)"
+"""Beside the names of runs that were fitted on other labels or images than the present ones."""
+
 _ALWAYS = ("#", "run", "accuracy", "=")
 _BESIDE_SHORTENED_NAMES = ("unseen", *COSTS)
 _BESIDE_WHOLE_NAMES = ("selection", "features", "head")
@@ -46,7 +49,10 @@ def board_columns(rows: pd.DataFrame) -> Columns:
     """
     cells = {
         "#": [count(rank) for rank in rows["accuracy"].rank(method="min", ascending=False)],
-        "run": [visible(name) for name in rows["run"]],
+        "run": [
+            visible(name) + ("" if is_current else OLD)
+            for name, is_current in zip(rows["run"], rows["current"], strict=True)
+        ],
         "features": [visible(_features(row)) for _, row in rows.iterrows()],
         "head": [visible(name) for name in rows["head"]],
         "accuracy": _accuracies(rows),

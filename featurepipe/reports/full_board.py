@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from featurepipe.reports.figures import MEASURED
@@ -25,6 +26,7 @@ from featurepipe.words import visible
 _MIN_HEADER = 10
 _KEY = ("run", "attribute", "split")
 _OF_RUN = (
+    "current",
     "weights",
     "head",
     "solver",
@@ -155,7 +157,7 @@ def _cell(row: pd.Series, name: str) -> str:
         return _FORMATS[name](value)
     if isinstance(value, str):
         return visible(value)
-    if name.endswith("tied_with_best"):
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if name.startswith("n_"):
         return count(value)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from featurepipe.predictions import ALL
+from featurepipe.reports.board_columns import OLD
 from featurepipe.reports.terminal_text import (
     GAP,
     MIN_WIDTH,
@@ -127,7 +128,11 @@ def _run_rows(runs: Iterable[Facts]) -> list[list[str]]:
         return -1.0 if accuracy is None else accuracy
 
     return [
-        [_name(run), percent(run["selection_accuracy"][ALL]), visible(run["split"])]
+        [
+            _name(run) + (OLD if run["changed"] else ""),
+            percent(run["selection_accuracy"][ALL]),
+            visible(run["split"]),
+        ]
         for run in sorted(runs, key=selection, reverse=True)
     ]
 
@@ -247,6 +252,7 @@ def _run(facts: Facts, room: int) -> list[Section]:
         ("network" if network else "head", [f"{head}, {_TASKS[facts['task']]}"]),
         ("split", [f"{visible(facts['split'])}: {_parts(images)}"]),
         ("accuracy", _accuracy_lines(facts, room)),
+        ("changed", _changed(facts["changed"], room)),
         ("features", [f"chosen by --features auto in {n_trials} trials"] if n_trials else []),
         ("settings", _settings(facts["settings"], room)),
         ("calibration", [_calibration(facts, room)]),
@@ -256,6 +262,10 @@ def _run(facts: Facts, room: int) -> list[Section]:
         ("made by", paragraph(visible(_command(facts)), room).split("\n")),
         ("next", [f"featurepipe predict IMAGES --run {visible(facts['name'])}"]),
     ]
+
+
+def _changed(changed: Sequence[str], room: int) -> list[str]:
+    return paragraph(visible("; ".join(changed)), room).split("\n") if changed else []
 
 
 def _command(facts: Facts) -> str:

@@ -9,6 +9,7 @@ from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take, series_advice, split_advice
 from featurepipe.reports.board_columns import (
     COSTS,
+    OLD,
     Columns,
     board_columns,
     columns_that_fit,
@@ -236,8 +237,12 @@ def _legend(tables: Sequence[Columns], rows: pd.DataFrame, attribute: str, width
         "on it; `predict` takes the run where it is best",
         "log-loss": "mean negative logarithm of the true class's probability; lower is better",
         "ms/image": "feature extraction and prediction",
+        OLD.strip(): "fitted on other labels or images than the present ones; `predict` takes such "
+        "a run only by --run",
     }
     columns = {name for table in tables for name in table} | {"selection"}
+    if not rows["current"].all():
+        columns.add(OLD.strip())
     shown = [name for name in lines if name in columns]
     label_width = max(map(len, shown)) + GAP
     missing = [name for name in COSTS if any(name not in table for table in tables)]

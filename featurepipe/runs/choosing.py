@@ -5,9 +5,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from featurepipe.errors import FeaturepipeError, RunError, UnknownNameError, WorkspaceError
-from featurepipe.manifest import Manifest
+from featurepipe.errors import (
+    FeaturepipeError,
+    RunError,
+    UnknownNameError,
+    WorkspaceError,
+)
 from featurepipe.predictions import ALL
+from featurepipe.runs.changes import Present
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.words import counted
 from featurepipe.workspace import Workspace
@@ -49,16 +54,25 @@ def all_runs(workspace: Workspace) -> list[Run]:
 
 
 def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False) -> Run:
-    """The run of a name, or the best one.
+    """The run of a name, or the best one that was fitted on the present labels and images.
 
     Parameters
     ----------
     workspace : Workspace
     name : str or None
-        None chooses the run with the best `selection_accuracy` over all attributes, and the
-        faster one if two are equal. Test images are never used for this.
+        None chooses among the runs whose labels and images are as they were when these were
+        fitted; see `featurepipe.runs.changes.Present`. If some of them were fitted without
+        images that were added since, it is among those that lack the fewest. Of these, the first
+        split's runs are compared: the one with the best `selection_accuracy` over all attributes
+        is taken, and the faster one if two are equal. Test images are never used for this.
     heads_only : bool
         Leave trained networks out of that choice.
+
+    Returns
+    -------
+    Run
+        A warning says what has changed since a named run was fitted, and how many images were
+        added since a chosen one was.
 
     Raises
     ------
@@ -70,7 +84,7 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
         If the named run is damaged.
     """
     if name is not None:
-        return _named_run(workspace, name)
+        return _with_changes_named(named_run(workspace, name), workspace)
     runs = all_runs(workspace)
     if heads_only:
         runs = [run for run in runs if run.network is None]
@@ -78,7 +92,7 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
         raise WorkspaceError(
             f"The workspace {workspace.root} has no run of heads yet. Make one: featurepipe fit"
         )
-    return _best_run(runs, Manifest.load(workspace.manifest).attribute_names)
+    return _best_run(runs, workspace)
 
 
 def find_pair_run(workspace: Workspace, name: str | None) -> Run:
@@ -88,7 +102,7 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
     ----------
     workspace : Workspace
     name : str or None
-        None chooses the run with the best `selection_accuracy` over all attributes.
+        None chooses as `find_run` does.
 
     Raises
     ------
@@ -100,12 +114,12 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
         If no run was.
     """
     if name is not None:
-        run = _named_run(workspace, name)
+        run = named_run(workspace, name)
         if not _compares(run):
             raise RunError(
                 f"Run {name!r} cannot compare images. Name a run of featurepipe train pair."
             )
-        return run
+        return _with_changes_named(run, workspace)
     runs = all_runs(workspace) if workspace.runs() else []
     pairs = [run for run in runs if _compares(run)]
     if not pairs:
@@ -113,10 +127,24 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
             f"No run of the workspace {workspace.root} can compare images. Train one: "
             "featurepipe train pair"
         )
-    return min(pairs, key=_cost)
+    return _best_run(pairs, workspace)
 
 
-def _named_run(workspace: Workspace, name: str) -> Run:
+def named_run(workspace: Workspace, name: str) -> Run:
+    """The run of a name, whatever has changed since it was fitted.
+
+    Parameters
+    ----------
+    workspace : Workspace
+    name : str
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no run of the name.
+    RunError
+        If it is damaged.
+    """
     folder = workspace.run(Path(name).name)
     folders = workspace.runs()
     if folder not in folders:
@@ -124,23 +152,70 @@ def _named_run(workspace: Workspace, name: str) -> Run:
     return load_run(folder)
 
 
+def outdated_runs(runs: Sequence[Run], workspace: Workspace) -> dict[str, list[str]]:
+    """What has changed since runs were fitted, by their names; runs without a change are absent.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    workspace : Workspace
+        Without a manifest that can be read, nothing is known to have changed.
+    """
+    present = Present.if_known(workspace)
+    if present is None:
+        return {}
+    changes = {run.name: present.changes(run) for run in runs}
+    return {name: changed for name, changed in changes.items() if changed}
+
+
+def _with_changes_named(run: Run, workspace: Workspace) -> Run:
+    for changed in outdated_runs([run], workspace).values():
+        logger.warning(
+            "Run %s was fitted on other labels or images than the present ones: %s.",
+            run.name,
+            "; ".join(changed),
+        )
+    return run
+
+
 def _compares(run: Run) -> bool:
     return run.network is not None and run.network.same is not None
 
 
-def _best_run(runs: Sequence[Run], attributes: tuple[str, ...]) -> Run:
-    """The best run by training rows, among those of the first split that has any.
+def _best_run(runs: Sequence[Run], workspace: Workspace) -> Run:
+    """The best run by training rows, among those of the first split that has a present one.
 
     Runs of other splits were selected on other rows, perhaps with combinations held out, and
     cannot be compared with them.
     """
-    first_split = min(run.info.split.number for run in runs)
-    candidates = [
-        run
-        for run in runs
-        if run.info.split.number == first_split and run.info.attributes == attributes
-    ]
-    return min(candidates or runs, key=_cost)
+    present = Present.of(workspace)
+    fitting = [run for run in runs if not present.changes(run)]
+    if not fitting:
+        raise _nothing_present(runs, workspace, present)
+    added = [present.added(run) for run in fitting]
+    fewest = min(added, key=len)
+    latest = [run for run, images in zip(fitting, added, strict=True) if len(images) == len(fewest)]
+    first_split = min(run.info.split.number for run in latest)
+    best = min((run for run in latest if run.info.split.number == first_split), key=_cost)
+    if fewest:
+        logger.warning(
+            "Run %s was fitted without %s that %s labelled and extracted now, such as %r. To use "
+            "%s, fit again: featurepipe fit",
+            best.name,
+            counted(fewest, "image"),
+            *(("is", fewest[0], "it") if len(fewest) == 1 else ("are", fewest[0], "them")),
+        )
+    return best
+
+
+def _nothing_present(runs: Sequence[Run], workspace: Workspace, present: Present) -> WorkspaceError:
+    last = max(run.info.split.number for run in runs)
+    run = min((run for run in runs if run.info.split.number == last), key=_cost)
+    return WorkspaceError(
+        f"No run of the workspace {workspace.root} was fitted on the present labels and images. "
+        f"Since {run.name} was: {'; '.join(present.changes(run))}. Fit or train again, or name an "
+        f"old run: --run {run.name}"
+    )
 
 
 def _cost(run: Run) -> tuple[float, float]:

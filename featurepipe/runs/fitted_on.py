@@ -1,8 +1,8 @@
-"""What a run was fitted on, and whether that has changed since."""
+"""What a run was fitted on, as it keeps it."""
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 from featurepipe.errors import RunError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.files import read_file
-from featurepipe.manifest import Labels, Manifest
 from featurepipe.provenance import checksum_digest
 from featurepipe.reports.csv_text import csv_text
 from featurepipe.runs.feature_set import FeatureSet
@@ -19,7 +18,7 @@ from featurepipe.runs.run_facts import SplitFacts, StoreInput
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.splits import Split
-from featurepipe.words import counted, one_line
+from featurepipe.words import one_line
 
 INPUTS = "inputs.csv"
 
@@ -177,72 +176,3 @@ def kept_caches(info: HeadRunInfo, caches: Sequence[CachedFeatures]) -> list[Cac
         for cache in caches
         if cache.key == store.recipe
     ]
-
-
-def changed_inputs(
-    run: Run, split: Split, caches: Sequence[CachedFeatures], manifest: Manifest
-) -> list[str]:
-    """What has changed since a run was fitted, in words.
-
-    Parameters
-    ----------
-    run : Run
-    split : Split
-        From `kept_split`.
-    caches : sequence of CachedFeatures
-        From `kept_caches`.
-    manifest : Manifest
-
-    Returns
-    -------
-    list of str
-        Empty if nothing has changed.
-    """
-    gone = sorted(set(split.ids) - set(manifest.ids))
-    if gone:
-        return [f"{_some(gone)} no longer in the manifest"]
-    return [*_changed_labels(run, manifest), *_changed_features(run, split, caches)]
-
-
-def _changed_labels(run: Run, manifest: Manifest) -> Iterator[str]:
-    names, kept = manifest.attribute_names, run.info.attributes
-    if names != kept:
-        yield f"the attributes are now {', '.join(names)} instead of {', '.join(kept)}"
-        return
-    for predictions in (run.selection, run.predictions):
-        now = manifest.labels(predictions.ids.astype(object))
-        for name, then in predictions.labels.items():
-            differ = [a != b for a, b in zip(_cells(now[name]), _cells(then), strict=True)]
-            if changed := predictions.ids[differ].tolist():
-                yield f"labels of {name!r} changed: {_some(changed)}"
-            elif now[name].classes != then.classes:
-                yield f"the classes of {name!r} are now {', '.join(now[name].classes)}"
-
-
-def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
-    cache_of = {cache.name: cache for cache in caches}
-    kept = kept_checksums(run, split)
-    for name in kept.columns:
-        cache = cache_of.get(name)
-        if cache is None:
-            yield f"there is no store of the features {name} any more"
-            continue
-        missing = [image for image in split.ids if image not in cache.row_of]
-        if missing:
-            yield f"{cache.path} lacks features: {_some(missing)}"
-            continue
-        same = cache.checksums(split.ids) == kept[name].to_numpy()
-        if changed := split.ids[~same].tolist():
-            yield f"features in {cache.path} changed: {_some(changed)}"
-
-
-def _cells(labels: Labels) -> list[tuple[str, ...] | None]:
-    names = np.array(labels.classes, dtype=object)
-    return [
-        tuple(names[row]) if labelled else None
-        for row, labelled in zip(labels.indicator, labels.labelled, strict=True)
-    ]
-
-
-def _some(images: Sequence[str]) -> str:
-    return f"{counted(images, 'image')}, such as {images[0]!r}"

@@ -17,14 +17,18 @@ _RESTORE = "Restore it from a copy, or fit or train the run again"
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a run but its run.json, in hexadecimal.
+    """SHA-256 of each file of a run but its run.json and hidden ones, in hexadecimal.
 
     Parameters
     ----------
     folder : Path
     """
     files = (path for path in sorted(folder.iterdir()) if path.is_file())
-    return {path.name: _sha256(path) for path in files if path.name != RUN_FILE}
+    return {
+        path.name: _sha256(path)
+        for path in files
+        if path.name != RUN_FILE and not path.name.startswith(".")
+    }
 
 
 def require_file(folder: Path, name: str, digests: Mapping[str, str]) -> Path:

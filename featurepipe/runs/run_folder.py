@@ -12,6 +12,7 @@ from featurepipe.errors import RunError
 from featurepipe.files import replacing, replacing_folder
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import NETWORK_FILE, SavedNetwork
+from featurepipe.output_folders import mark
 from featurepipe.predictions import Predictions
 from featurepipe.runs.heads_check import n_features_of, require_fitting_heads
 from featurepipe.runs.heads_file import heads_content, load_heads
@@ -145,6 +146,8 @@ def save_run(folder: Path, new: NewRun) -> Run:
     n_bytes = len(heads) + (network.stat().st_size if isinstance(network, Path) else 0)
     costs = replace(new.info.costs, model_bytes=n_bytes)
     with replacing_folder(folder) as beside:
+        # It may hold pictures: those of a training.
+        mark(beside)
         _write(beside / HEADS_FILE, heads)
         new.predictions.save(beside / PREDICTIONS_FILE)
         new.selection.save(beside / SELECTION_FILE)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,19 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurepipe.errors import StoreError, UsageError, WorkspaceError
+from featurepipe.errors import (
+    ManifestError,
+    NotReadableError,
+    StoreError,
+    UsageError,
+    WorkspaceError,
+)
 from featurepipe.features.catalogue import find_store, manifest_about
 from featurepipe.features.store import FeatureStore, Rows
 from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
 from featurepipe.progress import Progress
+from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -104,8 +112,8 @@ def export(
     Raises
     ------
     UsageError
-        If the suffix is another, `target` is a folder, or an attribute has the name of
-        another column.
+        If the suffix is another, `target` is a folder, or in a folder of the source other than
+        the workspace, or an attribute has the name of another column.
     StoreError
         If the store is damaged, holds no features, or is a pixel cache.
     WorkspaceError
@@ -117,6 +125,10 @@ def export(
         raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
     space = Workspace(workspace)
     path = find_store(store, space)
+    if target.parent.resolve() != space.root.resolve():
+        # Without labels, an export needs no sound manifest.
+        with suppress(ManifestError, NotReadableError):
+            require_outside_source(target.parent, manifest_about(path, space), "The export")
     with FeatureStore.open(path) as opened:
         _require_features(opened)
         rows = opened.rows("done")

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, require_precision
@@ -109,7 +111,8 @@ def extract(
     Raises
     ------
     FeaturepipeError
-        If anything given cannot be used; see `featurepipe.errors`. Nothing is written then.
+        If anything given cannot be used; see `featurepipe.errors`. Nothing is written then. If
+        every image of a class was refused, it is raised after the others are done.
     """
     space = Workspace(workspace)
     specs = [find_backbone(name) for name in dict.fromkeys(_listed(backbone))]
@@ -153,6 +156,7 @@ def extract(
             ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
         )
     _tell_refused(done[-1], strict)
+    _require_readable_classes(manifest, done[-1].refused)
     return done
 
 
@@ -246,6 +250,28 @@ def _tell_refused(extraction: Extraction, strict: bool) -> None:
             "not be read (see above), and --strict allows none. Replace or remove them, and run "
             "the same command again."
         )
+
+
+def _require_readable_classes(manifest: Manifest, refused: Mapping[str, str]) -> None:
+    """Stop if all images of a class were refused."""
+    if not refused:
+        return
+    is_refused = np.isin(manifest.ids, list(refused))
+    for name, labels in manifest.labels().items():
+        lost = [
+            (label, manifest.ids[has])
+            for label, has in zip(labels.classes, labels.indicator.T, strict=True)
+            if is_refused[has].all()
+        ]
+        if lost:
+            classes = (
+                f"{label!r} ({counted(ids, 'image')}, such as {ids[0]}: {refused[ids[0]]})"
+                for label, ids in lost
+            )
+            raise ExtractionError(
+                f"No image of {counted(lost, 'label')} of {name!r} can be read: "
+                f"{'; '.join(classes)}. Replace or remove them, and run the same command again."
+            )
 
 
 def _warn(what: str, reasons: Mapping[str, str], store: Path) -> None:

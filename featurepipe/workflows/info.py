@@ -17,6 +17,7 @@ from featurepipe.progress import tell
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import accuracy_interval
 from featurepipe.reports.resampling import Resamples
+from featurepipe.runs.changes import Present
 from featurepipe.runs.run_check import run_problems
 from featurepipe.runs.run_files import RUN_FILE
 from featurepipe.runs.run_folder import Run, load_run
@@ -46,8 +47,9 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
     -------
     dict of str to Any
         Facts by name, as JSON values. ``what`` is the kind. In a workspace, ``damaged``
-        lists what cannot be read. `featurepipe.reports.info_text.info_text` makes a table
-        of it.
+        lists what cannot be read. Of a run, ``changed`` lists how the present labels and images
+        differ from those that it was fitted on. `featurepipe.reports.info_text.info_text` makes
+        a table of it.
 
     Raises
     ------
@@ -61,7 +63,8 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
     if path.name == RUN_FILE:
         path = path.parent
     if path.is_dir() and (path / RUN_FILE).is_file():
-        return _run_facts(path, _workspace_of(path, workspace), verify)
+        home = _workspace_of(path, workspace)
+        return _run_facts(path, home, Present.if_known(home), verify)
     if path.is_dir() and Workspace(path).manifest.is_file():
         return _workspace_facts(Workspace(path), verify)
     describe: dict[str, Callable[[Path], Facts]] = {
@@ -112,6 +115,8 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
     def store(path: Path) -> Facts:
         return _store_facts(path, place, verify)
 
+    present = Present.if_known(place)
+
     facts = {
         "what": "workspace",
         **{
@@ -124,7 +129,7 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
         "stores": read_all(place.stores(), store),
         "pixel_caches": read_all(place.pixel_caches(), store),
         "splits": read_all(place.splits(), _split_facts),
-        "runs": read_all(place.runs(), lambda path: _run_facts(path, place, verify)),
+        "runs": read_all(place.runs(), lambda path: _run_facts(path, place, present, verify)),
     }
     damaged.update(dict.fromkeys(_folders_without_run(place)))
     facts["damaged"] = list(damaged)
@@ -222,7 +227,7 @@ def _verify_rows(store: FeatureStore, place: Workspace) -> str:
     return f"{counted(n_settled, 'row')}: checksums and images match{beside}"
 
 
-def _run_facts(path: Path, place: Workspace, verify: bool) -> Facts:
+def _run_facts(path: Path, place: Workspace, present: Present | None, verify: bool) -> Facts:
     run = load_run(path)
     problems = run_problems(run, place) if verify else []
     if problems:
@@ -233,11 +238,12 @@ def _run_facts(path: Path, place: Workspace, verify: bool) -> Facts:
         "path": str(path),
         "name": path.name,
         **_about(run),
+        "changed": [] if present is None else present.changes(run),
         "n_test": len(test),
         "n_unseen": len(unseen),
         "test_accuracy": _accuracies(test),
         "unseen_accuracy": _accuracies(unseen),
-        "files": sorted(file.name for file in path.iterdir() if file.is_file()),
+        "files": sorted(file.name for file in path.glob("[!.]*") if file.is_file()),
     }
 
 

@@ -1,8 +1,6 @@
 """predict(): images -> classes, with the best run or a named one."""
 
-import errno
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,11 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, NotWritableError, RunError, UsageError
+from featurepipe.errors import ExtractionError, RunError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
-from featurepipe.manifest import find_images
+from featurepipe.image_types import READ
+from featurepipe.manifest import GivenImage, find_images
 from featurepipe.metrics import auroc
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import NETWORK_FILE
@@ -25,6 +24,7 @@ from featurepipe.runs.run_facts import Block
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import LocalFolder
+from featurepipe.workflows.written_folders import prepare_pictures
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -60,11 +60,12 @@ def predict(
     Parameters
     ----------
     images : sequence of Path or str
-        Files, folders and patterns.
+        Files, folders and patterns. Below folders, everything that looks like an image counts,
+        except in folders that featurepipe wrote.
     workspace : Path or str
     run : str, optional
-        Default: the run with the best `selection_accuracy` over all attributes, and the
-        faster one if two are equal. Test images are never used for this.
+        Default: the best run that was fitted on the present labels and images; see
+        `featurepipe.runs.choosing.find_run`. Test images are never used for this.
     top : int
         Classes to name for each attribute; of a set of labels, all that are given.
     coverage : float
@@ -76,7 +77,8 @@ def predict(
         Current files of the run's weights, if they were moved: a path, or ``backbone=path``
         for each if the run reads several backbones.
     annotate : Path or str, optional
-        Folder for copies of the images with their classes written on.
+        Folder for copies of the images with their classes written on. It is marked, so that
+        `extract` never reads them.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
 
@@ -86,8 +88,8 @@ def predict(
         Rows in the images' order: ``image, attribute, rank`` (from 1), ``class,
         probability, given`` (whether it is the answer, or one of a set), ``unknown``
         (whether there is no answer, because the image is unlike the training images or the
-        prediction is unusually uncertain), ``refused`` (why an image cannot be read, else
-        empty).
+        prediction is unusually uncertain), ``refused`` (why there is no answer, because a path
+        leads to no image or an image cannot be read, else empty).
 
     Raises
     ------
@@ -97,13 +99,14 @@ def predict(
         If anything else given cannot be used; see `featurepipe.errors`.
     """
     _check_numbers(top, coverage, batch_size)
-    files = find_images(images)
-    chosen = find_run(Workspace(workspace), run)
+    given = find_images(images)
+    home = Workspace(workspace)
+    chosen = find_run(home, run)
     embedders, model = _embedders(chosen, weights), chosen.model
     if annotate is not None:
-        _make_writable(Path(annotate))
+        prepare_pictures(Path(annotate), home, "--annotate")
     logger.info("Predicting with %s.", chosen.name)
-    features, refused = _embed(embedders, [path for _, path in files], batch_size)
+    features, refused = _embed(embedders, given, batch_size)
     _require_width(chosen, features.shape[1])
     scores = model.predict(features)
     p_values = model.p_values(features, scores)
@@ -111,17 +114,20 @@ def predict(
         _tell_of_unrelated(chosen, p_values, coverage)
     answers = iter(_best_classes(model, scores, p_values, top, coverage))
     rows: list[dict[str, object]] = []
-    for position, (image_id, path) in enumerate(files):
-        if position in refused:
-            rows.append({"image": image_id, "refused": refused[position]})
+    for position, image in enumerate(given):
+        if image.image_id in refused:
+            rows.append({"image": image.image_id, "refused": refused[image.image_id]})
             continue
         answer = next(answers)
-        rows += [{"image": image_id, **best, "refused": ""} for best in answer]
+        rows += [{"image": image.image_id, **best, "refused": ""} for best in answer]
         if annotate is not None:
             # Numbered, because images of one name may come from several folders.
-            copy = Path(annotate) / f"{position + 1:04}-{path.stem}.jpg"
-            annotate_image(path, [_in_words(best) for best in answer], copy)
-    return pd.DataFrame(rows, columns=COLUMNS)
+            copy = Path(annotate) / f"{position + 1:04}-{image.path.stem}.jpg"
+            annotate_image(image.path, [_in_words(best) for best in answer], copy)
+    table = pd.DataFrame(rows, columns=COLUMNS[1:])
+    # As objects, names need not be UTF-8.
+    table.insert(0, "image", pd.Series([row["image"] for row in rows], dtype=object))
+    return table
 
 
 def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
@@ -133,35 +139,22 @@ def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
         raise UsageError(f"The batch size is {batch_size}. Set at least 1.")
 
 
-def _make_writable(folder: Path) -> None:
-    """Create the folder for annotated copies, and stop if nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise NotWritableError(
-            f"Annotated copies cannot be written to {folder} ({error.strerror or error}). Give "
-            "another folder with --annotate."
-        ) from error
-
-
 def _embed(
-    embedders: Sequence[Embedder], paths: Sequence[Path], batch_size: int | None
-) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Features of the readable images; reasons for the others, by position."""
-    if len(paths) < (batch_size or _SMALL_BATCH):
+    embedders: Sequence[Embedder], given: Sequence[GivenImage], batch_size: int | None
+) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """Features of the readable images; reasons for the others, by image id."""
+    ids = [image.image_id for image in given if not image.reason]
+    if len(ids) < (batch_size or _SMALL_BATCH):
         # The engine pads a batch to its full size.
-        batch_size = len(paths)
-    ids = [str(path) for path in paths]
-    features, refused = embed_images(LocalFolder(Path()), ids, embedders, batch_size=batch_size)
+        batch_size = len(ids)
+    features, unreadable = embed_images(LocalFolder(Path()), ids, embedders, batch_size=batch_size)
+    refused = {ids[position]: reason for position, reason in unreadable.items()}
     if not len(features):
-        position, reason = next(iter(refused.items()))
+        image_id, reason = next(iter(refused.items()))
         raise ExtractionError(
-            f"None of the {len(paths)} images can be read ({paths[position]}: {reason}). Give "
-            "JPEG, PNG, WebP, BMP, GIF or TIFF files."
+            f"None of the {len(ids)} images can be read ({image_id}: {reason}). Give {READ} files."
         )
-    return features, refused
+    return features, {image.image_id: image.reason for image in given if image.reason} | refused
 
 
 def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:

@@ -13,9 +13,10 @@ from featurepipe.manifest import Manifest
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
-from featurepipe.runs.choosing import find_run
+from featurepipe.runs.changes import changed_inputs
+from featurepipe.runs.choosing import named_run
 from featurepipe.runs.feature_set import FeatureSet
-from featurepipe.runs.fitted_on import changed_inputs, kept_caches, kept_split
+from featurepipe.runs.fitted_on import kept_caches, kept_split
 from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
@@ -56,7 +57,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     """
     limits = FitLimits(n_jobs)
     home = Workspace(workspace)
-    kept = find_run(home, run)
+    kept = named_run(home, run)
     info = kept.info
     if not isinstance(info, HeadRunInfo):
         raise RunError(

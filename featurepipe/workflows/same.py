@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featurepipe.errors import ExtractionError
 from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.image_types import READ
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.models.networks.verification import same_probability
 from featurepipe.runs.choosing import find_pair_run
@@ -26,7 +27,7 @@ def same(
     workspace : Path or str
     run : str, optional
         A run of ``featurepipe train pair``; default: the one with the best
-        `selection_accuracy`.
+        `selection_accuracy` that was trained on the present labels and images.
 
     Returns
     -------
@@ -60,6 +61,4 @@ def same(
 
 
 def _unreadable(path: str, reason: str) -> ExtractionError:
-    return ExtractionError(
-        f"{path} cannot be read ({reason}). Give a JPEG, PNG, WebP, BMP, GIF or TIFF file."
-    )
+    return ExtractionError(f"{path} cannot be read ({reason}). Give a {READ} file.")

@@ -11,6 +11,7 @@ from command_line import fail, succeed
 from featurepipe import FeatureStore
 from featurepipe.cli import run
 from featurepipe.files import only_writer
+from featurepipe.output_folders import MARKER
 from featurepipe.reports.board import COLUMNS
 from pictures import draw, draw_data_set
 
@@ -50,14 +51,20 @@ def test_the_main_job_from_images_to_predictions(folder, capsys):
 
     draw(folder / "new" / "red.png", "red", bright_top=True, seed=99)
     (folder / "new" / "broken.jpg").write_bytes(b"broken")
-    answers = succeed(capsys, "predict", "new", "--top", "2", "--annotate", "out")
+    capsys.readouterr()
+    assert run(["predict", "new", "--top", "2", "--annotate", "out"]) == 1
+    answers, said = capsys.readouterr()
+    assert "\n  new/broken.jpg: not an image (" in said
+    assert said.endswith(
+        "\nfeaturepipe: No answer for 1 of 2 images (see above). The others are predicted.\n"
+    )
     lines = answers.splitlines()
     assert lines[0] == "image,attribute,rank,class,probability,given,unknown,refused"
     assert lines[1].startswith('new/broken.jpg,,,,,,,"not an image')
     assert lines[2].startswith("new/red.png,color,1,red,0.")
     assert lines[4].startswith("new/red.png,kind,1,bright,0.")
     assert len(lines) == 6
-    assert [path.name for path in (folder / "out").iterdir()] == ["0002-red.jpg"]
+    assert {path.name for path in (folder / "out").iterdir()} == {MARKER, "0002-red.jpg"}
 
 
 def test_images_unlike_those_trained_on_are_marked_unknown(folder, capsys):

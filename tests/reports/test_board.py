@@ -18,7 +18,7 @@ PLANNED = (
     "n_parameters, epochs, peak_memory_bytes, predict_images_per_s"
 )
 FURTHER = (
-    "solver, calibrate, interval, accuracy_sd, tied_with_best, log_loss_sd, "
+    "solver, calibrate, current, interval, accuracy_sd, tied_with_best, log_loss_sd, "
     "log_loss_tied_with_best, unseen_accuracy_sd, unseen_balanced_accuracy, unseen_macro_f1, "
     "unseen_log_loss, "
     "answered, unseen_answered, risk_coverage_area"
@@ -90,6 +90,11 @@ def test_ends_of_an_interval_follow_their_figure():
     for name in measured:
         place = figures.index(name)
         assert figures[place : place + 3] == [name, f"{name}_low", f"{name}_high"]
+
+
+def test_a_run_on_other_labels_or_images_is_not_current():
+    board = leaderboard([make_run("a"), make_run("b")], {"b"})
+    assert dict(zip(board["run"], board["current"], strict=True)) == {"a": True, "b": False}
 
 
 def test_a_run_has_a_row_for_each_attribute_and_for_all():

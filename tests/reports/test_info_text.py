@@ -94,6 +94,7 @@ def run(n):
         "task": "joint",
         "split": "split" * 50,
         "attributes": attributes,
+        "changed": [f"labels of {ESCAPES!r} changed: 3 images, such as 'a.png'"] * (n > 1),
         "n_train": 8_000,
         "n_test": 2_000,
         "n_unseen": 100,

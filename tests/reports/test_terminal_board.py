@@ -19,7 +19,7 @@ def board_of(*rows):
     types |= dict.fromkeys((*WORDS, "attribute", "split", "interval"), "object")
     counts = ("n_train", "n_test", "n_unseen", "epochs", "n_parameters", "model_bytes")
     types |= dict.fromkeys(counts, "Int64")
-    types |= dict.fromkeys(("tied_with_best", "log_loss_tied_with_best"), "boolean")
+    types |= dict.fromkeys(("tied_with_best", "log_loss_tied_with_best", "current"), "boolean")
     return board.astype(types)
 
 
@@ -33,6 +33,7 @@ def row(run, accuracy, *, tied=None, attribute="all", **others):
         "task": "per-attribute",
         "attribute": attribute,
         "split": "test20-seed0",
+        "current": True,
         "n_train": 1728,
         "n_test": 432,
         "n_unseen": 0,
@@ -120,6 +121,17 @@ def test_ties_are_said_in_words(tied, said):
     text = board_text(board_of(*rows), 1000)
     assert said in text
     assert ("=  " in text) == (sum(each or 0 for each in tied) > 1)
+
+
+def test_runs_on_other_labels_or_images_are_marked_and_not_recommended():
+    old = run_rows("old-run", 0.97, selection_accuracy=0.99, current=False)
+    text = board_text(board_of(*old, *run_rows("new-run", 0.9), *run_rows("newest", 0.89)))
+    assert "old-run (old)" in text and "new-run (old)" not in text
+    assert "Take new-run: " in text
+    assert "\n(old)      fitted on other labels or images than the present ones; `predict`" in text
+    text = board_text(board_of(*old))
+    assert "All runs of this split were fitted on other labels or images" in text
+    assert "(old)" not in board_text(board_of(*run_rows("new-run", 0.9)))
 
 
 def test_a_single_run_is_compared_with_none():

@@ -18,12 +18,12 @@ SAME = NetworkShape(size_px=32, outputs={"color": 2}, same=(-1.0, 2.0))
 @pytest.fixture
 def home(tmp_path):
     home = Workspace(tmp_path / "home")
-    (tmp_path / "images").mkdir()
-    names = [f"{row}.jpg" for row in range(4)]
+    names = [f"{part}/{row}.jpg" for part in ("test", "train") for row in range(2)]
     for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / name).touch()
     table = tmp_path / "labels.csv"
-    pd.DataFrame({"path": names, "color": ["red", "blue"] * 2}).to_csv(table, index=False)
+    pd.DataFrame({"path": names, "color": ["blue", "red"] * 2}).to_csv(table, index=False)
     home.root.mkdir()
     read_manifest(tmp_path / "images", labels=table).save(home.manifest)
     return home
@@ -75,6 +75,27 @@ def test_runs_of_other_splits_and_attributes_are_not_compared(home):
     assert find_run(home, None).name == "first"
 
 
+def test_without_a_run_on_the_present_labels_it_says_what_has_changed(home, caplog):
+    save(home, "old", accuracy=0.5, attributes=("kind",))
+    for find in (find_run, lambda home, name: find_run(home, name, heads_only=True)):
+        with pytest.raises(WorkspaceError) as caught:
+            find(home, None)
+        assert str(caught.value) == (
+            f"No run of the workspace {home.root} was fitted on the present labels and images. "
+            "Since old was: the attributes are now color instead of kind. Fit or train again, or "
+            "name an old run: --run old"
+        )
+    assert not caplog.messages
+    assert find_run(home, "old").name == "old"
+    assert caplog.messages == [
+        "Run old was fitted on other labels or images than the present ones: the attributes are "
+        "now color instead of kind."
+    ]
+    home.manifest.unlink()
+    assert find_run(home, "old").name == "old"
+    assert len(caplog.messages) == 1
+
+
 def test_networks_can_be_left_out(home):
     save(home, "heads", accuracy=0.5)
     save(home, "network", network_info, accuracy=0.9)
@@ -92,6 +113,14 @@ def test_a_run_that_compares_images_is_found(home):
     assert find_pair_run(home, "pair").name == "pair"
     with pytest.raises(RunError, match="Run 'heads' cannot compare images"):
         find_pair_run(home, "heads")
+
+
+def test_a_run_that_compares_images_is_one_of_the_present_labels(home):
+    save(home, "pair", network_info, accuracy=0.9, network=SAME, attributes=("kind",))
+    with pytest.raises(WorkspaceError, match="the attributes are now color instead of kind"):
+        find_pair_run(home, None)
+    save(home, "pair-2", network_info, accuracy=0.6, network=SAME, number=1)
+    assert find_pair_run(home, None).name == "pair-2"
 
 
 def test_what_is_missing_is_said(home):

@@ -16,6 +16,7 @@ from featurepipe.errors import DiskFullError, RunError
 from featurepipe.manifest import Labels
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.output_folders import MARKER
 from featurepipe.predictions import Predictions
 from featurepipe.runs import heads_file
 from featurepipe.runs.heads_file import heads_content, load_heads
@@ -83,10 +84,12 @@ def test_loaded_heads_predict_what_the_saved_ones_did(tmp_path, head, threshold,
     assert loaded.task == task
 
 
-def test_a_run_is_four_files(tmp_path):
+def test_a_run_is_four_files_and_the_marker_of_written_folders(tmp_path):
     _, test = save(tmp_path / "runs" / "xception-1")
-    assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
-    assert sorted(path.name for path in (tmp_path / "runs/xception-1").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "runs/xception-1").iterdir()) == [
+        MARKER,
+        *FILES,
+    ]
     run = load_run(tmp_path / "runs" / "xception-1")
     assert run.name == "xception-1"
     n_bytes = (tmp_path / "runs/xception-1/heads.skops").stat().st_size
@@ -131,7 +134,7 @@ def test_a_run_of_the_same_name_is_replaced(tmp_path):
     (tmp_path / "run" / "stray.txt").write_text("left over")
     save(tmp_path / "run", {"machine": "two"})
     assert load_run(tmp_path / "run").info.machine == "two"
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [MARKER, *FILES]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -82,7 +82,7 @@ def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     Parameters
     ----------
     data : bytes
-        A JPEG (or MPO), PNG, WebP, BMP, GIF or TIFF file.
+        A JPEG (or MPO), PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC file.
     size : (int, int)
         Height and width of the result.
 
@@ -181,7 +181,7 @@ def _open_checked(data: bytes, reduction: int, held: ExitStack) -> ImageFile.Ima
     """The image, not yet decoded; its share of `MEMORY` is held until `held` is closed."""
     image = open_image(data)
     require_decodable(image, data)
-    held.enter_context(MEMORY.take(decoding_bytes(image)))
+    held.enter_context(MEMORY.take(decoding_bytes(image, data)))
     if reduction > 1:
         image.draft(None, (image.width // reduction, image.height // reduction))
     return image

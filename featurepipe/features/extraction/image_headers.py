@@ -8,6 +8,7 @@ from collections.abc import Callable
 from io import BytesIO
 
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     ExifTags,
     GifImagePlugin,
@@ -15,18 +16,22 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
 from featurepipe.errors import ImageError
+from featurepipe.features.extraction.avif_parts import coded_pixels
 from featurepipe.features.extraction.image_parts import (
     count_scans,
     require_few_blocks,
     require_few_chunks,
     require_few_segments,
+    require_plain_ppm,
     require_small_directories,
 )
+from featurepipe.image_types import INSTALL_HEIC, READ, reads_avif, reads_heic
 
 MAX_PIXELS = 128_000_000
 """Larger images are refused before they are decoded: they would fill the memory."""
@@ -54,6 +59,33 @@ The slowest small file that is allowed (102 megapixels, 20 scans, 1 MB) takes 4.
 and 1.03 GB; content in each scan takes longer, at 80 ns a byte.
 """
 
+_NO_IMAGE = f"not an image (no {READ})"
+
+
+def _open_boxed(file: BytesIO) -> ImageFile.ImageFile:
+    """Open an AVIF or HEIC file: both are boxes, and name their brands in the first."""
+    first = bytes(file.getbuffer()[:_MAX_BRANDS])
+    n_first = min(len(first), int.from_bytes(first[:4]))
+    brands = {first[start : start + 4] for start in (8, *range(16, n_first, 4))}
+    if brands & {b"avif", b"avis"}:
+        if not reads_avif():
+            raise ImageError("AVIF: install a Pillow that reads it (pip install --upgrade pillow)")
+        return AvifImagePlugin.AvifImageFile(file)
+    if not brands & _HEIC_BRANDS:
+        raise ImageError(_NO_IMAGE)
+    if not reads_heic():
+        raise ImageError(f"HEIC: install what reads it ({INSTALL_HEIC})")
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(file)
+
+
+# Images are decoded side by side already, and the memory of a decoder grows with its threads.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+_MAX_BRANDS = 1024
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx"}
+
 # Not `Image.open`: its check for decompression bombs comes with a warning, and
 # depends on a limit that any other code of the process may change.
 _Check = Callable[[bytes], None]
@@ -69,6 +101,8 @@ _OPENERS: tuple[tuple[re.Pattern[bytes], _Check | None, _Opener], ...] = (
         require_small_directories,
         TiffImagePlugin.TiffImageFile,
     ),
+    (re.compile(rb"P[1-6][\s#]"), require_plain_ppm, PpmImagePlugin.PpmImageFile),
+    (re.compile(rb".{4}ftyp", re.DOTALL), None, _open_boxed),
 )
 
 LYING = (5, 6, 7, 8)
@@ -81,8 +115,8 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
     Raises
     ------
     ImageError
-        If the bytes are no JPEG, PNG, WebP, BMP, GIF or TIFF file, or have more parts than
-        `image_parts` allows.
+        If the bytes are no file of the formats that are `READ`, have more parts than
+        `image_parts` allows, or nothing installed decodes them.
     """
     if not data:
         raise ImageError("empty file")
@@ -91,7 +125,7 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
             if check is not None:
                 check(data)
             return opener(BytesIO(data))
-    raise ImageError("not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)")
+    raise ImageError(_NO_IMAGE)
 
 
 def require_decodable(image: ImageFile.ImageFile, data: bytes) -> None:
@@ -103,12 +137,12 @@ def require_decodable(image: ImageFile.ImageFile, data: bytes) -> None:
         If it declares more than `MAX_PIXELS` pixels or `MAX_SIDE` a side, would need more than
         `MAX_BYTES`, or has more than `MAX_SCANS` scans or `MAX_PIXEL_SCANS` pixels times scans.
     """
-    _require_sane_size(image)
+    _require_sane_size(image, data)
     _require_few_scans(image, data)
 
 
-def _require_sane_size(image: ImageFile.ImageFile) -> None:
-    limit = min(MAX_PIXELS, int(MAX_BYTES / _bytes_a_pixel(image)))
+def _require_sane_size(image: ImageFile.ImageFile, data: bytes) -> None:
+    limit = min(MAX_PIXELS, int(MAX_BYTES / _bytes_a_pixel(image, data)))
     for width, height in (image.size, _tile_size(image)):
         if max(width, height) > MAX_SIDE:
             raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_SIDE} a side")
@@ -117,13 +151,13 @@ def _require_sane_size(image: ImageFile.ImageFile) -> None:
             raise ImageError(f"too large: {width} x {height} pixels, at most {limit} in all{kind}")
 
 
-def decoding_bytes(image: ImageFile.ImageFile) -> int:
+def decoding_bytes(image: ImageFile.ImageFile, data: bytes) -> int:
     """Most memory that decoding an image takes, at its full size."""
     pixels = max(width * height for width, height in (image.size, _tile_size(image)))
-    return int(pixels * max(8, _bytes_a_pixel(image)))
+    return int(pixels * max(8, _bytes_a_pixel(image, data)))
 
 
-def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
+def _bytes_a_pixel(image: ImageFile.ImageFile, data: bytes) -> float:
     """Memory that decoding takes; measured, and asserted, by `test_hostile_images`."""
     if isinstance(image, WebPImagePlugin.WebPImageFile):
         # Two canvases of the decoder, the frame handed over, and Pillow's picture.
@@ -137,6 +171,12 @@ def _bytes_a_pixel(image: ImageFile.ImageFile) -> float:
         # All may be one strip, which is decoded at its own depth first.
         bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
         return 4 + bits * image.tag_v2.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) / 8
+    if isinstance(image, AvifImagePlugin.AvifImageFile):
+        # The decoder's frames and a copy, at up to 12 bits without subsampling.
+        return 8 + 12 * coded_pixels(data) / max(1, image.width * image.height)
+    if image.format == "HEIF":
+        # libheif refuses data of another size than the file declares.
+        return 16 if image.info["bit_depth"] == 8 else 24
     return 8
 
 

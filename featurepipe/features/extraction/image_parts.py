@@ -1,4 +1,4 @@
-"""Parts of image files: segments, scans, chunks, blocks and directories.
+"""Parts of image files: segments, scans, chunks, blocks, directories and headers.
 
 Pillow reads each part in Python, so that a small file of very many parts would take minutes.
 Such files are refused before Pillow opens them. Cameras and common encoders stay far below
@@ -40,6 +40,12 @@ _WITH_LENGTH = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE} - {0xC8}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 _FRAMES = frozenset({b"IDAT", b"fdAT", b"fcTL"})
+
+_MAX_PPM_HEADER = 4096
+_PPM_GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PPM_HEADER = re.compile(
+    rb"(?:P4%(gap)s\d+%(gap)s\d+|P[56]%(gap)s\d+%(gap)s\d+%(gap)s255)\s" % {b"gap": _PPM_GAP}
+)
 
 _TIFF_BYTES, _TIFF_POINTERS = frozenset({1, 2, 6, 7}), frozenset({34665, 34853, 40965})
 
@@ -146,6 +152,19 @@ def require_few_blocks(data: bytes) -> None:
             _require(n_blocks, MAX_BLOCKS, "blocks")
         position += is_extension
         _require(n_blocks, MAX_BLOCKS, "blocks")
+
+
+def require_plain_ppm(data: bytes) -> None:
+    """Stop if a PPM, PGM or PBM is not binary with 8 bits a channel, or its header is long.
+
+    Pillow decodes the others in Python, and reads comments one byte at a time.
+
+    Raises
+    ------
+    ImageError
+    """
+    if not _PPM_HEADER.match(data[:_MAX_PPM_HEADER]):
+        raise ImageError("PPM as text, of other than 8 bits, or of a long header: save it as PNG")
 
 
 def require_small_directories(data: bytes) -> None:

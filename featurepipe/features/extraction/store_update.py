@@ -14,6 +14,7 @@ from featurepipe.features.extraction.lanes import Cost, Lane
 from featurepipe.features.extraction.loading import LoadedImage
 from featurepipe.features.store import DONE, PENDING, REFUSED, FeatureStore
 from featurepipe.features.store.stages import StageTimes
+from featurepipe.image_types import READ
 from featurepipe.sources import UNKNOWN
 
 
@@ -169,6 +170,6 @@ class StoreUpdate:
 def _nothing_readable(n_images: int, refused: Mapping[str, str]) -> ExtractionError:
     examples = "; ".join(f"{key}: {reason}" for key, reason in list(refused.items())[:3])
     return ExtractionError(
-        f"None of the {n_images} images can be read ({examples}). Expected JPEG, PNG, "
-        "WebP, BMP, GIF or TIFF files; look at the first of them."
+        f"None of the {n_images} images can be read ({examples}). Expected {READ} files; look at "
+        "the first of them."
     )

@@ -187,9 +187,18 @@ def chunk(kind, content):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"<html>404</html>", "not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)"),
-        (encode(picture(), "PPM"), "not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)"),
+        (
+            b"<html>404</html>",
+            "not an image (no JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC)",
+        ),
+        (
+            b"RIFF\x00\x00\x00\x00WAVEfmt ",
+            "not an image (no JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC)",
+        ),
+        (
+            encode(picture(), "TGA"),
+            "not an image (no JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC)",
+        ),
         (encode(picture(), "JPEG")[:-300], "truncated"),
         (encode(picture(), "PNG")[:-300], "truncated"),
         (encode(picture(), "BMP")[:-300], "truncated"),

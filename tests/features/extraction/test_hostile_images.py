@@ -81,7 +81,10 @@ def test_simplejpeg_never_decides_otherwise_than_pillow(name, seed):
 def test_two_kinds_in_one_file(name):
     data = DRAWN[name]
     assert outcome(data + b"PK\3\4" + bytes(99)) == outcome(data)
-    assert outcome(b"<html>" + data) == "not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)"
+    assert (
+        outcome(b"<html>" + data)
+        == "not an image (no JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC)"
+    )
 
 
 def test_no_bytes_at_all():
@@ -191,6 +194,9 @@ HUNGRY = {
     "webp": ("RGBA", "WEBP", {"method": 0, "exif": True}, 64_000_000),
     "strip": ("RGBA", "TIFF", {"compression": "tiff_lzw", "strip_size": 1 << 30}, MAX_PIXELS),
     "gif": ("P", "GIF", {"transparency": 0}, MAX_PIXELS),
+    "ppm": ("RGB", "PPM", {}, MAX_PIXELS),
+    "avif": ("RGB", "AVIF", {"speed": 10, "subsampling": "4:4:4"}, 51_200_000),
+    "avif alpha": ("RGBA", "AVIF", {"speed": 10, "subsampling": "4:4:4"}, 32_000_000),
 }
 
 

@@ -111,7 +111,9 @@ def test_what_a_cache_says_of_itself(place):
             image_id: hashlib.sha256((place.root / "images" / image_id).read_bytes()).digest()
             for image_id in cache.row_of
         } == cache.digests
-        assert cache.refused() == {BROKEN: "not an image (no JPEG, PNG, WebP, BMP, GIF or TIFF)"}
+        assert cache.refused() == {
+            BROKEN: "not an image (no JPEG, PNG, WebP, BMP, GIF, TIFF, PPM, AVIF or HEIC)"
+        }
         checksums = cache.checksums(["red_plain/01.png", CHANGED])
         assert checksums.dtype == np.uint32
         assert cache.checksums([CHANGED]).tolist() == checksums[1:].tolist()
