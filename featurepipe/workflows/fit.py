@@ -68,6 +68,7 @@ def fit(
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
+    min_per_class: int | None = None,
     workspace: Path | str = ".",
     n_jobs: int = -1,
     memory: str | None = None,
@@ -122,7 +123,7 @@ def fit(
     curve : bool
         Also fit on growing shares of the training images, and say whether more images would
         help; see `featurepipe.models.studies.learning_curve`. Takes about 15 times as long.
-    attributes, labels, label_separator
+    attributes, labels, label_separator, min_per_class
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
     n_jobs : int
@@ -185,7 +186,9 @@ def fit(
     require_images(home)
     with home.writing():
         saved = Manifest.load(home.manifest)
-        manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
+        manifest = relabelled(
+            saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
+        )
         plan = _plan(home, manifest, request)
         if manifest is not saved:
             manifest.save(home.manifest)

@@ -104,6 +104,19 @@ def test_labels_given_to_fit_for_a_table_of_images_are_remembered(folder):
     assert [cell for (cell,) in manifest.table["color"]] == ["blue", "red", "red", "white"]
 
 
+def test_how_labels_are_read_is_remembered(folder):
+    write_table(folder / "sets.csv", dict(zip(LISTED, ["a|b", "a|b", "c", "a|b"], strict=True)))
+    extract("dataset", labels="sets.csv", label_separator="", min_per_class=2)
+    extract()
+    manifest = Manifest.load(folder / "manifest.parquet")
+    assert [manifest.table["color"][name] for name in LISTED] == [
+        ("a|b",),
+        ("a|b",),
+        None,
+        ("a|b",),
+    ]
+
+
 def test_weights_given_once_are_ignored_by_backbones_without_any(folder):
     done = extract("dataset", backbone=("resnet50", "hsv_histogram"), size_px=40)
     assert [one.store.stem for one in done] == [
