@@ -94,7 +94,7 @@ def test_a_class_that_is_only_trained(folder, capsys):
         split=lambda image: "test" if "0.png" in image and "red" not in image else "train",
     )
     _, said = succeed(capsys, *FIT, "--labels", "labels.csv")
-    assert "red (color)" in said
+    assert "without a test image in the predefined split: 'red' of 'color'" in said
     succeed(capsys, "report")
     board = pd.read_csv(folder / "leaderboard.csv").set_index("attribute")
     assert board.loc["color", "n_test"] == 6

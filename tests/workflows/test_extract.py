@@ -221,8 +221,9 @@ def test_a_lost_manifest_is_made_again_from_its_images_only(folder):
     (folder / "manifest.parquet").unlink()
     draw_data_set(folder / "others", n_each=2)
     message = (
-        f"none of the {N + 16} images of {folder} is among the {N} of its stores, such as "
-        "black_bright/00.png. Give the SOURCE of these images"
+        "holds features of other images, such as black_bright/00.png, and its manifest is gone. "
+        f"{folder} has none of them, but images such as dataset/black_bright/00.png. Give the "
+        "SOURCE of the former"
     )
     # The current folder has the images below other names.
     assert_refused_first(folder, extract, message)
