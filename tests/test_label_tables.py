@@ -164,6 +164,11 @@ class TestPaths:
             and "'a.jpg' could be any of 2 images, such as x/a.jpg and y/a.jpg." in refusal(table)
         )  # fmt: skip
 
+    def test_a_name_of_two_images_is_not_that_of_the_one_left(self, tmp_path):
+        touch(tmp_path, "x/a.jpg", "y/a.jpg")
+        table = write(tmp_path / "t.csv", ["path,label", "x/a.jpg,cat", "a.jpg,dog"])
+        assert read_manifest(table).ids.tolist() == ["x/a.jpg"]
+
     def test_two_paths_that_could_be_one_image_are_neither(self, tmp_path):
         touch(tmp_path, "1.jpg", "2.jpg")
         rows = ["path,label", "1.png,cat", "1.gif,dog", "2.jpg,dog", "2.png,cat"]

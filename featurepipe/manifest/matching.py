@@ -160,18 +160,18 @@ class PathFinder:
     def _similar(
         self, names_of: Mapping[str, Sequence[_Name]], taken: Collection[str], prefix: str = ""
     ) -> dict[str, _Hit]:
-        """Images that one path each names, compared ever more loosely."""
+        """Images that are not taken and that one path each names, compared ever more loosely."""
         hits: dict[str, _Hit] = {}
-        free = [image_id for image_id in self._ids if image_id not in taken]
         for fold in (str, _folded, _folded_stem):
-            ids = _unique((fold(image_id), image_id) for image_id in free)
-            bases = _unique((fold(_base(image_id)), image_id) for image_id in free)
-            for path, names in names_of.items():
-                for name in () if path in hits else names:
+            ids = _unique((fold(image_id), image_id) for image_id in self._ids)
+            bases = _unique((fold(_base(image_id)), image_id) for image_id in self._ids)
+            for path in names_of.keys() - hits.keys():
+                for name in names_of[path]:
                     image_id = (bases if name.bare else ids).get(fold(name.text))
-                    if image_id is not None and path not in hits:
+                    if image_id is not None and image_id not in taken:
                         said = (*_untidiness(path), *_spelling(name, image_id))
-                        hits[path] = _Hit(image_id, (*([prefix] if prefix else []), *said))
+                        hits[path] = _Hit(image_id, (prefix, *said) if prefix else said)
+                        break
         claims = Counter(hit.image_id for hit in hits.values())
         return {path: hit for path, hit in hits.items() if claims[hit.image_id] == 1}
 
@@ -248,5 +248,5 @@ def _in_words(hits: Mapping[str, _Hit], paths: Sequence[str]) -> str:
         return ""
     counts = Counter(cause for path in paths if path in hits for cause in hits[path].differences)
     causes = ", ".join(f"{cause} ({count:,})" for cause, count in counts.items())
-    path, hit = next(iter(hits.items()))
-    return f"{causes}; for example '{path}' means {hit.image_id}"
+    example = next(path for path in paths if path in hits)
+    return f"{causes}; for example '{example}' means {hits[example].image_id}"
