@@ -269,7 +269,7 @@ class Manifest:
         except Exception as error:
             reason = invalid_field(error) if isinstance(error, ValidationError) else one_line(error)
             raise ManifestError(
-                f"Cannot read the manifest {path} ({reason}). Create it again with "
+                f"Cannot read the manifest {path} ({reason}). Remove it, and create it again with "
                 "`featurepipe extract SOURCE`."
             ) from error
 
