@@ -3,6 +3,7 @@
 Nothing heavy is imported here: each command imports its workflow when it runs.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -72,6 +73,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         0 success, 1 a `FeaturepipeError` in one line on stderr, 2 usage, 130 Ctrl-C,
         143 SIGTERM.
     """
+    _silence_warnings()
     try:
         cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
     except click.ClickException as error:
@@ -97,7 +99,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     finally:
         LOGGER.handlers.clear()
+        logging.captureWarnings(False)
     return 0
+
+
+def _silence_warnings() -> None:
+    """Send the warnings of libraries, which name files of packages, to a log that nobody sees."""
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").propagate = False
 
 
 def _write_error(text: str) -> None:

@@ -18,12 +18,12 @@ from featurepipe.array_archives import (
 )
 from featurepipe.errors import RunError, UnknownNameError
 from featurepipe.files import replacing, require_readable
+from featurepipe.manifest import ALL as ALL
 from featurepipe.manifest import Labels
 from featurepipe.metrics import label_set_log_losses, log_losses
 from featurepipe.words import one_line
 
 PARTS = ("train", "test", "unseen")
-ALL = "all"
 COVERAGE = 0.95
 """Target share of familiar images that get an answer, unless another is given."""
 

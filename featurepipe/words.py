@@ -1,14 +1,14 @@
 """Words: phrases that messages share, and names that people may see."""
 
 import json
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-def counted(things: int | Sized, what: str) -> str:
+def counted(things: int | Sized, what: str, several: str = "") -> str:
     """How many there are, such as ``"2 images"``.
 
     Parameters
@@ -17,9 +17,11 @@ def counted(things: int | Sized, what: str) -> str:
         Their number, or the things themselves.
     what : str
         Name of one of them.
+    several : str, optional
+        Name of several, if it is not the other with an ``s``.
     """
     number = len(things) if isinstance(things, Sized) else things
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def examples(names: Sequence[str]) -> str:
@@ -30,6 +32,18 @@ def examples(names: Sequence[str]) -> str:
     names : sequence of str
     """
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """All names, or the first 20 of many, such as ``"a, b and 5 more"``.
+
+    Parameters
+    ----------
+    names : iterable of str
+    """
+    every = list(names)
+    more = f" and {len(every) - 20:,} more" if len(every) > 20 else ""
+    return ", ".join(every[:20]) + more
 
 
 def one_line(error: BaseException) -> str:

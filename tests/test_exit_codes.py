@@ -139,3 +139,17 @@ def test_sigterm_exits_with_143():
     assert result.stderr == (
         "\nTerminated. Finished work is saved; run the same command again to continue.\n"
     )
+
+
+def test_warnings_of_libraries_reach_nobody():
+    """They name files of packages; a process of its own shows what Python would print."""
+    code = """if True:
+        import warnings, featurepipe, featurepipe.cli
+        def report(**_):
+            warnings.warn("least populated class")
+            raise featurepipe.errors.FeaturepipeError("The end.")
+        featurepipe.report = report
+        featurepipe.cli.run(["report"])
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr == "featurepipe: The end.\n"

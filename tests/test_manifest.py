@@ -238,7 +238,9 @@ class TestFolderNames:
         assert manifest.labels() == {}
         assert list(manifest.combinations()) == [None] * 4
         assert manifest.findings == (
-            f"4 images without a label: {folder}0.jpg, {folder}1.jpg, {folder}2.jpg, …",
+            f"4 images without a label: {folder}0.jpg, {folder}1.jpg, {folder}2.jpg, …. To learn "
+            "classes, put each in a folder of its own, or pass --labels: one class cannot be told "
+            "from another",
         )
 
     def test_class_names_lose_blanks_around_them(self, tmp_path):
@@ -356,9 +358,11 @@ class TestTable:
 
     def test_no_path_column_is_an_error(self, tmp_path):
         with pytest.raises(
-            ManifestError, match=r"no column of image paths \(columns: picture, label\)"
+            ManifestError, match=r"no column of image paths \(columns: picture, label\)\. Name it"
         ):
-            read_table(tmp_path, "picture,label\na,cat\n")
+            read_table(tmp_path, "picture,label\nx,cat\n")
+        with pytest.raises(ManifestError, match="Its cells are separated by spaces: separate them"):
+            read_table(tmp_path, "path label\na.jpg cat\nb.jpg dog\n")
 
     def test_only_the_empty_cell_is_missing(self, tmp_path):
         manifest = read_table(tmp_path, "path,label\na.jpg,None\nb.jpg,NA\nc.jpg,nan\nd.jpg, \n")
@@ -418,18 +422,23 @@ class TestTable:
         assert list(manifest.table["tag"]) == [("sea", "sun"), (), ("sea",), None]
         assert list(manifest.relabelled(attributes=("tag",)).table) == ["tag"]
 
-    def test_plain_zeros_and_ones_are_classes_of_one_attribute(self, tmp_path):
-        text = "path,sun,sea,place\na.jpg,1,1,x\nb.jpg,False,True,x\nc.jpg,0,,y\n"
+    def test_plain_zeros_and_ones_are_attributes_of_their_own(self, tmp_path):
+        text = "image_id,Smiling,Male,place\na.jpg,1,0,x\nb.jpg,0,1,x\nc.jpg,0,,y\n"
         manifest = read_table(tmp_path, text)
-        assert list(manifest.table["label"]) == [("sea", "sun"), ("sea",), ()]
-        assert list(manifest.table["place"]) == [("x",), ("x",), ("y",)]
+        assert manifest.attribute_names == ("Smiling", "Male", "place")
+        assert list(manifest.table["Smiling"]) == [("1",), ("0",), ("0",)]
+        assert list(manifest.table["Male"]) == [("0",), ("1",), None]
+        assert all(labels.exclusive for labels in manifest.labels().values())
 
-    def test_zeros_and_ones_that_are_named_or_alone_stay_attributes(self, tmp_path):
-        text = "path,sun,sea\na.jpg,1,1\nb.jpg,0,1\n"
-        named = read_table(tmp_path, text, attributes=("sun", "sea"))
-        assert list(named.table["sun"]) == [("1",), ("0",)]
-        alone = read_table(tmp_path, "path,sun,place\na.jpg,1,x\nb.jpg,0,x\n")
-        assert list(alone.table["sun"]) == [("1",), ("0",)]
+    def test_tags_of_minus_one_and_one_are_gathered_as_celeba_writes_them(self, tmp_path):
+        text = "image_id,face=Smiling,face=Male\na.jpg,1,-1\nb.jpg,-1,-1\n"
+        manifest = read_table(tmp_path, text)
+        assert list(manifest.table["face"]) == [("Smiling",), ()]
+
+    def test_minus_one_beside_zero_is_a_value_of_its_own(self, tmp_path):
+        text = "path,x=Edema\na.jpg,1\nb.jpg,-1\nc.jpg,0\n"
+        manifest = read_table(tmp_path, text)
+        assert list(manifest.table["x=Edema"]) == [("1",), ("-1",), ("0",)]
 
     def test_a_label_column_stays_beside_zeros_and_ones(self, tmp_path):
         manifest = read_table(tmp_path, "path,label,sun,sea\na.jpg,cat,1,1\nb.jpg,dog,0,1\n")
@@ -490,10 +499,14 @@ class TestTable:
         )
 
     def test_a_table_of_no_existing_image_is_an_error(self, tmp_path):
-        with pytest.raises(
-            ManifestError, match=r"None of the 2 images of .* exists below .*, for example x.jpg, y"
-        ):
+        with pytest.raises(ManifestError) as caught:
             read_table(tmp_path, "path,label\nx.jpg,cat\ny.jpg,dog\n")
+        assert str(caught.value) == (
+            f"None of the 2 paths in the column 'path' of {tmp_path}/table.csv exists below "
+            f"{tmp_path}, for example x.jpg, y.jpg. Images there have names such as a.jpg. Move "
+            "the table beside the images, or pass the folder of the images as the source and the "
+            "table with --labels."
+        )
 
     def test_equal_rows_of_an_image_are_one_and_said(self, tmp_path):
         manifest = read_table(tmp_path, "path,label\na.jpg,cat\n./a.jpg,cat\nb.jpg,dog\n")
@@ -502,7 +515,7 @@ class TestTable:
 
     def test_rows_that_contradict_each_other_are_an_error(self, tmp_path):
         with pytest.raises(
-            ManifestError, match=r"several rows for the image 'a.jpg' with different values of 'l"
+            ManifestError, match=r"rows with different values of 'label' for 1 image: a\.jpg\. Keep"
         ):
             read_table(tmp_path, "path,label\na.jpg,cat\na.jpg,dog\n")
 
@@ -513,10 +526,13 @@ class TestTable:
         assert list(manifest.relabelled(attributes=("box",)).table["box"]) == [None, ("3",)]
 
     def test_an_attribute_without_any_label_is_an_error(self, tmp_path):
-        with pytest.raises(
-            ManifestError, match="Attribute 'color' has no label for any of the 2 im"
-        ):
-            read_table(tmp_path, "path,label,color\na.jpg,cat,\nb.jpg,dog,\n")
+        message = "Attribute 'color' has no label for any of the 2 images"
+        with pytest.raises(ManifestError, match=message):
+            read_table(tmp_path, "path,color\na.jpg,\nb.jpg,\n")
+        text = "path,label,color\na.jpg,cat,\nb.jpg,dog,\n"
+        with pytest.raises(ManifestError, match=message):
+            read_table(tmp_path, text, attributes=("label", "color"))
+        assert read_table(tmp_path, text).findings == ("Ignoring the column 'color': it is empty",)
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -544,7 +560,7 @@ class TestTable:
     def test_an_unknown_type_is_an_error(self, tmp_path):
         touch(tmp_path, "table.xlsx")
         with pytest.raises(
-            ManifestError, match=r"has the suffix '\.xlsx'\. Save it as \.csv or \.parquet"
+            ManifestError, match=r"has the suffix '\.xlsx'\. Save it as \.csv, \.tsv or \.parquet"
         ):
             read_manifest(tmp_path / "table.xlsx")
 
@@ -614,7 +630,7 @@ class TestLabelsOfAFolder:
             assert later.attribute_names == ("mood",)
 
     def test_labels_of_no_image_are_an_error(self, tmp_path):
-        with pytest.raises(ManifestError, match=r"None of the 1 rows of .* names an image below"):
+        with pytest.raises(ManifestError, match=r"None of the 1 paths in .* names an image below"):
             self.read(tmp_path, "path,label\nz.jpg,cat\n")
 
     def test_a_table_may_add_groups_to_the_folders_labels(self, tmp_path):
@@ -704,7 +720,8 @@ class TestArchives:
         assert manifest.findings == (
             "Ignoring 1 file of the archive (its name points outside the archive): ../evil.jpg",
             "Ignoring 1 file of the archive (larger than 65536 bytes): big.json",
-            "1 image without a label: 1.jpg",
+            "1 image without a label: 1.jpg. To learn classes, put each in a folder of its own, or "
+            "pass --labels: one class cannot be told from another",
         )
 
     def test_a_table_labels_an_archive_s_images(self, tmp_path):
@@ -897,7 +914,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0/\\"), min_si
 
 
 ABOUT = (
-    b'{"format": 1, "checksum": 0, "root": "/x", "source": "/x", "labels_source": null, '
+    b'{"format": 2, "checksum": 0, "root": "/x", "source": "/x", "labels_source": null, '
     b'"labelling": {}, "findings": [], "all_images": false}'
 )
 
@@ -958,7 +975,7 @@ class TestSaving:
 
     def test_a_foreign_or_missing_file_is_an_error(self, tmp_path):
         pd.DataFrame({"path": ["a.jpg"]}).to_parquet(tmp_path / "foreign.parquet")
-        with pytest.raises(ManifestError, match="its format is None, not 1"):
+        with pytest.raises(ManifestError, match="its format is None, not 2"):
             Manifest.load(tmp_path / "foreign.parquet")
         with pytest.raises(
             ManifestError, match=r"Cannot read the manifest .*featurepipe extract SOURCE"
@@ -973,13 +990,13 @@ class TestSaving:
             (ABOUT, {"id": [1]}, "its columns are others"),
             (ABOUT, {"path": ["a.jpg"]}, "its columns are others"),
             (ABOUT, {"id": ["a.jpg"], "table.x": ["a"]}, "its columns are others"),
-            (b'{"format": 1}', {"id": ["a.jpg"]}, "checksum: Field required"),
+            (b'{"format": 2}', {"id": ["a.jpg"]}, "checksum: Field required"),
             (ABOUT, {"id": ["a", None]}, "an id is missing"),
             (ABOUT, {"id": ["a", "a"]}, "its images are not in order, or one is there twice"),
             (ABOUT, {"id": ["b", "a"]}, "its images are not in order, or one is there twice"),
             (ABOUT, {"id": ["a"]}, "its checksum does not match"),
             (ABOUT.replace(b'"/x"', b"7"), {"id": ["a"]}, "root: Input should be a valid string"),
-            (b'{"format": 1}', {"id": ["x" * 10_000] * 10_000}, "more than 100 times its size"),
+            (b'{"format": 2}', {"id": ["x" * 10_000] * 10_000}, "more than 100 times its size"),
         ],
     )
     def test_what_is_no_manifest_is_not_believed(self, tmp_path, about, columns, message):

@@ -142,18 +142,43 @@ class TestDrawing:
             folder, {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
         )
         message = (
-            "The class 'blue' of 'color' has 2 readable distinct images; a split needs at least 3. "
-            "Add images, merge the class with another one, or remove its labels."
+            "1 class has fewer than the 3 readable distinct images that a split needs: 'blue' of "
+            "'color' (2). Add images, merge classes, or leave them out with --min-per-class 3."
         )
         with pytest.raises(SplitError, match=re.escape(message)):
             make_splits(manifest, distinct(manifest), SplitSettings())
 
+    def test_all_rare_classes_are_named_and_can_be_left_out(self, folder):
+        labels = ["a"] * 9 + ["b"] * 9 + ["c", "d", "d", "e", "f"]
+        manifest = make_manifest(folder, {"label": labels})
+        message = (
+            "4 classes have fewer than the 3 readable distinct images that a split needs: 'c' of "
+            "'label' (1), 'd' of 'label' (2), 'e' of 'label' (1), 'f' of 'label' (1). Add images, "
+            "merge classes, or leave them out with --min-per-class 3."
+        )
+        with pytest.raises(SplitError, match=re.escape(message)):
+            make_splits(manifest, distinct(manifest), SplitSettings())
+        fewer = make_manifest(folder, {"label": labels}, min_per_class=3)
+        (split,) = make_splits(fewer, distinct(fewer), SplitSettings())
+        assert split.ids.tolist() == [name(row) for row in range(18)]
+
+    def test_the_number_offered_counts_images_that_cannot_be_read(self, folder):
+        manifest = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 6})
+        digests = distinct(manifest)
+        for row in range(20, 24):
+            del digests[name(row)]
+        with pytest.raises(SplitError, match=r"'b' of 'label' \(2\).* with --min-per-class 7\."):
+            make_splits(manifest, digests, SplitSettings())
+        fewer = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 6}, min_per_class=7)
+        (split,) = make_splits(fewer, digests, SplitSettings())
+        assert len(split.ids) == 20
+
     def test_copies_do_not_make_a_class_frequent(self, folder):
         manifest = make_manifest(folder, {"label": ["a"] * 9 + ["b"] * 5 + ["c"]})
         digests = {name(row): str(row if row < 9 else 9) for row in range(15)}
-        with pytest.raises(
-            SplitError, match=r"class 'b' .* has 1 .*3 \(other classes with too few: 1\)"
-        ):
+        # As few images as 'b' has are no fewer than 'a' has, of which all differ: 6 leaves 'a'.
+        message = r"needs: 'b' of 'label' \(1\), 'c' of 'label' \(1\)\. .* --min-per-class 6\."
+        with pytest.raises(SplitError, match=message):
             make_splits(manifest, digests, SplitSettings())
 
     def test_classes_that_cannot_all_be_on_both_sides_are_an_error(self, folder):
@@ -360,7 +385,12 @@ class TestGroups:
     def test_a_class_of_few_patients_is_an_error(self, folder):
         columns = {"label": ["a"] * 10 + ["b"] * 10, "patient": [f"p{k // 5}" for k in range(20)]}
         manifest = make_manifest(folder, columns, attributes=("label",))
-        with pytest.raises(SplitError, match="has 2 readable distinct values of 'patient'"):
+        message = (
+            "2 classes have fewer than the 3 readable distinct values of 'patient' that a split "
+            "needs: 'a' of 'label' (2), 'b' of 'label' (2). Add images, merge classes, or remove "
+            "their labels."
+        )
+        with pytest.raises(SplitError, match=re.escape(message)):
             make_splits(manifest, distinct(manifest), SplitSettings(group="patient"))
 
     def test_an_unknown_group_is_named(self, folder):
@@ -397,10 +427,9 @@ class TestNearDuplicates:
         manifest = make_manifest(folder, {"label": ["a"] * 20 + ["b"] * 20})
         alike = {name(row): 0 for row in range(19)}
         message = (
-            "The class 'a' of 'label' has 2 readable distinct images that are not "
-            "near-duplicates; a split needs at least 3. Add images, merge the class with another "
-            "one, or remove its labels. Without --group-duplicates, near-duplicates count "
-            "separately."
+            "1 class has fewer than the 3 readable distinct images that are not near-duplicates "
+            "that a split needs: 'a' of 'label' (2). Add images, merge classes, or remove "
+            "their labels. Without --group-duplicates, near-duplicates count separately."
         )
         with pytest.raises(SplitError, match=re.escape(message)):
             make_splits(manifest, distinct(manifest), SplitSettings(group_duplicates=True), alike)
@@ -460,9 +489,8 @@ class TestGivenSplits:
     def test_a_class_without_training_images_is_an_error(self, folder):
         columns = {"label": ["a", "a", "b"], "split": ["train", "test", "test"]}
         manifest = make_manifest(folder, columns)
-        with pytest.raises(
-            SplitError, match="The class 'b' of 'label' has no training image in the predefined"
-        ):
+        message = "Classes without a training image in the predefined split: 'b' of 'label'."
+        with pytest.raises(SplitError, match=message):
             make_splits(manifest, distinct(manifest), SplitSettings())
 
     def test_a_class_without_test_images_is_said(self, folder):
@@ -470,7 +498,7 @@ class TestGivenSplits:
         manifest = make_manifest(folder, columns)
         (split,) = make_splits(manifest, distinct(manifest), SplitSettings())
         assert split.findings == (
-            "Classes without a test image in the predefined split: b (label)",
+            "Classes without a test image in the predefined split: 'b' of 'label'",
         )
 
     def test_no_readable_test_image_is_an_error(self, folder):
@@ -575,7 +603,7 @@ class TestHoldingOutEach:
     def test_a_class_that_is_rare_anyway_is_named(self, folder):
         columns = {"color": ["red"] * 9 + ["blue"] * 2, "kind": ["hat"] * 11}
         manifest = make_manifest(folder, columns)
-        with pytest.raises(SplitError, match="class 'blue' of 'color' has 2"):
+        with pytest.raises(SplitError, match=r"needs: 'blue' of 'color' \(2\)"):
             each_held_out(manifest, distinct(manifest), SplitSettings())
 
 

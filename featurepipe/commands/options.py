@@ -67,7 +67,7 @@ class Pairs(click.ParamType):
         return values
 
 
-labels = option("--labels", metavar="TABLE", help="CSV or Parquet table of images and labels.")
+labels = option("--labels", metavar="TABLE", help="CSV, TSV or Parquet table of images and labels.")
 attributes = option(
     "--attributes",
     type=Names(),
@@ -78,6 +78,13 @@ label_separator = option(
     metavar="TEXT",
     show_default="|",
     help="Separator between several labels in one cell.",
+)
+min_per_class = option(
+    "--min-per-class",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="1",
+    help="Leave out classes of fewer images.",
 )
 group = option(
     "--group",
@@ -117,7 +124,7 @@ run = option("--run", metavar="RUN", show_default="the best", help="Name of the 
 
 def data(*others: Decorator) -> Decorator:
     """The heading Data: what the labels are."""
-    return cloup.option_group("Data", labels, attributes, label_separator, *others)
+    return cloup.option_group("Data", labels, attributes, label_separator, min_per_class, *others)
 
 
 split = cloup.option_group(

@@ -1,13 +1,14 @@
 """Images and their labels: folders and tables become a Manifest."""
 
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.labels import Labels
+from featurepipe.manifest.labels import ALL, Labels
 from featurepipe.manifest.listing import GivenImage, find_images, holds_images
 from featurepipe.manifest.manifest import Manifest
 from featurepipe.manifest.parts import SPLIT_COLUMN
 from featurepipe.manifest.reading import read_manifest
 
 __all__ = [
+    "ALL",
     "SPLIT_COLUMN",
     "GivenImage",
     "Labelling",

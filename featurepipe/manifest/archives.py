@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featurepipe.manifest.cells import Cell, Columns, cell_of
 from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE
-from featurepipe.manifest.tables import Cell, Columns, cell_of
 from featurepipe.words import counted, examples
 
 LABEL_SUFFIXES = (".cls", ".json")

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 from featurepipe.errors import ManifestError
-from featurepipe.manifest.tables import Columns
+from featurepipe.manifest.cells import Columns
 from featurepipe.sources import is_archive
 
 Folders = tuple[str, ...]

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.manifest.tables import Cell
+from featurepipe.manifest.cells import Cell
+
+ALL = "all"
+"""Stands for all attributes together, so that no attribute has this name."""
 
 
 @dataclass(frozen=True)

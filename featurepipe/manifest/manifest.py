@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ManifestError
 from featurepipe.files import replacing, require_readable
-from featurepipe.manifest.labelling import Cells, Labelling, label_images
+from featurepipe.manifest.cells import Columns
+from featurepipe.manifest.image_labels import Cells, label_images
+from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import Labels, labels_of
 from featurepipe.manifest.rows import read_columns
-from featurepipe.manifest.tables import Columns, read_parquet
+from featurepipe.manifest.tables import read_parquet
 from featurepipe.sources import ImageSource, absolute_place, open_source
 from featurepipe.words import invalid_field, one_line
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 _METADATA_KEY = b"featurepipe.manifest"
 _STORED_COLUMN = "table."
-_FORMAT = 1
+_FORMAT = 2
 
 
 class _About(BaseModel):
@@ -169,12 +171,13 @@ class Manifest:
         labels: Path | str | None = None,
         group: str | None = None,
         label_separator: str | None = None,
+        min_per_class: int | None = None,
     ) -> "Manifest":
         """The same images with new labels; only `labels` needs to be on disk.
 
         Parameters
         ----------
-        attributes, group, label_separator : optional
+        attributes, group, label_separator, min_per_class : optional
             As in `read_manifest`. None (or no attributes) keeps the current value or, with
             `labels`, means the default.
         labels : Path or str, optional
@@ -194,6 +197,7 @@ class Manifest:
             "attributes": tuple(attributes or ()) or None,
             "group": group,
             "label_separator": label_separator,
+            "min_per_class": min_per_class,
         }
         asked: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
         ids: list[str] = self.ids.tolist()
@@ -265,7 +269,7 @@ class Manifest:
         except Exception as error:
             reason = invalid_field(error) if isinstance(error, ValidationError) else one_line(error)
             raise ManifestError(
-                f"Cannot read the manifest {path} ({reason}). Create it again with "
+                f"Cannot read the manifest {path} ({reason}). Remove it, and create it again with "
                 "`featurepipe extract SOURCE`."
             ) from error
 

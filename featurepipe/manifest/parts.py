@@ -1,10 +1,11 @@
 """Predefined splits: a column or folders name the training images."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from featurepipe.errors import ManifestError
+from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.folders import Folders, drop_shared_levels
-from featurepipe.manifest.tables import Columns
 
 SPLIT_COLUMN = "split"
 
@@ -58,6 +59,18 @@ def split_column(columns: Columns) -> list[str] | None:
             f"{', '.join(_GIVEN_PARTS)}. Correct the value, or rename the column."
         )
     return names
+
+
+def are_parts(names: Collection[str]) -> bool:
+    """Whether the values of a column are those of a split.
+
+    Parameters
+    ----------
+    names : collection of str
+        Its distinct values.
+    """
+    lower = {name.lower() for name in names}
+    return "train" in lower and len(lower) > 1 and lower <= set(_GIVEN_PARTS)
 
 
 def given_parts(names: list[str] | None) -> tuple[list[str] | None, list[str]]:

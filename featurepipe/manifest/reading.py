@@ -10,11 +10,12 @@ import numpy as np
 from featurepipe.errors import ManifestError, UsageError
 from featurepipe.image_types import how_to_read, image_suffixes, looks_like_image, unread_types
 from featurepipe.manifest.archives import LABEL_SUFFIXES, sample_columns
+from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.listing import Listing, images_among, list_images
 from featurepipe.manifest.manifest import Manifest, new_manifest
 from featurepipe.manifest.rows import read_columns, read_listed
-from featurepipe.manifest.tables import Columns, is_table
+from featurepipe.manifest.tables import is_table
 from featurepipe.sources import (
     ImageSource,
     TarArchive,
@@ -58,6 +59,7 @@ def read_manifest(
     labels: Path | str | None = None,
     group: str | None = None,
     label_separator: str = "|",
+    min_per_class: int = 1,
     all_images: bool = False,
 ) -> Manifest:
     """List the images and labels of a folder, archive or table, without opening an image.
@@ -76,7 +78,8 @@ def read_manifest(
         Names of the attributes. For a folder, they name the levels of its class folders
         (``black/dress``) or the words of their names (``black_dress``); for a table, its
         label columns. By default, the first level of class folders is the attribute
-        ``label``, and all columns of a table are attributes. A tar file with ``.cls`` or
+        ``label``, and all columns of a table are attributes, except those that cannot be: of
+        identifiers, of a single value, or of the sides of a split. A tar file with ``.cls`` or
         ``.json`` members is treated as a table, any other as a folder.
     labels : Path or str, optional
         Table of labels for the images of a folder or archive. Its paths are absolute,
@@ -85,7 +88,8 @@ def read_manifest(
         Column of the table that groups images, for example by patient.
     label_separator : str, optional
         Separator between several labels in one cell; empty for one label a cell.
-
+    min_per_class : int, optional
+        Classes of fewer images are left out: their images lose that label.
     all_images : bool
         Whether images of a folder or archive that the table of `labels` does not name are
         included too, without labels.
@@ -102,7 +106,7 @@ def read_manifest(
     UsageError
         If the options conflict, or a URL contains a password.
     """
-    labelling = Labelling(tuple(attributes), group, label_separator)
+    labelling = Labelling(tuple(attributes), group, label_separator, min_per_class)
     place = absolute_place(source)
     if not is_url(place):
         _require_there(Path(place), source)
@@ -136,11 +140,21 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
     if is_url(table):
         images = open_remote(root)
         # Web servers may not list files: missing ones fail when they are read.
-        names = None if is_web(table) else set(images.names())
-        found = read_listed(table, labelling, lambda name: names is None or name in names)
+        if is_web(table):
+            found = read_listed(table, labelling, lambda _: True, None)
+        else:
+            names = set(images.names())
+            found = read_listed(
+                table, labelling, names.__contains__, lambda: images_among(names).ids
+            )
         opened: ImageSource = images
     else:
-        found = read_listed(table, labelling, lambda name: Path(root, name).is_file())
+        found = read_listed(
+            table,
+            labelling,
+            lambda name: Path(root, name).is_file(),
+            lambda: list_images(Path(root)).ids,
+        )
         opened = open_source(root)
     ids, columns, findings = found
     manifest = new_manifest(ids, root, table, None, labelling, columns, findings)

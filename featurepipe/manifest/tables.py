@@ -1,77 +1,128 @@
 """Reads CSV and Parquet tables as columns of cells."""
 
-import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from io import TextIOWrapper
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import IO, Any, TextIO
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurepipe.errors import FeaturepipeError, ManifestError
 from featurepipe.image_types import image_suffixes, looks_like_image
-from featurepipe.sources import open_file
+from featurepipe.manifest.cells import Cell, Columns, cell_of
+from featurepipe.manifest.csv_tables import read_csv, require_distinct
+from featurepipe.manifest.parts import SPLIT_COLUMN
+from featurepipe.sources import name_of, open_file
 from featurepipe.words import one_line
-
-# The labels of one image in one column; None if missing, an empty tuple for "none of the classes".
-Cell = tuple[str, ...] | None
-Columns = dict[str, list[Cell]]
 
 MAX_EXPANSION = 100
 """How many times its size a Parquet file may decode to. Paths of images differ, so that tables
 of them decode to far less."""
-
-_MAX_LINE = 2**24
 
 _PATH_COLUMNS = (
     "path", "image", "file", "filename", "file_name", "filepath", "image_id", "id", "image_path",
 )  # fmt: skip
 
 
-def read_table(table: str) -> tuple[list[str], Columns]:
-    """Read the image paths and the other columns of a table.
+@dataclass(frozen=True)
+class Table:
+    """A table of images and labels.
+
+    Attributes
+    ----------
+    place : str
+        Path or URL.
+    columns : dict of str to list of (tuple of str or None)
+        All columns, that of the paths included.
+    findings : list of str
+        How it was read.
+    """
+
+    place: str
+    columns: Columns
+    findings: list[str]
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return name_of(self.place)
+
+    def paths(self, column: str) -> list[str]:
+        """The cells of a column of paths; empty where they are missing.
+
+        Parameters
+        ----------
+        column : str
+        """
+        return [cell[0] if cell else "" for cell in self.columns[column]]
+
+    def named_path_columns(self) -> list[str]:
+        """Columns of paths by their values or their names, the likeliest first."""
+        named = [name for known in _PATH_COLUMNS for name in self.columns if name.lower() == known]
+        likely = [name for name in (*named, *self.columns) if _are_paths(self.columns[name])]
+        return list(dict.fromkeys([*likely, *named]))
+
+    def path_columns(self) -> list[str]:
+        """Columns that may hold paths: those named, and those whose values mostly differ."""
+        differing = [name for name, cells in self.columns.items() if _are_different(cells)]
+        return list(dict.fromkeys([*self.named_path_columns(), *differing]))
+
+    def without_paths(self) -> ManifestError:
+        """The error for a table in which no column names images."""
+        only = next(iter(self.columns.values())) if len(self.columns) == 1 else []
+        advice = (
+            "Its cells are separated by spaces: separate them by commas, and begin with a header "
+            "line such as path,label."
+            if _most(only, lambda text: len(text.split()) > 1)
+            else f"Name it 'path', or use values ending in {' '.join(image_suffixes())}."
+        )
+        return ManifestError(
+            f"The table {self.place} has no column of image paths (columns: "
+            f"{', '.join(self.columns)}). {advice}"
+        )
+
+
+def read_table(place: str) -> Table:
+    """Read all columns of a table.
 
     Parameters
     ----------
-    table : str
+    place : str
         Path or URL of a CSV or Parquet file.
-
-    Returns
-    -------
-    paths : list of str
-        As in the table; empty if missing.
-    columns : dict of str to list of (tuple of str or None)
-        The other columns.
 
     Raises
     ------
     ManifestError
-        If it cannot be read, or has no rows or no column of paths.
+        If it cannot be read, or has no rows.
     """
-    suffix = PurePath(table).suffix
+    suffix = PurePath(place).suffix
     reader = _READERS.get(suffix.lower())
     if reader is None:
+        *others, last = _READERS
         raise ManifestError(
-            f"The table {table} has the suffix {suffix!r}. Save it as .csv or .parquet."
+            f"The table {place} has the suffix {suffix!r}. Save it as {', '.join(others)} or "
+            f"{last}."
         )
     try:
-        with open_file(table) as file:
-            columns = reader(file)
+        with open_file(place) as file:
+            columns, findings = reader(file, name_of(place))
     except FeaturepipeError:
         raise
     # The type of the error depends on what is wrong with the file.
     except Exception as error:
         raise ManifestError(
-            f"Cannot read the table {table} ({one_line(error)}). Expected a valid {suffix} file "
-            "(CSV in UTF-8, separated by commas)."
+            f"Cannot read the table {place} ({one_line(error)}). Expected a valid {suffix} file "
+            "(CSV in UTF-8, with a header line)."
         ) from error
     if not any(columns.values()):
-        raise ManifestError(f"The table {table} has no rows. Expected one row per image.")
-    paths = columns.pop(_path_column(columns, table))
-    return [cell[0] if cell else "" for cell in paths], columns
+        raise ManifestError(f"The table {place} has no rows. Expected one row per image.")
+    split = [name for name in columns if name.lower() == SPLIT_COLUMN]
+    if len(split) == 1:
+        columns = {SPLIT_COLUMN if name in split else name: columns[name] for name in columns}
+    return Table(place, columns, findings)
 
 
 def is_table(place: str) -> bool:
@@ -85,40 +136,12 @@ def is_table(place: str) -> bool:
     return PurePath(place).suffix.lower() in _READERS
 
 
-def _read_csv(file: IO[bytes]) -> Columns:
-    with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        lines = csv.reader(_lines(text), strict=True)
-        header = [name.strip() for name in next(lines, [])]
-        rows = []
-        for row in filter(None, lines):
-            if len(row) != len(header):
-                raise ValueError(
-                    f"line {lines.line_num} has {len(row)} cells, the header has {len(header)}"
-                )
-            rows.append([cell_of(value) for value in row])
-    _require_distinct(header)
-    # pandas writes its index as a column without a name.
-    return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}
-
-
-def _lines(text: TextIO) -> Iterator[str]:
-    while line := text.readline(_MAX_LINE):
-        if len(line) == _MAX_LINE:
-            raise ValueError(f"it has a line of more than {_MAX_LINE:,} characters")
-        yield line
-
-
-def _require_distinct(names: list[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if name and count > 1]
-    if twice:
-        raise ValueError(f"two columns are named {twice[0]!r}")
-
-
-def _read_parquet(file: IO[bytes]) -> Columns:
+def _read_parquet(file: IO[bytes], name: str) -> tuple[Columns, list[str]]:
     stored = read_parquet(file, is_wanted=_may_name)
     return {
-        name: [cell_of(value) for value in stored[name].to_pylist()] for name in stored.column_names
-    }
+        column: [cell_of(value) for value in stored[column].to_pylist()]
+        for column in stored.column_names
+    }, []
 
 
 def _may_name(field: pa.Field) -> bool:
@@ -161,50 +184,30 @@ def read_parquet(
                 n_bytes += batch.nbytes
                 if n_bytes > limit:
                     break
-    _require_distinct(schema.names)
+    require_distinct(schema.names)
     if n_bytes > limit:
         raise ValueError(f"it holds more than {MAX_EXPANSION} times its size")
     return pa.Table.from_batches(batches, schema)
 
 
-_READERS: dict[str, Callable[[IO[bytes]], Columns]] = {
-    ".csv": _read_csv,
+_READERS: dict[str, Callable[[IO[bytes], str], tuple[Columns, list[str]]]] = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
     ".parquet": _read_parquet,
 }
 
 
-def cell_of(value: Any) -> Cell:
-    """Convert a value to a cell: its text, or the texts of a list.
-
-    Parameters
-    ----------
-    value : object
-        A string, number, bool or None, or a list of them.
-    """
-    if isinstance(value, list):
-        return tuple(text for text in map(_text, value) if text.strip())
-    text = _text(value)
-    return (text,) if text.strip() else None
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    # Parquet stores integers with missing values as floats.
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _path_column(columns: Columns, table: str) -> str:
-    named = [name for known in _PATH_COLUMNS for name in columns if name.lower() == known]
-    candidates = [name for name in (*named, *columns) if _are_paths(columns[name])] or named
-    if not candidates:
-        raise ManifestError(
-            f"The table {table} has no column of image paths (columns: {', '.join(columns)}). "
-            f"Name it 'path', or use values ending in {' '.join(image_suffixes())}."
-        )
-    return candidates[0]
-
-
 def _are_paths(cells: list[Cell]) -> bool:
-    present = [cell for cell in cells if cell]
-    return 2 * sum(looks_like_image(cell[0]) for cell in present) > len(present)
+    return _most(cells, lambda text: looks_like_image(text.strip()))
+
+
+def _are_different(cells: list[Cell]) -> bool:
+    counts = Counter(cells)
+    counts.pop(None, None)
+    return 2 * len(counts) > counts.total()
+
+
+def _most(cells: list[Cell], has: Callable[[str], bool]) -> bool:
+    """Whether most of the different values have a property."""
+    present = {cell[0] for cell in set(cells) if cell}
+    return 2 * sum(map(has, present)) > len(present)

@@ -35,6 +35,8 @@ class Images:
     classes : tuple of (str, str)
         Attribute and class of each column of `has`.
     has : ndarray of shape (n_images, n_classes), bool
+    n_listed : ndarray of shape (n_classes,), int64
+        Images of each class in the manifest, also those that are not split.
     group_column : str or None
         Column of the label table that `groups` includes.
     """
@@ -44,6 +46,7 @@ class Images:
     combinations: NDArray[np.object_]
     classes: tuple[tuple[str, str], ...]
     has: Bools
+    n_listed: Integers
     group_column: str | None
 
     def take(self, rows: NDArray[np.intp]) -> "Images":
@@ -125,6 +128,7 @@ def divisible_images(
             "check the images."
         )
     labels, table = manifest.labels(ids), manifest.table.loc[ids.tolist()]
+    every = [listed.indicator for listed in manifest.labels().values()]
     keys: list[Sequence[Hashable]] = [[digests[image_id] for image_id in ids]]
     if manifest.group_column is not None:
         keys.append(table[manifest.group_column].tolist())
@@ -136,6 +140,7 @@ def divisible_images(
         combinations=manifest.combinations().loc[ids.tolist()].to_numpy(dtype=object),
         classes=tuple((name, label) for name in labels for label in labels[name].classes),
         has=np.hstack([labels[name].indicator for name in labels]),
+        n_listed=np.hstack(every).sum(axis=0),
         group_column=manifest.group_column,
     )
 

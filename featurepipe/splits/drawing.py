@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from featurepipe.errors import SplitError
 from featurepipe.splits.divisible import MIN_GROUPS, Bools, Images, Integers
 from featurepipe.splits.split_settings import SplitSettings
+from featurepipe.words import counted, listed
 
 _MAX_DRAWS = 50
 _ROUNDING = 1e-9
@@ -25,23 +26,40 @@ def refuse_rare_classes(images: Images, settings: SplitSettings) -> None:
     Raises
     ------
     SplitError
-        Naming the first such class.
+        Naming these classes.
     """
     n_groups = images.groups_have().sum(axis=0)
-    rare = np.flatnonzero(n_groups < MIN_GROUPS)
-    if not len(rare):
+    rare = n_groups < MIN_GROUPS
+    if not rare.any():
         return
-    attribute, label = images.classes[rare[0]]
     what = f"distinct values of {settings.group!r}" if settings.group else "distinct images"
-    advice = "Add images, merge the class with another one, or remove its labels."
     if settings.group_duplicates:
         what += " that are not near-duplicates"
-        advice += " Without --group-duplicates, near-duplicates count separately."
-    others = f" (other classes with too few: {len(rare) - 1})" if len(rare) > 1 else ""
-    raise SplitError(
-        f"The class {label!r} of {attribute!r} has {n_groups[rare[0]]} readable {what}; a split "
-        f"needs at least {MIN_GROUPS}{others}. {advice}"
+    names = [
+        f"{label!r} of {attribute!r} ({n_groups[k]})"
+        for k, (attribute, label) in enumerate(images.classes)
+        if rare[k]
+    ]
+    grouped = (
+        " Without --group-duplicates, near-duplicates count separately."
+        if settings.group_duplicates
+        else ""
     )
+    raise SplitError(
+        f"{counted(names, 'class has', 'classes have')} fewer than the {MIN_GROUPS} readable "
+        f"{what} that a split needs: {listed(names)}. Add images, merge classes, or "
+        f"{_how_to_leave_out(images, rare)}.{grouped}"
+    )
+
+
+def _how_to_leave_out(images: Images, rare: Bools) -> str:
+    least = max(MIN_GROUPS, images.n_listed[rare].max() + 1)
+    # Held-out combinations and groups make large classes rare, too: no number tells these apart.
+    is_apart = (images.n_listed[~rare] >= least).all()
+    left = {attribute for k, (attribute, _) in enumerate(images.classes) if not rare[k]}
+    if is_apart and left == {attribute for attribute, _ in images.classes}:
+        return f"leave them out with --min-per-class {least}"
+    return "remove their labels"
 
 
 def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:

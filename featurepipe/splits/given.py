@@ -7,7 +7,7 @@ from featurepipe.errors import SplitError
 from featurepipe.splits.divisible import Images
 from featurepipe.splits.split import Split, new_split
 from featurepipe.splits.split_settings import DUPLICATES_GROUPED, GIVEN, SplitSettings
-from featurepipe.words import counted, examples
+from featurepipe.words import counted, examples, listed
 
 
 def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings) -> Split:
@@ -44,19 +44,16 @@ def given_split(images: Images, given: NDArray[np.object_], asked: SplitSettings
             "or draw another split, for example with --repeats 2."
         )
     has_train, has_test = images.has[is_train].any(axis=0), images.has[is_test].any(axis=0)
-    untrained = [images.classes[k] for k in np.flatnonzero(~has_train)]
+    names = [f"{label!r} of {attribute!r}" for attribute, label in images.classes]
+    untrained = [name for name, trained in zip(names, has_train, strict=True) if not trained]
     if untrained:
-        attribute, label = untrained[0]
         raise SplitError(
-            f"The class {label!r} of {attribute!r} has no training image in the predefined split. "
+            f"Classes without a training image in the predefined split: {listed(untrained)}. "
             "Change the labels, or draw another split, for example with --repeats 2."
         )
-    untested = [f"{label} ({attribute})" for attribute, label in images.classes]
-    untested = [name for name, tested in zip(untested, has_test, strict=True) if not tested]
+    untested = [name for name, tested in zip(names, has_test, strict=True) if not tested]
     if untested:
-        findings.append(
-            f"Classes without a test image in the predefined split: {examples(untested)}"
-        )
+        findings.append(f"Classes without a test image in the predefined split: {listed(untested)}")
     # A predefined split does not depend on the other settings.
     settings = SplitSettings(group_duplicates=asked.group_duplicates)
     name = f"{GIVEN}{DUPLICATES_GROUPED if settings.group_duplicates else ''}"

@@ -42,6 +42,7 @@ def extract(
     labels: Path | str | None = None,
     group: str | None = None,
     label_separator: str | None = None,
+    min_per_class: int | None = None,
     all_images: bool = False,
     workspace: Path | str = ".",
     engine: str = "auto",
@@ -79,7 +80,7 @@ def extract(
     fast_decode : bool
         Whether to decode large JPEGs at a reduced size. This changes features slightly, so they
         get a store of their own.
-    attributes, labels, group, label_separator
+    attributes, labels, group, label_separator, min_per_class
         What the labels are; see `featurepipe.manifest.read_manifest`. Default: what the
         workspace remembers.
     all_images : bool
@@ -129,6 +130,7 @@ def extract(
         labels=labels,
         group=group,
         label_separator=label_separator,
+        min_per_class=min_per_class,
         all_images=all_images,
     )
     ids = manifest.ids.tolist()
@@ -173,6 +175,7 @@ def _read_source(
     labels: Path | str | None,
     group: str | None,
     label_separator: str | None,
+    min_per_class: int | None,
     all_images: bool,
 ) -> Manifest:
     """The images of the source as it is now; options not given are as the workspace remembers."""
@@ -185,7 +188,10 @@ def _read_source(
             labels = remembered.labels_source
             attributes = attributes or remembered.labelling.attributes
             group = group or remembered.labelling.group
-            label_separator = label_separator or remembered.labelling.label_separator
+            if label_separator is None:
+                label_separator = remembered.labelling.label_separator
+            if min_per_class is None:
+                min_per_class = remembered.labelling.min_per_class
             all_images = all_images or remembered.all_images
             is_relabelled = labels is not None and is_table(str(source))
     if all_images and labels is None:
@@ -196,7 +202,8 @@ def _read_source(
         "labels": labels,
         "attributes": attributes,
         "group": group,
-        "label_separator": label_separator or "|",
+        "label_separator": "|" if label_separator is None else label_separator,
+        "min_per_class": 1 if min_per_class is None else min_per_class,
     }
     if is_relabelled:
         # A table of images whose labels were replaced by `fit --labels`.
@@ -205,9 +212,10 @@ def _read_source(
         manifest = read_manifest(source or Path(), **columns, all_images=all_images)
     if remembered is not None and not set(remembered.ids) & set(manifest.ids):
         raise WorkspaceError(
-            f"The workspace {space.root} holds other images: none of the {len(manifest)} of "
-            f"{manifest.source} is among the {len(remembered)} of {remembered.source}. Give "
-            "another --workspace."
+            f"The workspace {space.root} holds other images: {counted(len(remembered), 'image')} "
+            f"such as {remembered.ids[0]}, read from {remembered.source}. None of them is among "
+            f"the {counted(len(manifest), 'image')} of {manifest.source}, such as "
+            f"{manifest.ids[0]}. Give another --workspace."
         )
     if remembered is None:
         _require_stores_of_same_images(space, manifest)
@@ -231,10 +239,9 @@ def _require_stores_of_same_images(space: Workspace, manifest: Manifest) -> None
             stored |= set(store.ids)
     if stored and not stored & set(manifest.ids):
         raise WorkspaceError(
-            f"The workspace {space.root} holds stores of other images, and its manifest is gone: "
-            f"none of the {len(manifest)} images of {manifest.source} is among the {len(stored)} "
-            f"of its stores, such as {min(stored)}. Give the SOURCE of these images, or another "
-            "--workspace."
+            f"The workspace {space.root} holds features of other images, such as {min(stored)}, "
+            f"and its manifest is gone. {manifest.source} has none of them, but images such as "
+            f"{manifest.ids[0]}. Give the SOURCE of the former, or another --workspace."
         )
 
 

@@ -69,6 +69,7 @@ def fit(
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
+    min_per_class: int | None = None,
     workspace: Path | str = ".",
     n_jobs: int = -1,
     memory: str | None = None,
@@ -128,7 +129,7 @@ def fit(
         fit on growing numbers of combinations of classes, and say whether images of more
         combinations would help with unseen ones; see
         `featurepipe.models.studies.combination_curve`.
-    attributes, labels, label_separator
+    attributes, labels, label_separator, min_per_class
         Relabel the images; see `featurepipe.manifest.read_manifest`.
     workspace : Path or str
     n_jobs : int
@@ -193,7 +194,9 @@ def fit(
     require_images(home)
     with home.writing():
         saved = Manifest.load(home.manifest)
-        manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
+        manifest = relabelled(
+            saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
+        )
         plan = _plan(home, manifest, request)
         if manifest is not saved:
             manifest.save(home.manifest)

@@ -23,6 +23,7 @@ class Relabelling:
     labels: Path | str | None
     group: str | None
     label_separator: str | None
+    min_per_class: int | None
 
 
 def require_images(workspace: Workspace) -> None:
@@ -63,19 +64,30 @@ def relabelled(manifest: Manifest, asked: Relabelling) -> Manifest:
     ManifestError, UnknownNameError, UsageError
         If the table or its columns cannot be used.
     """
-    has_new_group = asked.group is not None and asked.group != manifest.group_column
-    if asked.attributes or asked.labels or has_new_group:
+    labelling = manifest.labelling
+    is_other = (
+        asked.group not in (None, labelling.group)
+        or asked.label_separator not in (None, labelling.label_separator)
+        or asked.min_per_class not in (None, labelling.min_per_class)
+    )
+    if asked.attributes or asked.labels or is_other:
         manifest = manifest.relabelled(
             attributes=tuple(asked.attributes),
             labels=asked.labels,
             group=asked.group,
             label_separator=asked.label_separator,
+            min_per_class=asked.min_per_class,
         )
         tell(manifest.findings)
     if not manifest.attribute_names:
         raise FitError(
-            f"The {len(manifest)} images below {manifest.root} have no labels. Put them in one "
-            "folder per class, or give a table: featurepipe fit --labels TABLE.csv"
+            f"The {len(manifest)} images below {manifest.root} have no labels. "
+            + (
+                f"Name columns of their table in --attributes: {', '.join(manifest.columns)}."
+                if manifest.columns
+                else "They are in one folder, and one class cannot be told from another: put each "
+                "class in a folder of its own, or give a table: featurepipe fit --labels TABLE.csv"
+            )
         )
     return manifest
 

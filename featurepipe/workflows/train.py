@@ -73,6 +73,7 @@ def train(
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
     label_separator: str | None = None,
+    min_per_class: int | None = None,
     workspace: Path | str = ".",
     seed: int | None = None,
 ) -> pd.DataFrame:
@@ -106,7 +107,7 @@ positive_pairs, calibrate, thresholds
         Whether to go on from where a training of the same settings was ended, and to leave one
         that is complete as it is; else it begins anew.
     test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed, attributes, \
-labels, label_separator
+labels, label_separator, min_per_class
         As in `featurepipe.fit`.
     workspace : Path or str
 
@@ -150,7 +151,9 @@ labels, label_separator
     require_images(home)
     with home.writing():
         saved = Manifest.load(home.manifest)
-        manifest = relabelled(saved, Relabelling(attributes, labels, group, label_separator))
+        manifest = relabelled(
+            saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
+        )
         caches = open_caches(home.stores(), manifest.ids.tolist())
         _check_before_decoding(home, manifest, caches, settings, request)
         starts = find_starting_points(

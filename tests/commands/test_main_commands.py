@@ -488,7 +488,9 @@ def test_a_workspace_is_about_one_set_of_images(folder, capsys):
     for name in ("red_cat", "blue_dog"):
         draw(folder / "others" / name / "a.png", "red", bright_top=False, seed=0)
     line = fail(capsys, "extract", "others", "--weights", "random", "--size", "8")
-    assert "none of the 2" in line and "is among the 96" in line
+    assert "holds other images: 96 images such as black_bright/00.png, read from" in line
+    assert "None of them is among the 2 images of" in line
+    assert line.endswith("such as blue_dog/a.png. Give another --workspace.")
 
 
 def test_labels_of_a_table_with_groups(folder, capsys):

@@ -104,6 +104,19 @@ def test_labels_given_to_fit_for_a_table_of_images_are_remembered(folder):
     assert [cell for (cell,) in manifest.table["color"]] == ["blue", "red", "red", "white"]
 
 
+def test_how_labels_are_read_is_remembered(folder):
+    write_table(folder / "sets.csv", dict(zip(LISTED, ["a|b", "a|b", "c", "a|b"], strict=True)))
+    extract("dataset", labels="sets.csv", label_separator="", min_per_class=2)
+    extract()
+    manifest = Manifest.load(folder / "manifest.parquet")
+    assert [manifest.table["color"][name] for name in LISTED] == [
+        ("a|b",),
+        ("a|b",),
+        None,
+        ("a|b",),
+    ]
+
+
 def test_weights_given_once_are_ignored_by_backbones_without_any(folder):
     done = extract("dataset", backbone=("resnet50", "hsv_histogram"), size_px=40)
     assert [one.store.stem for one in done] == [
@@ -208,8 +221,9 @@ def test_a_lost_manifest_is_made_again_from_its_images_only(folder):
     (folder / "manifest.parquet").unlink()
     draw_data_set(folder / "others", n_each=2)
     message = (
-        f"none of the {N + 16} images of {folder} is among the {N} of its stores, such as "
-        "black_bright/00.png. Give the SOURCE of these images"
+        "holds features of other images, such as black_bright/00.png, and its manifest is gone. "
+        f"{folder} has none of them, but images such as dataset/black_bright/00.png. Give the "
+        "SOURCE of the former"
     )
     # The current folder has the images below other names.
     assert_refused_first(folder, extract, message)

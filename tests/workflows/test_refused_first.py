@@ -38,6 +38,7 @@ def write_tables(folder):
         "sets": {"hue": ["red|warm" if colour == "red" else "cold" for colour in colours]},
         "given": {"hue": given_rare, "split": given_split},
         "unlabelled": {"hue": [None] * len(ids)},
+        "all": {"all": colours},
     }
     for name, columns in tables.items():
         table = pd.DataFrame({"path": ids, **columns})
@@ -115,10 +116,13 @@ FIT = [
     ({"group_duplicates": True}, "Colours alone do not show near-duplicates"),
     ({"labels": "absent.csv"}, "absent.csv"),
     ({"labels": "rare.csv"}, "classes with a single training image: rare"),
-    ({"labels": "rare.csv", "seed": 5}, "class 'rare' of 'hue' has 1"),
+    ({"labels": "rare.csv", "seed": 5}, "needs: 'rare' of 'hue' (1)"),
     ({"labels": "single.csv"}, "have the same label of attribute 'hue'"),
     ({"labels": "given.csv", "seed": 0}, "classes with a single training image: rare"),
     ({"labels": "unlabelled.csv"}, "has no label for any"),
+    ({"labels": "all.csv"}, "cannot be named 'all'"),
+    ({"min_per_class": 0}, "is 0. Set at least 1"),
+    ({"min_per_class": 1000}, "the largest has"),
     ({"labels": "sets.csv", "task": "joint"}, "'hue'"),
 ]
 
@@ -155,6 +159,7 @@ TRAIN = [
     ({"labels": "rare.csv", "seed": 0}, "'rare'"),
     ({"labels": "single.csv"}, "have the same label of attribute 'hue'"),
     ({"labels": "unlabelled.csv"}, "has no label for any"),
+    ({"labels": "all.csv"}, "cannot be named 'all'"),
 ]
 
 IMAGE = "dataset/red_plain/00.png"

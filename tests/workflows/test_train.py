@@ -422,7 +422,7 @@ def test_a_class_of_a_single_image_cannot_be_divided(tmp_path):
         backbone="hsv_histogram",
         workspace=tmp_path,
     )
-    with pytest.raises(SplitError, match=r"'green' of 'color' has 1 readable distinct images"):
+    with pytest.raises(SplitError, match=r"needs: 'green' of 'color' \(1\)\."):
         featurepipe.train("smallervggnet", **SMALL, workspace=tmp_path)
     assert not (tmp_path / "runs").exists()
 

@@ -13,6 +13,7 @@ from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Rows, Truth
 from featurepipe.predictions import Task
 from featurepipe.splits import pool_rare
+from featurepipe.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -228,13 +229,14 @@ def _check_question(question: Question, classes: Sequence[str]) -> None:
     if not any(0 < n < n_rows for n in n_images.values()):
         shared = ", ".join(label for label, n in n_images.items() if n) or "none"
         raise FitError(
-            f"All {n_rows} training images have the same label of attribute {name!r} ({shared}). "
-            "Add images of another class, or leave the attribute out."
+            f"All {n_rows} training images have the same label of attribute {name!r} ({shared}): "
+            "one class cannot be told from another. Add images of another class, or choose other "
+            "--attributes."
         )
     rare = [label for label, n in n_images.items() if 0 < n < LEAST_IMAGES_A_CLASS]
     if rare:
         raise FitError(
             f"Attribute {name!r} has classes with a single training image: "
-            f"{', '.join(rare[:5])}{', …' if len(rare) > 5 else ''}. Add images of them, or leave "
-            f"these classes out: a class needs at least {LEAST_IMAGES_A_CLASS}."
+            f"{listed(rare)}. Add images of them, or leave these classes out: a class needs at "
+            f"least {LEAST_IMAGES_A_CLASS}."
         )

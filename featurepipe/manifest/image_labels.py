@@ -1,0 +1,182 @@
+"""Labels of images, from table columns or folder names."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from featurepipe.errors import ManifestError, UnknownNameError, UsageError
+from featurepipe.manifest.attribute_columns import Plan, attribute_columns, is_yes
+from featurepipe.manifest.cells import Cell, Columns, class_names
+from featurepipe.manifest.folders import drop_shared_levels, folder_labels, folders_of
+from featurepipe.manifest.labelling import Labelling
+from featurepipe.manifest.labels import ALL
+from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
+from featurepipe.words import counted, examples, listed
+
+Cells = dict[str, Sequence[Any]]
+
+
+def label_images(
+    ids: list[str], columns: Columns, labelling: Labelling
+) -> tuple[Cells, tuple[str, ...], list[str]]:
+    """Label images by their table columns or folder names.
+
+    Parameters
+    ----------
+    ids : list of str
+        Image ids; their folders give the labels if no column does.
+    columns : dict of str to list of (tuple of str or None)
+        Columns of a table, in the order of `ids`; may be empty.
+    labelling : Labelling
+
+    Returns
+    -------
+    cells : dict of str to sequence
+        As in `Manifest`.
+    attribute_names : tuple of str
+    findings : list of str
+
+    Raises
+    ------
+    ManifestError, UnknownNameError, UsageError
+        If the labels do not match the request.
+    """
+    folders = drop_shared_levels([folders_of(image_id) for image_id in ids])
+    named_parts, folders = split_folders(folders)
+    parts, findings = given_parts(split_column(columns) or named_parts)
+    plan, ignored = attribute_columns(columns, labelling)
+    labels = _column_labels(columns, plan, labelling.label_separator)
+    labels = labels or folder_labels(folders, labelling.attributes)
+    _refuse_reserved(labels)
+    _refuse_empty(labels)
+    findings += [*ignored, *_unlabelled(labels, ids), *_similar_classes(labels)]
+    labels, left_out = _without_rare_classes(labels, labelling.min_per_class)
+    cells: Cells = {**labels}
+    if labelling.group is not None:
+        cells[labelling.group] = _group_values(columns, labelling.group, labels)
+    if parts:
+        cells[SPLIT_COLUMN] = parts
+    return cells, tuple(labels), findings + left_out
+
+
+def _refuse_reserved(labels: Columns) -> None:
+    if ALL in labels:
+        raise ManifestError(
+            f"An attribute cannot be named {ALL!r}: results use that name for all attributes "
+            "together. Rename it, or choose other --attributes."
+        )
+
+
+def _refuse_empty(labels: Columns) -> None:
+    for name, cells in labels.items():
+        if not any(cells):
+            raise ManifestError(
+                f"Attribute {name!r} has no label for any of the {len(cells)} images. Fill its "
+                "column, or choose other --attributes."
+            )
+
+
+def _unlabelled(labels: Columns, ids: list[str]) -> list[str]:
+    if not labels:
+        return [
+            f"{counted(ids, 'image')} without a label: {examples(ids)}. To learn classes, put each "
+            "in a folder of its own, or pass --labels: one class cannot be told from another"
+        ]
+    findings = []
+    for name, cells in labels.items():
+        missing = [image_id for image_id, cell in zip(ids, cells, strict=True) if cell is None]
+        if missing:
+            findings.append(
+                f"{counted(missing, 'image')} without a label for {name!r}: {examples(missing)}"
+            )
+    return findings
+
+
+def _similar_classes(labels: Columns) -> list[str]:
+    """Classes that a person would call the same."""
+    findings = []
+    for name, cells in labels.items():
+        counts = _class_counts(cells)
+        alike = defaultdict(list)
+        for label in sorted(counts):
+            alike[" ".join(label.casefold().split())].append(f"{label!r} ({counts[label]:,})")
+        similar = [" and ".join(group) for group in alike.values() if len(group) > 1]
+        if similar:
+            findings.append(
+                f"Classes of {name!r} differ only in case or spaces: {listed(similar)}. If they "
+                "are the same, correct the labels"
+            )
+    return findings
+
+
+def _without_rare_classes(labels: Columns, least: int) -> tuple[Columns, list[str]]:
+    """Labels without the classes of fewer than `least` images, and which these are."""
+    kept: Columns = {}
+    findings = []
+    for name, cells in labels.items():
+        counts = _class_counts(cells)
+        rare = {label: counts[label] for label in sorted(counts) if counts[label] < least}
+        if len(rare) == len(counts):
+            raise ManifestError(
+                f"No class of {name!r} has the {least} images that --min-per-class {least} asks "
+                f"for: the largest has {max(counts.values())}. Set a smaller number."
+            )
+        # Of a set, the other labels remain, if only that there are none.
+        lone = None if all(len(cell) == 1 for cell in cells if cell is not None) else ()
+        kept[name] = [
+            cell
+            if cell is None or rare.keys().isdisjoint(cell)
+            else tuple(label for label in cell if label not in rare) or lone
+            for cell in cells
+        ]
+        if rare:
+            findings.append(
+                f"Leaving out {counted(rare, 'class', 'classes')} of {name!r} with fewer than "
+                f"{counted(least, 'image')}: "
+                + listed(f"{label!r} ({count})" for label, count in rare.items())
+            )
+    return kept, findings
+
+
+def _class_counts(cells: Sequence[Cell]) -> Counter[str]:
+    """How many images have each class."""
+    counts: Counter[str] = Counter()
+    for cell, count in Counter(cells).items():
+        counts.update(dict.fromkeys(cell or (), count))
+    return counts
+
+
+def _group_values(columns: Columns, group: str, labels: Columns) -> list[str | None]:
+    if group not in columns:
+        hint = "" if columns else "Folder names give no groups. Pass a table with --labels."
+        raise UnknownNameError("group column", group, columns, hint)
+    if group in labels:
+        raise UsageError(f"{group!r} is both a group and an attribute. Rename the column.")
+    return [" ".join(cell).strip() if cell else None for cell in columns[group]]
+
+
+def _column_labels(columns: Columns, plan: Plan, separator: str) -> Columns:
+    """Labels of each attribute."""
+    return {
+        attribute: _gathered(columns, flags) if flags else _named(columns[attribute], separator)
+        for attribute, flags in plan.items()
+    }
+
+
+def _named(cells: list[Cell], separator: str) -> list[Cell]:
+    # There are far fewer classes than images.
+    names = {cell: class_names(cell, separator) for cell in set(cells)}
+    return [names[cell] for cell in cells]
+
+
+def _gathered(columns: Columns, flags: dict[str, str]) -> list[Cell]:
+    """Labels from 0/1 columns; an empty cell counts as 0, unless the whole row is empty."""
+    rows = zip(*(columns[name] for name in flags), strict=True)
+    return [
+        tuple(
+            sorted(label for label, cell in zip(flags.values(), row, strict=True) if is_yes(cell))
+        )
+        if any(row)
+        else None
+        for row in rows
+    ]
