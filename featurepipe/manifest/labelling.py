@@ -13,7 +13,13 @@ from featurepipe.manifest.folders import (
     folder_labels,
     folders_of,
 )
-from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
+from featurepipe.manifest.parts import (
+    REASON_COLUMN,
+    SPLIT_COLUMN,
+    given_parts,
+    split_column,
+    split_folders,
+)
 from featurepipe.manifest.tables import Cell, Columns
 from featurepipe.words import counted, examples
 
@@ -156,7 +162,8 @@ def _column_labels(columns: Columns, labelling: Labelling) -> Columns:
 
 def _attribute_columns(columns: Columns, labelling: Labelling) -> dict[str, dict[str, str]]:
     """Attributes and their columns: `{column: class}` of 0/1 columns, or `{}` for one column."""
-    free = [name for name in columns if name not in (labelling.group, SPLIT_COLUMN)]
+    no_labels = (labelling.group, SPLIT_COLUMN, REASON_COLUMN)
+    free = [name for name in columns if name not in no_labels]
     flags = [name for name in free if _are_flags(columns[name])]
     plan: dict[str, dict[str, str]] = {name: {} for name in free}
     for name in flags:

@@ -8,6 +8,9 @@ from featurepipe.manifest.tables import Columns
 
 SPLIT_COLUMN = "split"
 
+REASON_COLUMN = "why"
+"""Column of the tables that `featurepipe next` writes; it holds no labels."""
+
 _GIVEN_PARTS = {
     "train": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test",

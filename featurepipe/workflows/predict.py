@@ -124,6 +124,39 @@ def predict(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def embed_files(
+    run: Run, paths: Sequence[Path], weights: Sequence[str] = ()
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """What the heads of a run read of new images.
+
+    Parameters
+    ----------
+    run : Run
+    paths : sequence of Path
+        Each once.
+    weights : sequence of str
+        See `predict`.
+
+    Returns
+    -------
+    features : ndarray of shape (n_readable, n_features), float32
+    refused : dict of int to str
+        Positions of the images that cannot be read, each with the reason.
+
+    Raises
+    ------
+    ExtractionError
+        If none can be read.
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    RunError, UsageError
+        If the run is damaged, or `weights` do not apply to it.
+    """
+    features, refused = _embed(_embedders(run, weights), paths, None)
+    _require_width(run, features.shape[1])
+    return features, refused
+
+
 def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
     if top < 1:
         raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")
