@@ -13,10 +13,10 @@ stopped and started again.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import click
@@ -41,6 +41,7 @@ N_FIRST = 50
 LEAST_OF_CLASS = 3
 N_FOLDS = 3
 N_NEIGHBOURS = 20
+USED = "k-medoids weighted by margin"
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -57,7 +58,7 @@ class Images:
     """For each seed: training rows, test rows, and the group of every row."""
 
     @cached_property
-    def Z(self) -> NDArray[np.float32]:
+    def units(self) -> NDArray[np.float32]:
         """Rows of length 1."""
         return unit_blocks(self.X, [(0, self.X.shape[1])])
 
@@ -91,8 +92,9 @@ class Round:
 
     def distances(self, some: Rows, others: Rows) -> Floats:
         """Distances of images of unit length."""
-        Z = self.images.Z
-        return np.sqrt(np.maximum(2 - 2 * (Z[some] @ Z[others].T).astype(np.float64), 0))
+        units = self.images.units
+        cosines = (units[some] @ units[others].T).astype(np.float64)
+        return np.sqrt(np.maximum(2 - 2 * cosines, 0))
 
     def combinations(self, codes: Rows) -> Rows:
         """Number of each combination of classes."""
@@ -100,28 +102,23 @@ class Round:
 
 
 def random(now: Round) -> Rows:
+    """The baseline."""
     return now.rng.permutation(len(now.pool))[: now.n]
 
 
 def margin(now: Round) -> Rows:
+    """The images with the smallest margin of any attribute."""
     return np.argsort(-now.margin, kind="stable")[: now.n]
 
 
 def least_confidence(now: Round) -> Rows:
+    """The images that are least likely to have all attributes right."""
     confidence = np.prod([p.max(axis=1) for p in now.probabilities], axis=0)
     return np.argsort(confidence, kind="stable")[: now.n]
 
 
-def k_center(now: Round) -> Rows:
-    """Core-set (Sener & Savarese, 2018), greedy."""
-    return _farthest(now, np.ones(len(now.pool)))
-
-
-def margin_by_distance(now: Round) -> Rows:
-    return _farthest(now, now.margin)
-
-
 def margin_by_distance_and_density(now: Round) -> Rows:
+    """Greedy product of doubt, distance to what has a label, and density."""
     everything = np.concatenate([now.pool, now.labelled])
     near = np.sort(now.distances(now.pool, everything), axis=1)[:, 1 : N_NEIGHBOURS + 1]
     return _farthest(now, now.margin / near.mean(axis=1))
@@ -129,7 +126,7 @@ def margin_by_distance_and_density(now: Round) -> Rows:
 
 def badge(now: Round) -> Rows:
     """BADGE (Ash et al., 2020): k-means++ on the gradients of the heads' last layers."""
-    X, errors = now.images.Z[now.pool].astype(np.float64), []
+    X, errors = now.images.units[now.pool].astype(np.float64), []
     for p in now.probabilities:
         errors.append(p - (p.argmax(axis=1)[:, None] == np.arange(p.shape[1])))
     E = np.hstack(errors)
@@ -148,7 +145,8 @@ def typiclust(now: Round) -> Rows:
     """TypiClust (Hacohen et al., 2022): typical images of clusters without a label."""
     everything = np.concatenate([now.labelled, now.pool])
     n_clusters = min(len(now.labelled) + now.n, 500)
-    clusters = _clusters(now.images.Z[everything], n_clusters)
+    units = now.images.units[everything]
+    clusters = KMeans(n_clusters, n_init=1, max_iter=30, random_state=0).fit(units).labels_
     n_labelled = np.bincount(clusters[: len(now.labelled)], minlength=n_clusters)
     of_pool = clusters[len(now.labelled) :]
     free, chosen = np.ones(len(now.pool), bool), []
@@ -163,25 +161,9 @@ def typiclust(now: Round) -> Rows:
     return np.array(chosen)
 
 
-def probcover(now: Round) -> Rows:
-    """ProbCover (Yehuda et al., 2022): balls of one radius, 95 % of them in one cluster."""
-    everything = np.concatenate([now.labelled, now.pool])
-    clusters = _clusters(now.images.Z[everything], int(np.prod(now.images.n_classes)))
-    distances = now.distances(everything, everything)
-    strangers = np.where(clusters[:, None] != clusters, distances, np.inf).min(axis=1)
-    covers = distances <= np.quantile(strangers, 0.05)
-    covered, covers = covers[: len(now.labelled)].any(axis=0), covers[len(now.labelled) :]
-    chosen: list[int] = []
-    while len(chosen) < now.n:
-        gains = (covers & ~covered).sum(axis=1)
-        gains[chosen] = -1
-        chosen.append(int(gains.argmax()))
-        covered = covered | covers[chosen[-1]]
-    return np.array(chosen)
-
-
 def k_medoids(now: Round) -> Rows:
-    return choose_images(now.images.Z[now.pool], now.margin, now.n)[0]
+    """What `featurepipe next` does."""
+    return choose_images(now.images.units[now.pool], now.margin, now.n)[0]
 
 
 def k_medoids_rare_first(now: Round) -> Rows:
@@ -191,20 +173,17 @@ def k_medoids_rare_first(now: Round) -> Rows:
     )
     predicted = np.column_stack([p.argmax(axis=1) for p in now.probabilities])
     rarity = 1 / (1 + known[now.combinations(predicted)])
-    return choose_images(now.images.Z[now.pool], now.margin * rarity, now.n)[0]
+    return choose_images(now.images.units[now.pool], now.margin * rarity, now.n)[0]
 
 
 STRATEGIES: dict[str, Callable[[Round], Rows]] = {
     "random": random,
     "margin": margin,
     "least confidence": least_confidence,
-    "k-center": k_center,
-    "margin x distance": margin_by_distance,
     "margin x distance x density": margin_by_distance_and_density,
     "BADGE": badge,
     "TypiClust": typiclust,
-    "ProbCover": probcover,
-    "k-medoids weighted by margin": k_medoids,
+    USED: k_medoids,
     "the same, rare combinations first": k_medoids_rare_first,
 }
 
@@ -218,10 +197,6 @@ def _farthest(now: Round, weights: Floats) -> Rows:
         chosen.append(int(gains.argmax()))
         nearest = np.minimum(nearest, now.distances(now.pool, now.pool[chosen[-1:]])[:, 0])
     return np.array(chosen)
-
-
-def _clusters(Z: NDArray[np.float32], n_clusters: int) -> Rows:
-    return KMeans(n_clusters, n_init=1, max_iter=30, random_state=0).fit(Z).labels_
 
 
 def open_images(folder: Path, store: str, seeds: Sequence[int]) -> Images:
@@ -283,6 +258,8 @@ def replay(
 
 def interval(differences: Floats) -> str:
     """Mean and 95 % interval over the seeds, by Student's t."""
+    if len(differences) < 2 or not differences.any():
+        return f"{differences.mean():+.3f}"
     half = student_t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1)
     half /= np.sqrt(len(differences))
     mean = differences.mean()
@@ -297,23 +274,51 @@ def labels_needed(curve: Floats, n_labels: Floats, accuracy: float) -> float:
     return float(np.interp(accuracy, reached, n_labels)) if accuracy > reached[0] else n_labels[0]
 
 
-def summary(curves: dict[str, dict[int, Floats]], n_rounds: int) -> list[str]:
-    """One row for each strategy."""
-    baseline = curves["random"]
+def strategy_rows(curves: dict[str, dict[int, Floats]], rounds: Sequence[int]) -> list[str]:
+    """For each strategy its gain, and its accuracy with the labels that random needs for it."""
     lines = []
     for strategy, by_seed in curves.items():
-        seeds = sorted(by_seed)
-        of, base = (np.array([c[seed] for seed in seeds]) for c in (by_seed, baseline))
-        n_labels, mean = of[0, :, 0], of[:, :, 1].mean(axis=0)
-        gains = of[:, 1 : n_rounds + 1, 1] - base[:, 1 : n_rounds + 1, 1]
-        saved = []
-        for number in (2, 4, n_rounds):
-            needed = labels_needed(base[:, :, 1].mean(axis=0), base[0, :, 0], mean[number])
-            known = np.isfinite(needed)
-            saved.append(f"{needed:.0f}" if known else f"> {base[0, -1, 0]:.0f}")
-        figures = [f"{mean[number]:.3f} ({need})" for number, need in zip((2, 4, n_rounds), saved)]
-        lines.append(table_row([strategy, interval(gains.mean(axis=1)), *figures]))
+        base, own = paired(curves["random"], by_seed)
+        means, figures = own[:, :, 1].mean(axis=0), []
+        for number in rounds:
+            needed = labels_needed(base[:, :, 1].mean(axis=0), base[0, :, 0], means[number])
+            more = "more than " if np.isinf(needed) else ""
+            figures.append(f"{means[number]:.3f}: {more}{min(needed, base[0, -1, 0]):.0f}")
+        gains = own[:, 1 : rounds[-1] + 1, 1] - base[:, 1 : rounds[-1] + 1, 1]
+        lines.append(table_row([strategy, len(own), interval(gains.mean(axis=1)), *figures]))
     return lines
+
+
+def curve_rows(curves: dict[str, dict[int, Floats]], strategy: str, n_rounds: int) -> list[str]:
+    """Accuracy of random choice and of a strategy by the number of labels."""
+    base, own = paired(curves["random"], curves[strategy])
+    return [
+        table_row(
+            [
+                f"{base[0, number, 0]:.0f}",
+                f"{base[:, number, 1].mean():.3f}",
+                f"{own[:, number, 1].mean():.3f}",
+                interval(own[:, number, 1] - base[:, number, 1]),
+            ]
+        )
+        for number in range(1, n_rounds + 1)
+    ]
+
+
+def paired(one: dict[int, Floats], other: dict[int, Floats]) -> tuple[Floats, Floats]:
+    """Curves of the seeds that both have: (n_seeds, n_rounds, labels and accuracy)."""
+    seeds = sorted(set(one) & set(other))
+    return np.array([one[seed] for seed in seeds]), np.array([other[seed] for seed in seeds])
+
+
+def read_curves(results: Path, images: str, names: Sequence[str]) -> dict[str, dict[int, Floats]]:
+    """The curves of some images that were measured before, by strategy and seed."""
+    curves: dict[str, dict[int, Floats]] = {name: {} for name in names}
+    for line in results.read_text().splitlines() if results.exists() else ():
+        of_images, name, seed, curve = json.loads(line)
+        if of_images == images and name in curves:
+            curves[name][seed] = np.array(curve)
+    return curves
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -324,35 +329,35 @@ def summary(curves: dict[str, dict[int, Floats]], n_rounds: int) -> list[str]:
 @click.option("--seeds", default=5, show_default=True, help="Number of seeds.")
 @click.option("--batch", default=50, show_default=True, help="Labels a round.")
 @click.option("--rounds", default=8, show_default=True, help="Rounds; random has twice as many.")
-@click.option(
-    "--strategy", multiple=True, type=click.Choice(list(STRATEGIES)), help="Default: all."
-)
+@click.option("--strategy", multiple=True, type=click.Choice(list(STRATEGIES)), help="Only these.")
 def main(workspaces, results, store, head, seeds, batch, rounds, strategy) -> None:
-    """Measure, and print a table for each workspace."""
-    done = defaultdict(dict)
-    if results.exists():
-        for line in results.read_text().splitlines():
-            name, of, seed, curve = json.loads(line)
-            done[name, of][seed] = np.array(curve)
+    """Measure, and print tables for each workspace."""
+    names = ["random", *(name for name in strategy or STRATEGIES if name != "random")]
     for folder in workspaces:
         images = open_images(folder, store, range(seeds))
-        names = ["random", *(name for name in strategy or STRATEGIES if name != "random")]
-        for seed in range(seeds):
-            for name in names:
-                if seed in done[images.name, name]:
-                    continue
-                n_rounds = 2 * rounds if name == "random" else rounds
-                curve = replay(images, name, seed, head, batch, n_rounds)
-                done[images.name, name][seed] = np.array(curve)
-                with results.open("a") as file:
-                    file.write(json.dumps([images.name, name, seed, curve]) + "\n")
-                click.echo(f"{images.name}, {name}, seed {seed}: {curve[-1][1]:.3f}", err=True)
-        n_first = int(done[images.name, "random"][0][0, 0])
-        at = [n_first + batch * number for number in (2, 4, rounds)]
-        header = ["strategy", "mean gain in accuracy", *(f"{n} labels" for n in at)]
-        click.echo(f"\n{images.name}\n{table_head(header)}")
-        curves = {name: done[images.name, name] for name in names}
-        click.echo("\n".join(summary(curves, rounds)))
+        curves = read_curves(results, images.name, names)
+        for seed, name in product(range(seeds), names):
+            if seed in curves[name]:
+                continue
+            n_rounds = 2 * rounds if name == "random" else rounds
+            curve = replay(images, name, seed, head, batch, n_rounds)
+            curves[name][seed] = np.array(curve)
+            with results.open("a") as file:
+                file.write(json.dumps([images.name, name, seed, curve]) + "\n")
+            click.echo(f"{images.name}, {name}, seed {seed}: {curve[-1][1]:.3f}", err=True)
+        print_tables(images.name, curves, rounds)
+
+
+def print_tables(title: str, curves: dict[str, dict[int, Floats]], n_rounds: int) -> None:
+    """All strategies at some numbers of labels, and the curve of what `featurepipe next` does."""
+    shown = (2, 4, n_rounds)
+    counts = next(iter(curves["random"].values()))[:, 0]
+    header = ["strategy", "seeds", "mean gain", *(f"{counts[k]:.0f} labels" for k in shown)]
+    click.echo(f"\n{title}\n{table_head(header)}")
+    click.echo("\n".join(strategy_rows(curves, shown)))
+    if USED in curves:
+        click.echo(f"\n{table_head(['labels', 'random', USED, 'difference'])}")
+        click.echo("\n".join(curve_rows(curves, USED, n_rounds)))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def _broken(lines: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.Image
     broken = []
     for line in map(visible, lines):
         now = ""
-        for word in line.split(" "):
+        # No line begins with the sign of the share before it.
+        for word in line.replace(" %", "\u00a0%").split(" "):
             longer = f"{now} {word}" if now else word
             if now and font.getlength(longer) > _SIDE_PX:
                 broken.append(_cut(now, font))

@@ -158,9 +158,11 @@ def _relabel(path: Path, manifest: Manifest, images: Unlabelled, chosen: Rows) -
         options += ["--label-separator", ""]
     if set(images.ids[chosen]) <= set(manifest.ids):
         return f"featurepipe fit {shlex.join(options)}"
+    if manifest.all_images:
+        options.append("--all-images")
     return (
-        f"move the images into {manifest.root}, so that the paths are right from there; "
-        f"featurepipe extract {shlex.join(options)}; featurepipe fit"
+        f"move the images into {manifest.root} so that their paths are right from there; "
+        f"featurepipe extract {shlex.join(options)}, with the backbones as before; featurepipe fit"
     )
 
 

@@ -105,8 +105,8 @@ def choose_images(
         best = int(gains.argmax())
         chosen.append(best)
         nearest = np.minimum(nearest, distances[best])
-    n_nearest = np.bincount(distances[chosen].argmin(axis=0), minlength=len(chosen)) - 1
-    return rows[chosen], n_nearest
+    others = np.delete(distances[chosen], chosen, axis=1)
+    return rows[chosen], np.bincount(others.argmin(axis=0), minlength=len(chosen))
 
 
 def _distances(X: NDArray[np.float32]) -> NDArray[np.float32]:
