@@ -41,7 +41,7 @@ N_FIRST = 50
 LEAST_OF_CLASS = 3
 N_FOLDS = 3
 N_NEIGHBOURS = 20
-USED = "k-medoids weighted by margin"
+USED = "k-medoids, rare combinations first"
 
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -162,18 +162,18 @@ def typiclust(now: Round) -> Rows:
 
 
 def k_medoids(now: Round) -> Rows:
-    """What `featurepipe next` does."""
-    return choose_images(now.images.units[now.pool], now.margin, now.n)[0]
+    """What `featurepipe next` does, except that rare combinations count as much as others."""
+    return _medoids(now, now.margin)
 
 
 def k_medoids_rare_first(now: Round) -> Rows:
-    """Doubt over one more than the number of labelled images of the predicted combination."""
+    """What `featurepipe next` does."""
     known = np.bincount(
         now.combinations(now.images.codes[now.labelled]), minlength=np.prod(now.images.n_classes)
     )
     predicted = np.column_stack([p.argmax(axis=1) for p in now.probabilities])
     rarity = 1 / (1 + known[now.combinations(predicted)])
-    return choose_images(now.images.units[now.pool], now.margin * rarity, now.n)[0]
+    return _medoids(now, now.margin * rarity)
 
 
 STRATEGIES: dict[str, Callable[[Round], Rows]] = {
@@ -183,9 +183,14 @@ STRATEGIES: dict[str, Callable[[Round], Rows]] = {
     "margin x distance x density": margin_by_distance_and_density,
     "BADGE": badge,
     "TypiClust": typiclust,
-    USED: k_medoids,
-    "the same, rare combinations first": k_medoids_rare_first,
+    "k-medoids weighted by margin": k_medoids,
+    USED: k_medoids_rare_first,
 }
+
+
+def _medoids(now: Round, weights: Floats) -> Rows:
+    X = now.images.X[now.pool]
+    return choose_images(X, weights, now.n, [(0, X.shape[1])])[0]
 
 
 def _farthest(now: Round, weights: Floats) -> Rows:

@@ -1,5 +1,6 @@
 """A contact sheet: small pictures in rows, each with a few words below."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _broken(lines: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.Image
     for line in map(visible, lines):
         now = ""
         # No line begins with the sign of the share before it.
-        for word in line.replace(" %", "\u00a0%").split(" "):
+        for word in re.split(" (?!%)", line):
             longer = f"{now} {word}" if now else word
             if now and font.getlength(longer) > _SIDE_PX:
                 broken.append(_cut(now, font))

@@ -14,7 +14,7 @@ from featurepipe.manifest import Manifest
 from featurepipe.manifest.tables import Columns
 from featurepipe.models.answers.arrays import Rows
 from featurepipe.models.answers.head_model import HeadModel
-from featurepipe.models.studies.label_choice import choose_images, unit_blocks
+from featurepipe.models.studies.label_choice import choose_images
 from featurepipe.reports.contact_sheet import require_possible_sheet, write_contact_sheet
 from featurepipe.reports.csv_text import write_csv
 from featurepipe.runs.choosing import find_run
@@ -117,10 +117,11 @@ def _require_attributes(run: Run, manifest: Manifest) -> None:
 
 def _require_outside(sheet: Path, manifest: Manifest) -> None:
     """Stop if the contact sheet would become one of the images."""
-    if not is_url(manifest.root) and sheet.absolute().is_relative_to(manifest.root):
+    root = manifest.root
+    if not is_url(root) and sheet.resolve().is_relative_to(Path(root).resolve()):
         raise UsageError(
-            f"The contact sheet {sheet} would be one of the images of {manifest.root}. Write it to "
-            "another folder."
+            f"The contact sheet {sheet} would be one of the images of {root}. Write it to another "
+            "folder."
         )
 
 
@@ -128,8 +129,7 @@ def _choose(
     model: HeadModel, images: Unlabelled, suggested: Suggestions, n: int
 ) -> tuple[Rows, Rows]:
     blocks = [block for name in model.classes for block in model.head_for(name).columns]
-    X = unit_blocks(images.features, list(dict.fromkeys(blocks)))
-    return choose_images(X, suggested.doubt, n)
+    return choose_images(images.features, suggested.weights, n, list(dict.fromkeys(blocks)))
 
 
 def _pictures(

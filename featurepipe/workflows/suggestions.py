@@ -1,6 +1,7 @@
 """What a run suggests for unlabelled images, and what it is unsure of, in words."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +29,8 @@ class Suggestions:
     probabilities : dict of str to ndarray of shape (n_images, n_classes), float64
     doubts : ndarray of shape (n_attributes, n_images), float64
         From 0 (sure, or the label is known) to 1.
-    combinations : frozenset of str
-        Those that labelled images have.
+    n_labelled : mapping of str to int
+        Number of labelled images of each combination of exclusive classes.
     """
 
     cells: Columns
@@ -37,12 +38,21 @@ class Suggestions:
     exclusive: dict[str, bool]
     probabilities: dict[str, Probabilities]
     doubts: NDArray[np.float64]
-    combinations: frozenset[str]
+    n_labelled: Mapping[str, int]
 
     @property
-    def doubt(self) -> NDArray[np.float64]:
-        """Doubt about the least sure attribute of each image."""
-        return self.doubts.max(axis=0)
+    def weights(self) -> NDArray[np.float64]:
+        """How much each image counts: more if the run is unsure, and if its combination is rare.
+
+        Returns
+        -------
+        ndarray of shape (n_images,), float64
+            Doubt about the least sure attribute, over one more than the number of labelled images
+            of the suggested combination.
+        """
+        doubt = self.doubts.max(axis=0)
+        known = [self.n_labelled.get(self._combination(image), 0) for image in range(len(doubt))]
+        return doubt / (1 + np.array(known))
 
     def reason(self, image: int, n_nearest: int) -> str:
         """Why to label an image.
@@ -62,15 +72,15 @@ class Suggestions:
             likely = np.abs(shares - 0.5).argsort(kind="stable")[:1]
         words = ", ".join(f"{classes[k]} {100 * shares[k]:.0f} %" for k in likely)
         combination = self._combination(image)
-        is_new = combination and combination not in self.combinations
+        is_new = sum(self.exclusive.values()) > 1 and combination not in self.n_labelled
         new = f"; no image of {combination} has a label" if is_new else ""
         others = f"; nearest to {counted(n_nearest, 'other image')}" if n_nearest else ""
         return f"least sure of {name} ({words}){others}{new}"
 
     def _combination(self, image: int) -> str:
-        """Its classes over several exclusive attributes; empty if there is one."""
+        """Its classes over all exclusive attributes, as in `Manifest.combinations`."""
         exclusive = [cells[image] for name, cells in self.cells.items() if self.exclusive[name]]
-        return "_".join(cell[0] for cell in exclusive if cell) if len(exclusive) > 1 else ""
+        return "_".join(cell[0] for cell in exclusive if cell)
 
 
 def suggest(model: HeadModel, images: Unlabelled, manifest: Manifest) -> Suggestions:
@@ -103,7 +113,7 @@ def suggest(model: HeadModel, images: Unlabelled, manifest: Manifest) -> Suggest
         exclusive=model.exclusive,
         probabilities={name: probabilities for name, (_, probabilities) in answers.items()},
         doubts=np.array(unsure),
-        combinations=frozenset(manifest.combinations().dropna()),
+        n_labelled=Counter(manifest.combinations().dropna()),
     )
 
 

@@ -1,6 +1,7 @@
 """The unlabelled images to choose from: of the workspace, or new ones."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def new_images(
 
 
 def _named(path: Path, root: str) -> str:
-    place = path.absolute()
+    place = Path(os.path.normpath(path.absolute()))
     if not is_url(root) and place.is_relative_to(root):
         return place.relative_to(root).as_posix()
     return path.as_posix()

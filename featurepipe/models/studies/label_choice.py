@@ -63,7 +63,10 @@ def unit_blocks(X: Features, blocks: Sequence[tuple[int, int]]) -> NDArray[np.fl
 
 
 def choose_images(
-    X: NDArray[np.float32], weights: NDArray[np.float64], n_chosen: int
+    X: Features,
+    weights: NDArray[np.float64],
+    n_chosen: int,
+    blocks: Sequence[tuple[int, int]],
 ) -> tuple[Rows, Rows]:
     """Choose images so that each image with a large weight has a chosen one near.
 
@@ -73,12 +76,13 @@ def choose_images(
 
     Parameters
     ----------
-    X : ndarray of shape (n_images, n_features), float32
-        From `unit_blocks`.
+    X : ndarray of shape (n_images, n_features)
     weights : ndarray of shape (n_images,), float64
         Not negative. Of more than `MAX_COMPARED` images, only those of the largest weights
         are compared.
     n_chosen : int
+    blocks : sequence of (int, int)
+        Columns that distances are measured in; see `unit_blocks`.
 
     Returns
     -------
@@ -89,13 +93,13 @@ def choose_images(
 
     Examples
     --------
-    >>> X = np.array([[0.0], [1.0], [2.0], [9.0]], dtype=np.float32)
-    >>> chosen, n_nearest = choose_images(X, np.ones(4), 2)
+    >>> X = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
+    >>> chosen, n_nearest = choose_images(X, np.ones(4), 2, [(0, 2)])
     >>> chosen.tolist(), n_nearest.tolist()
     ([1, 3], [2, 0])
     """
     rows = np.sort(np.argsort(-weights, kind="stable")[: max(MAX_COMPARED, n_chosen)])
-    distances = _distances(X[rows])
+    distances = _distances(unit_blocks(X[rows], blocks))
     weight = weights[rows].astype(np.float32)
     nearest = np.full(len(rows), distances.max(initial=0), np.float32)
     chosen: list[int] = []
