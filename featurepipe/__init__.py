@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
     from featurepipe.workflows.info import info
+    from featurepipe.workflows.next_labels import next_labels
     from featurepipe.workflows.predict import predict
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
@@ -25,6 +26,7 @@ __all__ = [
     "extract",
     "fit",
     "info",
+    "next_labels",
     "predict",
     "repeat",
     "report",
@@ -39,6 +41,7 @@ _HOMES = {
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",
     "info": "featurepipe.workflows.info",
+    "next_labels": "featurepipe.workflows.next_labels",
     "predict": "featurepipe.workflows.predict",
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",

@@ -19,6 +19,7 @@ from featurepipe.commands.export import export
 from featurepipe.commands.extract import extract
 from featurepipe.commands.fit import fit
 from featurepipe.commands.info import info
+from featurepipe.commands.next_labels import next_labels
 from featurepipe.commands.options import examples
 from featurepipe.commands.predict import predict
 from featurepipe.commands.repeat import repeat
@@ -44,7 +45,7 @@ _STOPPED = "Finished work is saved; run the same command again to continue."
     ),
     sections=[
         cloup.Section("Main commands", [extract, fit, train, report, predict, same]),
-        cloup.Section("Tools", [audit, export, repeat, info]),
+        cloup.Section("Tools", [next_labels, audit, export, repeat, info]),
     ],
     epilog=examples(
         "extract dataset/ --backbone xception", "fit", "report", "predict new/*.jpg --top 5"

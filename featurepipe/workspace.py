@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
@@ -43,6 +44,14 @@ class Workspace:
     def audit(self) -> Path:
         """The file of likely label errors, outliers and duplicates."""
         return self.root / "audit.csv"
+
+    def next_labels(self) -> Path:
+        """A file for the images to label next that is not there yet: next.csv, else next-2.csv.
+
+        A person may have corrected those that are there.
+        """
+        paths = (self.root / f"next{f'-{k}' if k > 1 else ''}.csv" for k in count(1))
+        return next(path for path in paths if not path.exists())
 
     def store(self, name: str) -> Path:
         """The file of the feature store of this name."""

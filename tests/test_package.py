@@ -15,6 +15,7 @@ def test_the_public_names_are_these():
         "extract",
         "fit",
         "info",
+        "next_labels",
         "predict",
         "repeat",
         "report",

@@ -120,6 +120,12 @@ spreadsheet_safe = option(
     help="Put an apostrophe before CSV cells that look like formulas.",
 )
 run = option("--run", metavar="RUN", show_default="the best", help="Name of the run to use.")
+weights = option(
+    "--weights",
+    type=Names(),
+    metavar="[BACKBONE=]PATH,…",
+    help="Current files of the backbone weights, if they were moved.",
+)
 
 
 def data(*others: Decorator) -> Decorator:

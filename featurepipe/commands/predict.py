@@ -10,7 +10,7 @@ import click
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import Names, examples, option, output, run, spreadsheet_safe
+from featurepipe.commands.options import examples, option, output, run, spreadsheet_safe, weights
 from featurepipe.commands.terminal import write, write_json
 from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.progress import tell
@@ -38,12 +38,7 @@ _MAX_SHOWN = 100
 @cloup.option_group(
     "Model",
     run,
-    option(
-        "--weights",
-        type=Names(),
-        metavar="[BACKBONE=]PATH,…",
-        help="Current files of the backbone weights, if they were moved.",
-    ),
+    weights,
 )
 @cloup.option_group(
     "Answers",

@@ -110,6 +110,23 @@ def write_findings(findings: "pd.DataFrame", as_json: bool) -> None:
         write_styled(audit_text(findings, _width(), is_terminal=sys.stdout.isatty()))
 
 
+def write_next(chosen: "pd.DataFrame", as_json: bool) -> None:
+    """Write which images to label next, as a short table or as JSON.
+
+    Parameters
+    ----------
+    chosen : pandas.DataFrame
+        As `featurepipe.next_labels` returns it.
+    as_json : bool
+    """
+    from featurepipe.reports.next_text import next_text
+
+    if as_json:
+        write_json(records(chosen))
+    else:
+        write_styled(next_text(chosen, _width(), is_terminal=sys.stdout.isatty()))
+
+
 def _rows_of(board: "pd.DataFrame", attribute: str | None) -> "pd.DataFrame":
     if attribute is None:
         return board

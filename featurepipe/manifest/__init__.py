@@ -4,11 +4,12 @@ from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import ALL, Labels
 from featurepipe.manifest.listing import GivenImage, find_images, holds_images
 from featurepipe.manifest.manifest import Manifest
-from featurepipe.manifest.parts import SPLIT_COLUMN
+from featurepipe.manifest.parts import REASON_COLUMN, SPLIT_COLUMN
 from featurepipe.manifest.reading import read_manifest
 
 __all__ = [
     "ALL",
+    "REASON_COLUMN",
     "SPLIT_COLUMN",
     "GivenImage",
     "Labelling",

@@ -6,7 +6,7 @@ from collections import Counter
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest.cells import Cell, Columns, class_names
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.parts import SPLIT_COLUMN, are_parts
+from featurepipe.manifest.parts import REASON_COLUMN, SPLIT_COLUMN, are_parts
 
 FEWEST_LABELS = 10
 """With fewer labels, a column does not show whether it names classes."""
@@ -80,7 +80,8 @@ def is_yes(cell: Cell) -> bool:
 
 
 def _all_attributes(columns: Columns, labelling: Labelling) -> Plan:
-    free = [name for name in columns if name not in (labelling.group, SPLIT_COLUMN)]
+    no_labels = (labelling.group, SPLIT_COLUMN, REASON_COLUMN)
+    free = [name for name in columns if name not in no_labels]
     tags = {name: match for name in free if (match := _TAG_COLUMN.fullmatch(name))}
     tags = {name: match for name, match in tags.items() if _are_flags(columns[name])}
     plan: Plan = {name: {} for name in free if name not in tags}

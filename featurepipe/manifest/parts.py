@@ -9,6 +9,9 @@ from featurepipe.manifest.folders import Folders, drop_shared_levels
 
 SPLIT_COLUMN = "split"
 
+REASON_COLUMN = "why"
+"""Column of the tables that `featurepipe next` writes; it holds no labels."""
+
 _GIVEN_PARTS = {
     "train": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test",

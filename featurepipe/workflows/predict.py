@@ -130,6 +130,38 @@ def predict(
     return table
 
 
+def embed_files(
+    run: Run, given: Sequence[GivenImage], weights: Sequence[str] = ()
+) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """What the heads of a run read of new images.
+
+    Parameters
+    ----------
+    run : Run
+    given : sequence of GivenImage
+    weights : sequence of str
+        See `predict`.
+
+    Returns
+    -------
+    features : ndarray of shape (n_readable, n_features), float32
+    refused : dict of str to str
+        The reason for each image that cannot be read, by its id.
+
+    Raises
+    ------
+    ExtractionError
+        If none can be read.
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    RunError, UsageError
+        If the run is damaged, or `weights` do not apply to it.
+    """
+    features, refused = _embed(_embedders(run, weights), given, None)
+    _require_width(run, features.shape[1])
+    return features, refused
+
+
 def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
     if top < 1:
         raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")

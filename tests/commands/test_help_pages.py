@@ -19,6 +19,7 @@ HEADINGS = {
     "report": ["Table", "Output"],
     "predict": ["Model", "Answers", "Output"],
     "same": ["Model", "Output"],
+    "next": ["Model", "Choice", "Output"],
     "audit": ["Model", "Output"],
     "export": ["Data", "Output"],
     "repeat": ["Computation", "Output"],
@@ -30,6 +31,12 @@ OF_THE_TERMINAL = {"as_json", "quiet", "list_backbones", "full", "attribute"}
 OF_THE_COMMAND = {"predict": {"spreadsheet_safe"}}
 # How many images are embedded at once is for programs that serve predictions.
 OF_PYTHON = {"predict": {"batch_size"}}
+# Functions that cannot have the name of their command, which is one of Python's own.
+FUNCTIONS = {"next": "next_labels"}
+
+
+def function_of(name):
+    return FUNCTIONS.get(name, name)
 
 
 def options_of(name):
@@ -105,21 +112,21 @@ def test_every_command_has_the_common_options(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_and_arguments_are_the_parameters_of_the_workflow(name):
-    parameters = set(inspect.signature(getattr(featurepipe, name)).parameters)
+    parameters = set(inspect.signature(getattr(featurepipe, function_of(name))).parameters)
     params = {param.name for param in cli.commands[name].params} - OF_THE_TERMINAL
     assert params - OF_THE_COMMAND.get(name, set()) == parameters - OF_PYTHON.get(name, set())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_without_options_the_defaults_of_the_workflow_hold(monkeypatch, name):
-    signature = inspect.signature(getattr(featurepipe, name))
+    signature = inspect.signature(getattr(featurepipe, function_of(name)))
     calls = []
 
     def called(*arguments, **options):
         calls.append(signature.bind(*arguments, **options).arguments)
         raise FeaturepipeError("This is far enough.")
 
-    monkeypatch.setattr(featurepipe, name, called, raising=False)
+    monkeypatch.setattr(featurepipe, function_of(name), called, raising=False)
     arguments = [param.name for param in cli.commands[name].params if param.required]
     assert run([name, *("finetune" for _ in arguments)]) == 1
     (options,) = calls
