@@ -1,16 +1,18 @@
 """Measure how fast heads are fitted and how good they are, beside scikit-learn's.
 
-    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads|tune] [--repeats 3]
+    python benchmarks/fit.py [WORKSPACE …] [--only speed|large|quality|heads|tune|logistic] …
 
 `speed` and `large` measure the time on generated features. `quality` measures bagged SGD on
 generated features and on every store of each workspace: five random divisions of the training
 rows, each with its own seed. `heads` compares all heads on the same divisions, each with its
 preprocessing steps and without calibration. `tune` fits each head as `featurepipe fit` does,
-calibrated, with and without `--tune`.
+calibrated, with and without `--tune`. `logistic` compares the search for C with scikit-learn's, on
+generated features and on the training rows of each workspace.
 """
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,8 @@ from measuring import describe_machine, first_split, read_rows, seconds, table_h
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import BaggingClassifier
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -30,10 +33,12 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.metrics import log_losses
 from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.heads.estimators.logistic import PROBED_CS, LogisticSweep
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head
 from featurepipe.models.heads.registry import HEADS
+from featurepipe.splits import inner_folds
 from featurepipe.workspace import Workspace
 
 N_SEEDS = 5
@@ -190,6 +195,50 @@ def _measure_run(title: str, X: Features, codes: Codes, settings: HeadSettings) 
     )
 
 
+def measure_logistic(workspaces: tuple[Path, ...], repeats: int) -> None:
+    """Print processor seconds on one core, and C, of both searches over the same folds.
+
+    scikit-learn's does not end the path early. Each runs `repeats` times, in turn.
+    """
+    names = ("features", "scikit-learn, s", "ours, s", "ratio", "scikit-learn, C", "ours, C")
+    click.echo(table_head(names))
+    sets = [("drawn, 9,200 x 2,048, 120 classes", *draw_features(9200, 2048, 120))]
+    for title, X, codes in [*sets, *_training_rows(workspaces)]:
+        scaled = StandardScaler().fit_transform(X)
+        folds = inner_folds(codes, np.arange(len(X)), 5, 0)
+        n_held_out = np.cumsum([len(validation) for _, validation in folds])
+        of_cv = LogisticRegressionCV(
+            Cs=PROBED_CS,
+            cv=folds[: np.searchsorted(n_held_out, 1000) + 1],
+            scoring="neg_log_loss",
+            max_iter=1000,
+            l1_ratios=(0.0,),
+            use_legacy_attributes=False,
+        )
+        own = LogisticSweep()
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            times = np.array(
+                [
+                    [
+                        _processor_seconds(partial(model.fit, scaled, codes))
+                        for model in (of_cv, own)
+                    ]
+                    for _ in range(repeats)
+                ]
+            )
+        theirs_s, own_s = np.median(times, axis=0)
+        ratio = np.median(times[:, 0] / times[:, 1])
+        figures = (f"{theirs_s:.1f}", f"{own_s:.2f}", f"{ratio:.1f}")
+        click.echo(table_row((title, *figures, f"{of_cv.C_:.3g}", f"{own.C_:.3g}")))
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def _divide(n_rows: int, seed: int) -> tuple[Codes, Codes]:
     order = np.random.default_rng(seed).permutation(n_rows)
     train, held_out = np.split(order, [round(0.8 * n_rows)])
@@ -223,7 +272,7 @@ def _training_rows(workspaces: tuple[Path, ...]) -> Iterator[tuple[str, Features
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["speed", "large", "quality", "heads", "tune"]),
+    type=click.Choice(["speed", "large", "quality", "heads", "tune", "logistic"]),
     help="Measure this only; repeatable.",
 )
 @click.option("--repeats", default=3, show_default=True, help="Fits per time; seeds of tune.")
@@ -236,6 +285,7 @@ def main(workspaces: tuple[Path, ...], only: tuple[str, ...], repeats: int) -> N
         "quality": lambda: measure_quality(workspaces),
         "heads": lambda: measure_heads(workspaces),
         "tune": lambda: measure_tuning(workspaces, repeats),
+        "logistic": lambda: measure_logistic(workspaces, repeats),
     }
     for name in only or tuple(parts):
         click.echo(f"\n## {name}\n")

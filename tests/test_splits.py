@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from featurepipe.errors import SplitError, UnknownNameError
 from featurepipe.manifest import Manifest, read_manifest
@@ -856,6 +857,20 @@ class TestInnerFolds:
         for one, other in zip(folds, again, strict=True):
             np.testing.assert_array_equal(one[0], other[0])
             np.testing.assert_array_equal(one[1], other[1])
+
+    @pytest.mark.parametrize("n_groups", [12, 60, 240])
+    @pytest.mark.parametrize("n_classes", [2, 9])
+    def test_folds_are_those_of_scikit_learn(self, n_classes, n_groups):
+        rng = np.random.default_rng(n_groups)
+        strata = rng.choice(n_classes, size=240, p=rng.dirichlet(np.ones(n_classes)))
+        groups = rng.permutation(np.arange(240) % n_groups)
+        seed = int(np.random.SeedSequence(7).generate_state(1)[0])
+        theirs = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = [held_out for _, held_out in theirs.split(strata, strata, groups)]
+        for (_, found), fold in zip(inner_folds(strata, groups, 5, 7), expected, strict=True):
+            np.testing.assert_array_equal(found, fold)
 
     def test_strata_keep_their_share(self):
         strata = np.array(["a"] * 20 + ["b"] * 10)

@@ -11,6 +11,27 @@ from featurepipe.errors import SplitError
 from featurepipe.manifest import Labels
 
 Rows = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+
+class _GroupFolds(StratifiedGroupKFold):
+    """The same folds as scikit-learn's, several times faster: all are compared at once."""
+
+    def _find_best_fold(
+        self, y_counts_per_fold: Floats, y_cnt: Rows, group_y_counts: Floats
+    ) -> int:
+        numbers = range(self.n_splits)
+        counts = np.repeat(y_counts_per_fold[None], self.n_splits, axis=0)
+        counts[numbers, numbers] += group_y_counts
+        spreads = np.std(counts / y_cnt, axis=1).mean(axis=1).tolist()
+        sizes = y_counts_per_fold.sum(axis=1).tolist()
+        best = 0
+        for fold in numbers:
+            # As np.isclose has it.
+            is_close = abs(spreads[fold] - spreads[best]) <= 1e-8 + 1e-5 * abs(spreads[best])
+            if spreads[fold] < spreads[best] or (is_close and sizes[fold] < sizes[best]):
+                best = fold
+        return best
 
 
 def inner_folds(
@@ -49,7 +70,7 @@ def inner_folds(
         )
     if counts.max() < 2:
         strata = np.zeros_like(strata)
-    folds = StratifiedGroupKFold(
+    folds = _GroupFolds(
         n_splits=min(n_folds, n_groups, max(2, counts.max())),
         shuffle=True,
         random_state=int(np.random.SeedSequence(seed).generate_state(1)[0]),

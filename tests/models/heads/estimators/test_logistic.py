@@ -55,6 +55,27 @@ def test_single_precision_and_the_usual_tolerance_do_nearly_as_well(C):
     assert objective(theirs) <= objective(ours) < objective(theirs) + 1e-4
 
 
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_single_precision_finds_the_coefficients_of_scikit_learn(n_classes):
+    X, codes = make_features(n_classes=n_classes)
+    ours = LogisticSweep(n_folds=3).fit(X.astype(np.float32), codes)
+    theirs = of_scikit_learn(ours.C_).fit(X, codes)
+    # Five pairs of features are nearly the same, so that rounding moves their coefficients.
+    tolerance = 0.01 * np.abs(theirs.coef_).max()
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=tolerance)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_two_rows_a_class_and_constant_features_are_enough(dtype):
+    X = np.array([[0, 1], [0.2, 1], [5, 1], [5.3, 1], [9, 1], [9.4, 1]], dtype)
+    codes = np.repeat([0, 1, 2], 2)
+    model = LogisticSweep(n_folds=2).fit(X, codes)
+    np.testing.assert_array_equal(model.predict(X), codes)
+    theirs = of_scikit_learn(model.C_).fit(X, codes)
+    np.testing.assert_allclose(model.predict_proba(X), theirs.predict_proba(X), atol=1e-3)
+
+
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_c_is_that_of_a_sweep_by_scikit_learn(n_classes, grouped):
