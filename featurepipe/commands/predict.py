@@ -51,6 +51,12 @@ if TYPE_CHECKING:
         help="Target share of familiar images that get an answer.",
     ),
     option(
+        "--coverage-per",
+        type=click.Choice(["image", "attribute"]),
+        default="image",
+        help="Whether this share is answered for all attributes, or for each.",
+    ),
+    option(
         "--unrelated",
         is_flag=True,
         help="Treat the images as unrelated; report how many are marked unknown.",

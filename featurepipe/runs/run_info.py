@@ -37,7 +37,7 @@ from featurepipe.words import one_line
 MAX_BYTES = 10**8
 """Largest run.json that is read."""
 
-FORMAT: Literal["featurepipe run 4"] = "featurepipe run 4"
+FORMAT: Literal["featurepipe run 5"] = "featurepipe run 5"
 
 _BY_ATTRIBUTE = ("backbone", "view", "weights", "n_train", "selection_accuracy")
 _SHOWN_CHARACTERS = 60
@@ -70,7 +70,7 @@ class RunInfo(Facts):
         SHA-256 of each of the run's other files.
     """
 
-    format: Literal["featurepipe run 4"] = FORMAT
+    format: Literal["featurepipe run 5"] = FORMAT
     digest: str
     family: str
     attributes: tuple[str, ...]

@@ -131,8 +131,8 @@ def _why(error: LabelError) -> str:
 
 def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
     with FeatureStore.open(path) as store:
-        rows = store.rows("done")
-        rows = rows[np.isin(store.ids[rows], manifest.ids)]
+        known, rows = set(manifest.ids), store.rows("done")
+        rows = rows[[image in known for image in store.ids[rows]]]
         _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
         rows = rows[np.sort(firsts)]
         positions, distances = outliers(store.features(rows))

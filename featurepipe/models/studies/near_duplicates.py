@@ -126,8 +126,9 @@ class DuplicateSearch:
             Images to compare. Among images with identical bytes the first stands for all.
         """
         with FeatureStore.open(store) as opened:
-            rows = opened.rows("done")
-            rows = rows[np.isin(opened.ids[rows], list(ids))]
+            # np.isin compares objects each with each.
+            known, rows = set(ids), opened.rows("done")
+            rows = rows[[image in known for image in opened.ids[rows]]]
             _, firsts = np.unique(opened.digests[rows], axis=0, return_index=True)
             rows = rows[np.sort(firsts)]
             file = workspace.found_duplicates(store.stem)
