@@ -135,7 +135,7 @@ def measure(split, feature: str, arguments) -> dict[str, dict[str, float]]:
         novelty[criterion] = measure_distances(DISTANCES[criterion], U, codes[train], folds)
     rejector = fit_rejector(
         X["train"], truth, split.groups[train], confidence["train"], widths=widths
-    )
+    ).rejector
     knn = {name: rejector.novelty(X[name]) for name in X if name != "train"}
     novelty["5th neighbour"] = knn | {"train": rejector.distances}
     figures = {criterion: judge(values, correct) for criterion, values in novelty.items()}
@@ -272,7 +272,7 @@ def measure_coverage(arguments, feature: str) -> str:
             split.groups[train],
             np.zeros(len(train)),
             widths=[block.shape[1] for block in blocks],
-        )
+        ).rejector
         p_values = rejector.p_values(X[test], np.zeros(len(test)))
         answered.append((p_values[:, None] > 1 - wanted).mean(axis=0))
     shares = zip(wanted, np.mean(answered, axis=0), np.std(answered, axis=0), strict=True)
@@ -285,7 +285,7 @@ def cost() -> str:
     X = rng.random((10_000, 2048), dtype=np.float32)
     truth = np.eye(10, dtype=bool)[np.arange(len(X)) % 10]
     started = time.perf_counter()
-    rejector = fit_rejector(X, truth, np.arange(len(X)), rng.random(len(X)))
+    rejector = fit_rejector(X, truth, np.arange(len(X)), rng.random(len(X))).rejector
     fitted = time.perf_counter()
     rejector.p_values(X[:1000], np.ones(1000))
     batch = time.perf_counter()

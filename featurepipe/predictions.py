@@ -90,6 +90,9 @@ class Predictions:
     p_values : dict of str to ndarray of shape (n_images,), float64
         How similar each image is to the training images, in (0, 1], for each attribute. See
         `featurepipe.models.answers.rejection.Rejector.p_values`.
+    image_p_values : dict of str to ndarray of shape (n_images,), float64
+        The same over all attributes together; see
+        `featurepipe.models.answers.head_model.HeadModel.image_p_values`.
 
     Raises
     ------
@@ -105,10 +108,11 @@ class Predictions:
     scores: dict[str, NDArray[np.float64]]
     thresholds: dict[str, NDArray[np.float64]]
     p_values: dict[str, NDArray[np.float64]]
+    image_p_values: dict[str, NDArray[np.float64]]
 
     def __post_init__(self) -> None:
         names, n_images = list(self.labels), len(self.ids)
-        by_attribute = (self.scores, self.thresholds, self.p_values)
+        by_attribute = (self.scores, self.thresholds, self.p_values, self.image_p_values)
         fits = (
             self.parts.shape == self.groups.shape == self.ids.shape == (n_images,)
             and np.issubdtype(self.groups.dtype, np.integer)
@@ -126,6 +130,7 @@ class Predictions:
             and self.scores[attribute].shape == (n_images, n_classes)
             and self.thresholds[attribute].shape == (n_classes,)
             and self.p_values[attribute].shape == (n_images,)
+            and self.image_p_values[attribute].shape == (n_images,)
         )
 
     @classmethod
@@ -139,6 +144,7 @@ class Predictions:
         scores: dict[str, NDArray[np.float64]],
         thresholds: Mapping[str, NDArray[np.float64]] = _NO_ARRAYS,
         p_values: Mapping[str, NDArray[np.float64]] = _NO_ARRAYS,
+        image_p_values: Mapping[str, NDArray[np.float64]] = _NO_ARRAYS,
     ) -> Self:
         """Predictions whose missing thresholds are 0.5 and whose missing p-values are 1.
 
@@ -148,7 +154,7 @@ class Predictions:
             See `Predictions`.
         task : str
             A `Task` or its value.
-        thresholds, p_values : mapping of str to ndarray, optional
+        thresholds, p_values, image_p_values : mapping of str to ndarray, optional
             Those of some attributes; see `Predictions`.
 
         Raises
@@ -167,6 +173,7 @@ class Predictions:
             scores=scores,
             thresholds={**usual, **thresholds},
             p_values={**familiar, **p_values},
+            image_p_values={**familiar, **image_p_values},
         )
 
     def __len__(self) -> int:
@@ -276,6 +283,7 @@ class Predictions:
             labels={name: labels.take(rows) for name, labels in self.labels.items()},
             scores={name: scores[rows] for name, scores in self.scores.items()},
             p_values={name: values[rows] for name, values in self.p_values.items()},
+            image_p_values={name: values[rows] for name, values in self.image_p_values.items()},
         )
 
     def select(self, part: str) -> "Predictions":
@@ -314,6 +322,7 @@ class Predictions:
             arrays[f"labelled_{position}"] = labels.labelled
             arrays[f"scores_{position}"] = self.scores[name]
             arrays[f"p_values_{position}"] = self.p_values[name]
+            arrays[f"image_p_values_{position}"] = self.image_p_values[name]
             arrays[f"thresholds_{position}"] = self.thresholds[name]
         with replacing(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -369,6 +378,10 @@ class Predictions:
             },
             p_values={
                 name: require_array(arrays, f"p_values_{position}", "f", n)
+                for position, (name, _) in columns
+            },
+            image_p_values={
+                name: require_array(arrays, f"image_p_values_{position}", "f", n)
                 for position, (name, _) in columns
             },
         )

@@ -57,6 +57,10 @@ class Workspace:
         """The file of the feature store of this name."""
         return self.root / "features" / f"{name}.h5"
 
+    def found_duplicates(self, store: str) -> Path:
+        """The file that remembers the near-duplicates found with the store of this name."""
+        return self.root / "features" / f"{store}-near-duplicates.npz"
+
     def pixels(self, size_px: int) -> Path:
         """The file of the pixel cache of this size: all images, decoded to squares."""
         return self.root / "pixels" / f"{size_px}.h5"

@@ -139,6 +139,7 @@ def test_truncated_predictions_are_refused(tmp_path, n_bytes):
         ("scores_1", lambda a: a + 1, "scores_1 has values that are not from 0 to 1"),
         ("scores_0", lambda a: a.astype(">f8"), "scores_0 is >f8 of shape (3, 2)"),
         ("p_values_0", lambda a: a[:, None], "p_values_0 is float64 of shape (3, 1)"),
+        ("image_p_values_1", lambda a: a[1:], "image_p_values_1 is float64 of shape (2,)"),
         ("thresholds_1", lambda a: a * np.inf, "thresholds_1 has values that are not from 0 to 1"),
         ("groups", lambda a: a[:2], "groups is int64 of shape (2,), expected int64 of shape (3)"),
         ("groups", lambda a: a.astype(float), "groups is float64 of shape (3,)"),

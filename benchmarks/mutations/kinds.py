@@ -132,6 +132,12 @@ KINDS: dict[str, Kind] = {
     "near-duplicates": Kind(
         ("workspace/splits/*.csv",), (*_LOOK, _FIT, _REPEAT, _AUDIT), damage_csv, share=0.25
     ),
+    "found near-duplicates": Kind(
+        ("workspace/features/*-near-duplicates.npz",),
+        (*_LOOK[:2], ("fit", "--backbone=mobilenet_v2", "--head=knn", *_SPLIT),
+         ("fit", "--backbone=mobilenet_v2", "--head=knn", "--group-duplicates", *_SPLIT), _AUDIT),
+        _zip, share=0.5, is_slow=True,
+    ),
     "run.json": Kind(
         ("workspace/runs/*/run.json",),
         (*_LOOK, *_RUN, ("info", "{file}"), _PREDICT, _FIT, _AUDIT, _SAME), damage_json, share=1.5,

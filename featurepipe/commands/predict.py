@@ -57,6 +57,12 @@ _MAX_SHOWN = 100
         help="Target share of familiar images that get an answer.",
     ),
     option(
+        "--coverage-per",
+        type=click.Choice(["image", "attribute"]),
+        default="image",
+        help="Whether this share is answered for all attributes, or for each.",
+    ),
+    option(
         "--unrelated",
         is_flag=True,
         help="Treat the images as unrelated; report how many are marked unknown.",

@@ -24,6 +24,8 @@ class AttributePredictions:
         Probability of the given answer.
     p_values : ndarray of shape (n_images,), float64
         How similar the image is to the training images.
+    image_p_values : ndarray of shape (n_images,), float64
+        The same over all attributes together.
     """
 
     predictions: Predictions
@@ -31,6 +33,7 @@ class AttributePredictions:
     losses: NDArray[np.float64]
     confidence: NDArray[np.float64]
     p_values: NDArray[np.float64]
+    image_p_values: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.right)
@@ -44,7 +47,7 @@ class AttributePredictions:
         predictions : Predictions
         attribute : str
             Or ``"all"``: an image is right if it is right for every attribute. Losses add up,
-            confidences are multiplied, and the lowest p-value counts.
+            confidences are multiplied, and the lowest p-values count.
         """
         names = list(predictions.labels) if attribute == ALL else [attribute]
         labelled = predictions.take(
@@ -56,4 +59,5 @@ class AttributePredictions:
             losses=np.sum([labelled.log_losses(name) for name in names], axis=0),
             confidence=np.prod([labelled.confidence(name) for name in names], axis=0),
             p_values=np.min([labelled.p_values[name] for name in names], axis=0),
+            image_p_values=np.min([labelled.image_p_values[name] for name in names], axis=0),
         )

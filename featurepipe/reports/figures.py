@@ -66,8 +66,8 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
     A label counts as given where its probability is above its threshold.
 
     ``answered`` is the share of images that ``predict`` would not call unknown at its default
-    coverage, for each attribute separately. ``risk_coverage_area`` is the area under the error
-    rate of the answered images, from the most familiar image to the last.
+    coverage; for ``"all"``, not for any attribute. ``risk_coverage_area`` is the area under the
+    error rate of the answered images, from the most familiar image to the last.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:
         **_accuracy("accuracy", judged.right, resamples),
         **_loss("log_loss", judged.losses, resamples),
         **_ece(judged, resamples),
-        **_accuracy("answered", judged.p_values > 1 - COVERAGE, resamples),
+        **_accuracy("answered", judged.image_p_values > 1 - COVERAGE, resamples),
         **_share(
             "risk_coverage_area",
             metrics.risk_coverage_area,

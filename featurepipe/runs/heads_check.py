@@ -106,6 +106,13 @@ def _problems(model: HeadModel, info: _Info, predictions: Predictions) -> Iterat
         yield from (f"{problem} of {name!r}" for problem in _head_problems(name, head, model, info))
     if not all(isinstance(rejector, Rejector) for rejector in model.rejectors.values()):
         yield "a rejector is of another type"
+    lowest = model.lowest_p_values
+    if (
+        lowest.ndim != 1
+        or lowest.dtype != np.float64
+        or not (np.diff(lowest, prepend=0) >= 0).all()
+    ):
+        yield "the lowest p-values are not ascending"
     yield from _answer_problems(model, info)
 
 
@@ -199,8 +206,9 @@ def _answer_problems(model: HeadModel, info: _Info) -> Iterator[str]:
     with np.errstate(all="ignore"):
         scores = model.predict(X)
         p_values = model.p_values(X, scores)
+        image_p_values = model.image_p_values(p_values)
     for name, classes in model.classes.items():
-        shares = (scores[name], p_values[name])
+        shares = (scores[name], p_values[name], image_p_values[name])
         if scores[name].shape != (len(X), len(classes)) or p_values[name].shape != (len(X),):
             yield f"the answers for {name!r} have another shape"
         elif not all(((share >= 0) & (share <= 1 + 1e-6)).all() for share in shares):

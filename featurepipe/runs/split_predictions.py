@@ -41,6 +41,7 @@ def predictions_of(
         scores=scores,
         thresholds=model.thresholds,
         p_values=p_values or {},
+        image_p_values=model.image_p_values(p_values or {}),
     )
 
 

@@ -12,7 +12,7 @@ from featurepipe.errors import WorkspaceError
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.studies.label_errors import LabelError, find_label_errors
-from featurepipe.models.studies.near_duplicates import deciding_store, find_near_duplicates
+from featurepipe.models.studies.near_duplicates import DuplicateSearch, deciding_store
 from featurepipe.models.studies.outliers import outliers
 from featurepipe.reports.csv_text import write_csv
 from featurepipe.runs.choosing import find_run
@@ -74,7 +74,7 @@ def audit(
         findings = [*_contradictions(home.stores()[0], manifest), *_label_errors(chosen)]
         store = deciding_store(home.stores())
         if store is not None:
-            findings += [*_outliers(store, manifest), *_near_duplicates(store, manifest)]
+            findings += [*_outliers(store, manifest), *_near_duplicates(home, store, manifest)]
         table = pd.DataFrame(findings, columns=COLUMNS)
         write_csv(table, home.audit, "%.4f", spreadsheet_safe=spreadsheet_safe)
     logger.info("Wrote %s.", home.audit)
@@ -131,8 +131,8 @@ def _why(error: LabelError) -> str:
 
 def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
     with FeatureStore.open(path) as store:
-        rows = store.rows("done")
-        rows = rows[np.isin(store.ids[rows], manifest.ids)]
+        known, rows = set(manifest.ids), store.rows("done")
+        rows = rows[[image in known for image in store.ids[rows]]]
         _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
         rows = rows[np.sort(firsts)]
         positions, distances = outliers(store.features(rows))
@@ -146,10 +146,10 @@ def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
         }
 
 
-def _near_duplicates(path: Path, manifest: Manifest) -> Iterator[Row]:
-    pairs = find_near_duplicates([path], manifest.ids)
-    if pairs is None:
-        return
+def _near_duplicates(home: Workspace, path: Path, manifest: Manifest) -> Iterator[Row]:
+    search = DuplicateSearch.among(home, path, manifest.ids)
+    pairs = search.find()
+    search.remember(pairs)
     for (image, other), distance in zip(pairs.ids, pairs.distances, strict=True):
         differing = [
             f"{attribute} {given!r} and {others!r}"

@@ -13,9 +13,9 @@ from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Manifest
 from featurepipe.models.heads.fit_memory import in_words
 from featurepipe.models.studies.near_duplicates import (
+    DuplicateSearch,
     NearDuplicates,
     deciding_store,
-    find_near_duplicates,
 )
 from featurepipe.progress import tell
 from featurepipe.splits import Split, SplitSettings, divisible_ids, each_held_out, make_splits
@@ -46,6 +46,8 @@ class ImagesToSplit:
 
     Attributes
     ----------
+    workspace : Workspace
+        Its files remember near-duplicates.
     manifest : Manifest
     digests : mapping of str to bytes
         Digest of the bytes of each image that may be divided.
@@ -55,6 +57,7 @@ class ImagesToSplit:
         Bound of the memory for that; None: no bound.
     """
 
+    workspace: Workspace
     manifest: Manifest
     digests: Mapping[str, bytes]
     caches: Sequence[CachedFeatures] = ()
@@ -75,7 +78,12 @@ class ImagesToSplit:
                 in_words(self._needed_bytes),
             )
             return None
-        return find_near_duplicates([cache.path for cache in self.caches], self.ids)
+        return None if self._search is None else self._search.find()
+
+    def remember_near_duplicates(self) -> None:
+        """Write down the near-duplicates that were found; the workspace's lock must be held."""
+        if self._search is not None and self.near_duplicates is not None:
+            self._search.remember(self.near_duplicates)
 
     def require_near_duplicates(self) -> None:
         """Stop if no store can show near-duplicates; nothing is computed.
@@ -97,6 +105,11 @@ class ImagesToSplit:
                 "features of a network. Extract some, for example: featurepipe extract "
                 "--backbone mobilenet_v2"
             )
+
+    @cached_property
+    def _search(self) -> DuplicateSearch | None:
+        store = deciding_store([cache.path for cache in self.caches])
+        return None if store is None else DuplicateSearch.among(self.workspace, store, self.ids)
 
     @property
     def _has_memory(self) -> bool:
@@ -152,12 +165,11 @@ def wanted_split(
     return SplitRequest(settings, hold_out_each)
 
 
-def plan_splits(workspace: Workspace, images: ImagesToSplit, request: SplitRequest) -> list[Split]:
+def plan_splits(images: ImagesToSplit, request: SplitRequest) -> list[Split]:
     """The splits that are requested, as they are saved or made now; nothing is written.
 
     Parameters
     ----------
-    workspace : Workspace
     images : ImagesToSplit
     request : SplitRequest
 
@@ -173,7 +185,7 @@ def plan_splits(workspace: Workspace, images: ImagesToSplit, request: SplitReque
     SplitError, UnknownNameError
         As `featurepipe.splits.make_splits`.
     """
-    saved = saved_splits(workspace)
+    saved = saved_splits(images.workspace)
     if request.settings is None and saved and saved[0].covers(images.ids):
         return saved[:1]
     splits = []

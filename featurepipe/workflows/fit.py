@@ -202,7 +202,7 @@ def fit(
             manifest.save(home.manifest)
         save_splits(home, plan.splits)
         warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
-        warn_of_near_duplicates(home, plan.images, plan.splits)
+        warn_of_near_duplicates(plan.images, plan.splits)
         runs = [
             _fit_run(home, task, request.curve)
             for split in plan.splits
@@ -248,12 +248,12 @@ def _plan(home: Workspace, manifest: Manifest, request: _FitRequest) -> _FitPlan
     if request.features not in (None, AUTO):
         caches = named_feature_set(request.features, caches, attributes).caches
     digests = digests_in_all(caches, len(manifest), allow_partial=request.allow_partial)
-    images = ImagesToSplit(manifest, digests, caches, request.limits.memory_bytes)
+    images = ImagesToSplit(home, manifest, digests, caches, request.limits.memory_bytes)
     plan = _FitPlan(
         manifest,
         caches,
         images,
-        plan_splits(home, images, request.splits),
+        plan_splits(images, request.splits),
         fixed_feature_sets(request.features, caches, attributes),
     )
     for split in plan.splits:

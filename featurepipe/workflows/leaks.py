@@ -41,21 +41,21 @@ def warn_of_imagenet_classes(manifest: Manifest, weights: Collection[str]) -> No
         )  # fmt: skip
 
 
-def warn_of_near_duplicates(
-    workspace: Workspace, images: ImagesToSplit, splits: Sequence[Split]
-) -> None:
+def warn_of_near_duplicates(images: ImagesToSplit, splits: Sequence[Split]) -> None:
     """Warn of near-duplicates across training and other images, and list them beside the split.
+
+    They are also remembered, since finding them takes long.
 
     Parameters
     ----------
-    workspace : Workspace
     images : ImagesToSplit
     splits : sequence of Split
     """
     near_duplicates = images.near_duplicates
     if near_duplicates is not None:
+        images.remember_near_duplicates()
         for split in splits:
-            _list_near_duplicates(workspace, split, near_duplicates)
+            _list_near_duplicates(images.workspace, split, near_duplicates)
 
 
 def _list_near_duplicates(

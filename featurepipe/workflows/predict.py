@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from featurepipe.errors import ExtractionError, RunError, UsageError
+from featurepipe.errors import ExtractionError, RunError, UnknownNameError, UsageError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
@@ -28,6 +28,9 @@ from featurepipe.workflows.written_folders import prepare_pictures
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+COVERAGE_PER = ("image", "attribute")
+"""What gets an answer at the target coverage: images to all attributes, or to each attribute."""
 
 _SMALL_BATCH = 16
 
@@ -50,6 +53,7 @@ def predict(
     run: str | None = None,
     top: int = 1,
     coverage: float = COVERAGE,
+    coverage_per: str = COVERAGE_PER[0],
     unrelated: bool = False,
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
@@ -70,6 +74,8 @@ def predict(
         Classes to name for each attribute; of a set of labels, all that are given.
     coverage : float
         Target share of familiar images that get an answer, in (0, 1].
+    coverage_per : {"image", "attribute"}
+        Whether this share gets an answer to all attributes, or to each.
     unrelated : bool
         Treat the images as unrelated to the classes: log how many are marked unknown, and
         how well they are distinguished from test images.
@@ -98,7 +104,7 @@ def predict(
     FeaturepipeError
         If anything else given cannot be used; see `featurepipe.errors`.
     """
-    _check_numbers(top, coverage, batch_size)
+    _check_options(top, coverage, coverage_per, batch_size)
     given = find_images(images)
     home = Workspace(workspace)
     chosen = find_run(home, run)
@@ -110,8 +116,10 @@ def predict(
     _require_width(chosen, features.shape[1])
     scores = model.predict(features)
     p_values = model.p_values(features, scores)
+    if coverage_per == "image":
+        p_values = model.image_p_values(p_values)
     if unrelated:
-        _tell_of_unrelated(chosen, p_values, coverage)
+        _tell_of_unrelated(chosen, p_values, coverage, coverage_per)
     answers = iter(_best_classes(model, scores, p_values, top, coverage))
     rows: list[dict[str, object]] = []
     for position, image in enumerate(given):
@@ -162,11 +170,13 @@ def embed_files(
     return features, refused
 
 
-def _check_numbers(top: int, coverage: float, batch_size: int | None) -> None:
+def _check_options(top: int, coverage: float, coverage_per: str, batch_size: int | None) -> None:
     if top < 1:
         raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")
     if not 0 < coverage <= 1:
         raise UsageError(f"--coverage is {coverage}. Set a share above 0 and up to 1.")
+    if coverage_per not in COVERAGE_PER:
+        raise UnknownNameError("--coverage-per", coverage_per, COVERAGE_PER)
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"The batch size is {batch_size}. Set at least 1.")
 
@@ -272,15 +282,20 @@ def _best_classes(
 
 
 def _tell_of_unrelated(
-    run: Run, p_values: Mapping[str, NDArray[np.float64]], coverage: float
+    run: Run, p_values: Mapping[str, NDArray[np.float64]], coverage: float, coverage_per: str
 ) -> None:
     test = run.predictions.select("test")
-    for attribute, unrelated in p_values.items():
-        related = test.p_values[attribute]
+    of_test = test.image_p_values if coverage_per == "image" else test.p_values
+    pairs = {name: (unrelated, of_test[name]) for name, unrelated in p_values.items()}
+    if len(pairs) > 1:
+        pairs["any attribute"] = tuple(
+            np.min([*of_images.values()], axis=0) for of_images in (p_values, of_test)
+        )
+    for name, (unrelated, related) in pairs.items():
         logger.info(
             "%s: %.1f %% of %d unrelated images are marked unknown, and %.1f %% of %d test "
             "images; AUROC of unrelated against test images %.3f.",
-            attribute,
+            name,
             100 * np.mean(unrelated <= 1 - coverage),
             len(unrelated),
             100 * np.mean(related <= 1 - coverage),

@@ -133,7 +133,10 @@ def _differences(now: Predictions, then: Predictions) -> Iterator[str]:
             )
         if not np.array_equal(now.thresholds[name], then.thresholds[name]):
             yield f"the thresholds of {name!r} differ"
-        if not np.array_equal(now.p_values[name], then.p_values[name]):
+        if not (
+            np.array_equal(now.p_values[name], then.p_values[name])
+            and np.array_equal(now.image_p_values[name], then.image_p_values[name])
+        ):
             yield f"the p-values of {name!r} differ"
 
 

@@ -190,7 +190,7 @@ def _check_before_decoding(
         wanted = settings_of(request, saved)
         distinct = {str(image_id): str(image_id) for image_id in manifest.ids}
         if wanted.group_duplicates:
-            ImagesToSplit(manifest, {}, caches).require_near_duplicates()
+            ImagesToSplit(home, manifest, {}, caches).require_near_duplicates()
         ungrouped = replace(wanted, group_duplicates=False)
         make = each_held_out if request.hold_out_each else make_splits
         make(manifest, distinct, ungrouped)
@@ -236,10 +236,10 @@ def _find_splits(
     digests = {name: digest for name, digest in pixels.digests.items() if name in known}
     ids = divisible_ids(manifest, digests)
     complete = [cache for cache in caches if all(name in cache.row_of for name in ids)]
-    images = ImagesToSplit(manifest, digests, complete)
-    splits = plan_splits(home, images, request)
+    images = ImagesToSplit(home, manifest, digests, complete)
+    splits = plan_splits(images, request)
     for split in splits:
         check_labels(manifest, split, settings)
     save_splits(home, splits)
-    warn_of_near_duplicates(home, images, splits)
+    warn_of_near_duplicates(images, splits)
     return splits

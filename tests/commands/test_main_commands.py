@@ -211,8 +211,11 @@ def test_near_duplicates_are_listed_and_kept_on_one_side(folder, capsys):
     assert (listed["other_part"] == listed["other_image"].map(part_of)).all()
     assert set(listed["store"]) == {"resnet50-random0-8-avg-rgb"}
 
+    remembered = folder / "features" / "resnet50-random0-8-avg-rgb-near-duplicates.npz"
+    written = remembered.stat().st_mtime_ns
     capsys.readouterr()
     assert run([*arguments, "--quiet"]) == 0
+    assert remembered.stat().st_mtime_ns == written
     warning = capsys.readouterr().err
     assert f"Split test20-seed0: {len(listed)} pairs of near-duplicates" in warning
     assert run([*arguments, "--group-duplicates", "--json"]) == 0

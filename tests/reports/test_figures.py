@@ -274,6 +274,7 @@ def answered(parts, p_values, right):
         {"color": labels_of("color", ["black", "blue"], truth)},
         {"color": scores},
         p_values={"color": np.array(p_values)},
+        image_p_values={"color": np.array(p_values)},
     )
 
 
@@ -285,6 +286,24 @@ def test_images_unlike_those_trained_on_have_no_answer():
     assert (row["answered_low"], row["answered_high"]) == wilson_interval(3, 4)
     # Most familiar first: right, wrong, right, wrong.
     assert row["risk_coverage_area"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+
+
+def test_an_image_is_answered_if_it_is_for_every_attribute():
+    parts, right = ["test"] * 4, [True] * 4
+    shades = answered(parts, [0.9, 0.2, 0.4, 0.3], right)
+    both = replace(
+        shades,
+        labels={**shades.labels, "shade": shades.labels["color"]},
+        scores={**shades.scores, "shade": shades.scores["color"]},
+        thresholds={**shades.thresholds, "shade": shades.thresholds["color"]},
+        p_values={**shades.p_values, "shade": np.full(4, 0.01)},
+        image_p_values={
+            "color": np.array([0.9, 0.04, 0.06, 0.8]),
+            "shade": np.array([0.8, 0.3, 0.05, 0.7]),
+        },
+    )
+    rows = figures_of(both)
+    assert [rows[name]["answered"] for name in ("color", "shade", "all")] == [0.75, 0.75, 0.5]
 
 
 def test_reliability_compares_confidence_with_accuracy():

@@ -169,6 +169,7 @@ PREDICT = [
     ({"top": 0}, "--top is 0"),
     ({"coverage": 0.0}, "--coverage is 0"),
     ({"coverage": 1.5}, "--coverage is 1.5"),
+    ({"coverage_per": "images"}, "Unknown --coverage-per 'images'. Did you mean 'image'?"),
     ({"batch_size": 0}, "batch size is 0"),
     ({"weights": ["nosuch=random"]}, "'nosuch'"),
     ({"weights": ["xception=random"]}, "only reads hsv_histogram"),

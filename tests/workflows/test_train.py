@@ -226,7 +226,7 @@ def test_predictions_are_those_of_the_run(place):
         paths = [str(path) for path in place.images(ids)]
         np.testing.assert_allclose(found.loc[paths, list(classes)], expected, atol=1e-3)
         unknown = own.groupby("image")["unknown"].first().loc[paths]
-        p_values = kept.predictions.p_values[attribute]
+        p_values = kept.predictions.image_p_values[attribute]
         assert ((p_values >= 0) & (p_values <= 1)).all()
         assert unknown.tolist() == (p_values <= 1 - 0.8).tolist()
 

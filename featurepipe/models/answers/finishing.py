@@ -15,7 +15,7 @@ from featurepipe.models.answers.calibration import Calibrator, calibration_for, 
 from featurepipe.models.answers.head import Head, KnownClasses
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.questions import Question, Questions
-from featurepipe.models.answers.rejection import Rejector, fit_rejector
+from featurepipe.models.answers.rejection import Rejector, fit_rejector, mean_group_size
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.answers.thresholds import fit_thresholds, parse_aim
 from featurepipe.predictions import Task, usual_thresholds
@@ -142,13 +142,8 @@ def finish_heads(
     )
     scores = model.by_attribute(out_of_fold)
     model = replace(model, thresholds=_choose_thresholds(scores, questions, settings))
-    rejectors = {
-        name: _fit_rejector(name, model, scores[name], questions, rows, settings.seed)
-        for name in labels
-    }
-    return FittedHeads(
-        replace(model, rejectors=rejectors), scores, model.by_attribute(uncalibrated)
-    )
+    model = _with_rejectors(model, scores, questions, rows, settings.seed)
+    return FittedHeads(model, scores, model.by_attribute(uncalibrated))
 
 
 def attributes_with_thresholds(
@@ -210,27 +205,49 @@ def _aimed_thresholds(
     return thresholds
 
 
-def _fit_rejector(
-    attribute: str,
+def _with_rejectors(
     model: HeadModel,
-    out_of_fold: Probabilities,
+    out_of_fold: Mapping[str, Probabilities],
     questions: Questions,
     rows: RowChunks,
     seed: int,
-) -> Rejector:
-    labels, head = questions.labels[attribute], model.head_for(attribute)
-    labelled = np.flatnonzero(labels.labelled)
-    if len(labelled) > rows.chunk_rows:
-        drawn = np.random.default_rng(seed).choice(labelled, rows.chunk_rows, replace=False)
-        labelled = np.sort(drawn)
-    return fit_rejector(
-        head.select(rows.reader.read(labelled)),
-        labels.indicator[labelled],
-        questions.groups[labelled],
-        model.confidence(attribute, out_of_fold[labelled]),
-        widths=widths_of(head.columns),
-        seed=seed,
+) -> HeadModel:
+    """The model with a rejector for each attribute, and the lowest p-values of rows.
+
+    These rows are drawn from all, labelled or not, as new images will be.
+    """
+    n_rows = len(questions.groups)
+    # The rows that a rejector learns from, and those with p-values, may be others.
+    n_drawn = n_rows if n_rows <= rows.chunk_rows else max(rows.chunk_rows // 2, 1)
+    judged = _draw(np.arange(n_rows), n_drawn, seed)
+    rejectors: dict[str, Rejector] = {}
+    lowest = np.ones(len(judged))
+    for name, labels in questions.labels.items():
+        learnt = _draw(np.flatnonzero(labels.labelled), n_drawn, seed)
+        both, head = np.union1d(judged, learnt), model.head_for(name)
+        rejectors[name], p_values = fit_rejector(
+            head.select(rows.reader.read(both)),
+            labels.indicator[both],
+            questions.groups[both],
+            model.confidence(name, out_of_fold[name][both]),
+            labelled=np.isin(both, learnt),
+            widths=widths_of(head.columns),
+            seed=seed,
+        )
+        lowest = np.minimum(lowest, p_values[np.isin(both, judged)])
+    return replace(
+        model,
+        rejectors=rejectors,
+        lowest_p_values=np.sort(lowest),
+        group_size=mean_group_size(questions.groups[judged]),
     )
+
+
+def _draw(rows: Rows, n_most: int, seed: int) -> Rows:
+    """Some of the rows at random, or all, ascending."""
+    if len(rows) <= n_most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, n_most, replace=False))
 
 
 def _without_own_fold(

@@ -9,7 +9,7 @@ import numpy as np
 from featurepipe.models.answers.arrays import Features, Probabilities, Rows, Truth
 from featurepipe.models.answers.head import FeatureHead, Head
 from featurepipe.models.answers.questions import ALL_LABELS, COMBINATIONS
-from featurepipe.models.answers.rejection import Rejector
+from featurepipe.models.answers.rejection import Rejector, conformal_p_values
 from featurepipe.predictions import Task, answer_confidence, normalized
 
 
@@ -34,6 +34,11 @@ class HeadModel:
         For each attribute the probabilities above which labels of a set are given.
     rejectors : dict of str to Rejector
         For each attribute, what recognises images unlike the training images.
+    lowest_p_values : ndarray of shape (n_judged,), float64
+        Of training images, the lowest p-value over all attributes, without the image's group
+        and out of fold; ascending.
+    group_size : float
+        How many of these images are in the group of one of them, on average.
     """
 
     task: Task
@@ -43,6 +48,8 @@ class HeadModel:
     combinations: Rows
     thresholds: dict[str, Probabilities] = field(default_factory=dict)
     rejectors: dict[str, Rejector] = field(default_factory=dict)
+    lowest_p_values: Probabilities = field(default_factory=lambda: np.empty(0))
+    group_size: float = 1.0
 
     @property
     def tuned(self) -> dict[str, dict[str, Any]]:
@@ -111,6 +118,30 @@ class HeadModel:
                 self.head_for(name).select(X), self.confidence(name, scores[name])
             )
             for name, rejector in self.rejectors.items()
+        }
+
+    def image_p_values(self, p_values: Mapping[str, Probabilities]) -> dict[str, Probabilities]:
+        """How similar images are to the training images, over all attributes together.
+
+        Each p-value is ranked among the lowest of training images, the single-step minP
+        adjustment of Westfall & Young (1993, Resampling-based multiple testing): among images
+        like the training images, at most a share p has a p-value of p or less for any
+        attribute. With one attribute, they stay what they are.
+
+        Parameters
+        ----------
+        p_values : mapping of str to ndarray of shape (n_samples,), float64
+            What `p_values` returns.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples,), float64
+            In (0, 1]. At a coverage of c, all attributes of a share c of images are above
+            1 - c.
+        """
+        return {
+            name: conformal_p_values(self.lowest_p_values, values, self.group_size)
+            for name, values in p_values.items()
         }
 
     def head_for(self, attribute: str) -> Head:

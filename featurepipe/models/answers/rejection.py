@@ -1,11 +1,11 @@
 """When not to answer: images unlike the training images, and uncertain answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from featurepipe.models.answers.arrays import Features
 
@@ -23,8 +23,7 @@ class Rejector:
 
     An image looks strange if it is far from the training rows in the features that the head
     reads, or if the head's confidence is low. Both are ranked among those of the training
-    rows, measured without the row's group and out of fold. The worse rank counts, and is
-    ranked again.
+    rows, measured without the row's group and out of fold. The worse rank counts.
 
     Attributes
     ----------
@@ -32,15 +31,20 @@ class Rejector:
         The column after the last one of each block of features.
     bank : ndarray of shape (n_bank, n_features), float16
         Training rows, at most `MAX_BANK`, each block of length 1.
-    distances, confidences, ranks : ndarray of shape (n_train,), float64
+    distances, confidences : ndarray of shape (n_train,), float64
         Of the training rows, ascending.
+    ranks : ndarray of shape (n_train,), intp
+        The worse rank of each training row, from 1 (the strangest), ascending.
+    group_size : float
+        See `conformal_p_values`.
     """
 
     ends: NDArray[np.intp]
     bank: NDArray[np.float16]
     distances: NDArray[np.float64]
     confidences: NDArray[np.float64]
-    ranks: NDArray[np.float64]
+    ranks: NDArray[np.intp]
+    group_size: float
 
     def novelty(self, X: Features) -> NDArray[np.float64]:
         """Distance from the 5th nearest row of the bank.
@@ -79,11 +83,87 @@ class Rejector:
         ndarray of shape (n_samples,), float64
             In (0, 1]. At a coverage of c, images with a p-value above 1 - c get an answer.
         """
-        n = len(self.distances)
-        n_as_far = n - np.searchsorted(self.distances, self.novelty(X), side="left")
+        return self._p_values(1 + self._n_as_strange(self.novelty(X), confidence))
+
+    def _n_as_strange(
+        self, distances: NDArray[np.float64], confidence: NDArray[np.float64]
+    ) -> NDArray[np.intp]:
+        """Number of training rows that are as far, or as uncertain if these are fewer."""
+        n_as_far = len(self.distances) - np.searchsorted(self.distances, distances, side="left")
         n_as_unsure = np.searchsorted(self.confidences, confidence, side="right")
-        ranks = (1 + np.minimum(n_as_far, n_as_unsure)) / (n + 1)
-        return (1 + np.searchsorted(self.ranks, ranks, side="right")) / (n + 1)
+        return np.minimum(n_as_far, n_as_unsure)
+
+    def _p_values(self, ranks: NDArray[np.intp]) -> NDArray[np.float64]:
+        return conformal_p_values(self.ranks, ranks, self.group_size)
+
+
+class FittedRejector(NamedTuple):
+    """A rejector, and what it says of the rows that it was fitted with.
+
+    Attributes
+    ----------
+    rejector : Rejector
+    p_values : ndarray of shape (n_rows,), float64
+        As `Rejector.p_values`, without the row's group and out of fold.
+    """
+
+    rejector: Rejector
+    p_values: NDArray[np.float64]
+
+
+def conformal_p_values(
+    known: NDArray[np.intp] | NDArray[np.float64],
+    ranks: NDArray[np.intp] | NDArray[np.float64],
+    group_size: float,
+) -> NDArray[np.float64]:
+    """Share of images like the known ones whose worst rank is at least as low.
+
+    A new image takes its worst rank from a known image, which falls behind. So of the n + 1
+    images, the new one included, as many are at least as low as there are known ones. Images
+    of one group are alike: then the new image counts as a whole group of new ones.
+
+    Parameters
+    ----------
+    known : ndarray of shape (n,)
+        The worst of several ranks of each known image, ascending; 1 is the strangest. Or
+        p-values, which follow from ranks.
+    ranks : ndarray of shape (n_samples,)
+        The same of new images.
+    group_size : float
+        How many of the known images are in the group of one of them, on average; 1 if none
+        belong together.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        In (0, 1].
+
+    Examples
+    --------
+    Nine images, each with the worse of its ranks by distance and by confidence:
+
+    >>> known = np.array([1, 1, 2, 3, 3, 5, 5, 6, 8])
+    >>> conformal_p_values(known, np.array([1, 2, 10]), 1)
+    array([0.2, 0.3, 0.9])
+    """
+    n_up_to = np.maximum(np.searchsorted(known, ranks, side="right"), 1)
+    return (n_up_to + group_size - 1) / (len(known) + group_size)
+
+
+def mean_group_size(groups: NDArray[np.intp]) -> float:
+    """How many rows are in the group of a row, on average.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n_rows,), intp
+
+    Examples
+    --------
+    >>> mean_group_size(np.array([0, 0, 0, 1]))
+    2.5
+    """
+    sizes = np.unique(groups, return_counts=True)[1]
+    return float(np.square(sizes).sum() / sizes.sum())
 
 
 def fit_rejector(
@@ -92,23 +172,26 @@ def fit_rejector(
     groups: NDArray[np.intp],
     confidence: NDArray[np.float64],
     *,
+    labelled: NDArray[np.bool_] | None = None,
     widths: Sequence[int] = (),
     seed: int = 0,
-) -> Rejector:
+) -> FittedRejector:
     """Learn the distances between training rows, and the confidence of their answers.
 
     Parameters
     ----------
-    X : ndarray of shape (n_train, n_features)
+    X : ndarray of shape (n_rows, n_features)
         What the head reads, finite.
-    truth : ndarray of shape (n_train, n_classes), bool
+    truth : ndarray of shape (n_rows, n_classes), bool
         Which classes each row has. Rare classes get as many rows in the bank as frequent
         ones, as far as they have them.
-    groups : ndarray of shape (n_train,), intp
+    groups : ndarray of shape (n_rows,), intp
         Distances within a group do not count: rows of a group are never on both sides of the
         split either.
-    confidence : ndarray of shape (n_train,), float64
+    confidence : ndarray of shape (n_rows,), float64
         Probability of the answer, out of fold.
+    labelled : ndarray of shape (n_rows,), bool, optional
+        The rows to learn from; the others only get p-values. Default: all.
     widths : sequence of int
         Numbers of features of the blocks that lie side by side; empty for one block.
     seed : int
@@ -116,16 +199,21 @@ def fit_rejector(
 
     Returns
     -------
-    Rejector
+    FittedRejector
     """
+    labelled = np.ones(len(X), bool) if labelled is None else labelled
     ends = np.cumsum(widths or [X.shape[1]]).astype(np.intp)
-    rows = _draw_bank(truth, seed)
-    bank = _unit_blocks(X[rows], ends).astype(np.float16)
-    distances = _neighbour_distances(_unit_blocks(X, ends), bank, groups, groups[rows])
-    n_as_far = rankdata(-distances, method="max")
-    n_as_unsure = rankdata(confidence, method="max")
-    ranks = np.minimum(n_as_far, n_as_unsure) / len(X)
-    return Rejector(ends, bank, np.sort(distances), np.sort(confidence), np.sort(ranks))
+    units = _unit_blocks(X, ends)
+    banked = np.flatnonzero(labelled)[_draw_bank(truth[labelled], seed)]
+    bank = units[banked].astype(np.float16)
+    distances = _neighbour_distances(units, bank, groups, groups[banked])
+    learnt = np.sort(distances[labelled]), np.sort(confidence[labelled])
+    group_size = mean_group_size(groups[labelled])
+    rejector = Rejector(ends, bank, *learnt, np.empty(0, np.intp), group_size)
+    # A row that was learnt from is among those that are as strange as itself.
+    ranks = rejector._n_as_strange(distances, confidence) + ~labelled
+    rejector = replace(rejector, ranks=np.sort(ranks[labelled]))
+    return FittedRejector(rejector, rejector._p_values(ranks))
 
 
 def _draw_bank(truth: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:

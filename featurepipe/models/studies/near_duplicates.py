@@ -1,5 +1,7 @@
 """Images that are nearly the same: copies cropped, resized, compressed or brightened."""
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.views import PLAIN_VIEW
 from featurepipe.features.store import FeatureStore
+from featurepipe.models.studies.duplicates_file import read_duplicates, write_duplicates
+from featurepipe.workspace import Workspace
 
 # Measured by benchmarks/duplicates.py: absolute distances do not travel between sets of images.
 _N_NEIGHBOURS = 5
@@ -29,31 +33,45 @@ class NearDuplicates:
     ----------
     store : str
         Name of the store whose features were compared.
-    ids : ndarray of shape (n_pairs, 2), str objects
+    images : ndarray of shape (n_images,), str objects
+        Ids of the images that were compared, sorted.
+    pairs : ndarray of shape (n_pairs, 2), intp
+        Positions of the images of each pair, ascending.
     distances : ndarray of shape (n_pairs,), float64, ascending
         Distance of the two as a share of the median distance between images.
+    is_remembered : bool
+        Whether they were read from the file that remembers them.
     """
 
     store: str
-    ids: NDArray[np.object_]
+    images: NDArray[np.object_]
+    pairs: NDArray[np.intp]
     distances: NDArray[np.float64]
+    is_remembered: bool = False
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.pairs)
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """Ids of the images of each pair: ndarray of shape (n_pairs, 2), str objects."""
+        return self.images[self.pairs]
 
     def groups(self) -> dict[str, int]:
         """Group number of each image: pairs share it, directly or through other pairs.
 
         Examples
         --------
-        >>> ids = np.array([["a", "b"], ["c", "d"], ["b", "e"]], dtype=object)
-        >>> NearDuplicates("store", ids, np.array([0.1, 0.1, 0.2])).groups()
+        >>> images = np.array(["a", "b", "c", "d", "e"], dtype=object)
+        >>> pairs = np.array([[0, 1], [2, 3], [1, 4]])
+        >>> NearDuplicates("store", images, pairs, np.array([0.1, 0.1, 0.2])).groups()
         {'a': 0, 'b': 0, 'c': 1, 'd': 1, 'e': 0}
         """
-        names, ends = np.unique(self.ids.astype(np.str_), return_inverse=True)
+        paired, ends = np.unique(self.pairs, return_inverse=True)
         first, second = ends.reshape(-1, 2).T
-        graph = coo_array((np.ones(len(self)), (first, second)), shape=(len(names), len(names)))
-        return dict(zip(names.tolist(), connected_components(graph)[1].tolist(), strict=True))
+        graph = coo_array((np.ones(len(self)), (first, second)), shape=(len(paired), len(paired)))
+        names = self.images[paired].tolist()
+        return dict(zip(names, connected_components(graph)[1].tolist(), strict=True))
 
     def across(self, part_of: Mapping[str, str]) -> "NearDuplicates":
         """Pairs with one image in the training part and the other outside of it.
@@ -67,35 +85,66 @@ class NearDuplicates:
         parts = ((part_of.get(first), part_of.get(second)) for first, second in self.ids)
         leaks = [None not in pair and pair.count("train") == 1 for pair in parts]
         kept = np.flatnonzero(leaks)
-        return replace(self, ids=self.ids[kept], distances=self.distances[kept])
+        return replace(self, pairs=self.pairs[kept], distances=self.distances[kept])
 
 
-def find_near_duplicates(
-    stores: Sequence[Path], ids: Collection[str] | NDArray[np.object_]
-) -> NearDuplicates | None:
-    """Find images that are nearly the same, with the features of the `deciding_store`.
+@dataclass(frozen=True)
+class DuplicateSearch:
+    """A search for near-duplicates, and the file that remembers what it finds.
 
-    Parameters
+    Attributes
     ----------
-    stores : sequence of Path
-    ids : collection of str
-        Images to compare. Among images with identical bytes the first stands for all.
-
-    Returns
-    -------
-    NearDuplicates or None
-        None if no store holds features of a network.
+    store : Path
+    rows : ndarray of shape (n_images,), intp
+        Rows of the store that are compared.
+    images : ndarray of shape (n_images,), str objects
+        Their ids.
+    digest : str
+        Of all that decides what is found.
+    file : Path
+        What remembers it.
     """
-    path = deciding_store(stores)
-    if path is None:
-        return None
-    with FeatureStore.open(path) as store:
-        rows = store.rows("done")
-        rows = rows[np.isin(store.ids[rows], list(ids))]
-        _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
-        rows = rows[np.sort(firsts)]
-        pairs, distances = near_duplicates(store.features(rows))
-        return NearDuplicates(path.stem, store.ids[rows[pairs]].reshape(-1, 2), distances)
+
+    store: Path
+    rows: NDArray[np.intp]
+    images: NDArray[np.object_]
+    digest: str
+    file: Path
+
+    @classmethod
+    def among(
+        cls, workspace: Workspace, store: Path, ids: Collection[str] | NDArray[np.object_]
+    ) -> "DuplicateSearch":
+        """A search among images, with the features of one store.
+
+        Parameters
+        ----------
+        workspace : Workspace
+        store : Path
+            See `deciding_store`.
+        ids : collection of str
+            Images to compare. Among images with identical bytes the first stands for all.
+        """
+        with FeatureStore.open(store) as opened:
+            # np.isin compares objects each with each.
+            known, rows = set(ids), opened.rows("done")
+            rows = rows[[image in known for image in opened.ids[rows]]]
+            _, firsts = np.unique(opened.digests[rows], axis=0, return_index=True)
+            rows = rows[np.sort(firsts)]
+            file = workspace.found_duplicates(store.stem)
+            return cls(store, rows, opened.ids[rows], _digest(opened, rows), file)
+
+    def find(self) -> NearDuplicates:
+        """What is remembered of this search, else what is found now; nothing is written."""
+        known = read_duplicates(self.file, self.digest, len(self.images))
+        with FeatureStore.open(self.store) as store:
+            found = known or near_duplicates(store.features(self.rows))
+        return NearDuplicates(self.store.stem, self.images, *found, known is not None)
+
+    def remember(self, found: NearDuplicates) -> None:
+        """Write down what `find` found, under the lock of the workspace."""
+        if not found.is_remembered:
+            write_duplicates(self.file, self.digest, found.pairs, found.distances)
 
 
 def near_duplicates(
@@ -167,3 +216,13 @@ def _median_distance(X: NDArray[np.float32]) -> float:
     first = rng.integers(0, len(X), _N_SAMPLED_PAIRS)
     second = (first + rng.integers(1, len(X), _N_SAMPLED_PAIRS)) % len(X)
     return float(np.median(np.linalg.norm(X[first] - X[second], axis=1)))
+
+
+def _digest(store: FeatureStore, rows: NDArray[np.intp]) -> str:
+    """SHA-256 of all that decides which rows are near-duplicates, in hexadecimal."""
+    rule = [_N_NEIGHBOURS, _SHARE_OF_NEIGHBOURHOOD, _SHARE_OF_MEDIAN, _N_SAMPLED_PAIRS]
+    about = [rule, store.key.as_dict(), store.ids[rows].tolist()]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    digest.update(store.digests[rows].tobytes())
+    digest.update(store.checksums(rows).astype("<u4").tobytes())
+    return digest.hexdigest()

@@ -21,7 +21,7 @@ def draw(n, seed, centres=CENTRES):
 
 def fit(n=300, seed=0, **options):
     X, truth, confidence = draw(n, seed)
-    return fit_rejector(X, truth, np.arange(n), confidence, **options)
+    return fit_rejector(X, truth, np.arange(n), confidence, **options).rejector
 
 
 def test_novelty_is_the_distance_from_the_fifth_neighbour():
@@ -35,7 +35,7 @@ def test_novelty_is_the_distance_from_the_fifth_neighbour():
 def test_distances_of_training_rows_leave_their_group_out():
     X, truth, confidence = draw(120, 0)
     groups = np.arange(120) // 3
-    rejector = fit_rejector(X, truth, groups, confidence)
+    rejector = fit_rejector(X, truth, groups, confidence).rejector
     expected = []
     for group in range(40):
         rows = groups == group
@@ -49,7 +49,7 @@ def test_blocks_have_an_equal_say_at_any_scale():
     other, _, _ = draw(100, 1)
     side_by_side, scaled = np.hstack([X, other[:, :4]]), np.hstack([X, 1e-6 * other[:, :4]])
     fitted = [
-        fit_rejector(each, truth, np.arange(100), confidence, widths=(N_FEATURES, 4))
+        fit_rejector(each, truth, np.arange(100), confidence, widths=(N_FEATURES, 4)).rejector
         for each in (side_by_side, scaled)
     ]
     np.testing.assert_allclose(fitted[0].distances, fitted[1].distances, atol=1e-3)
@@ -90,7 +90,7 @@ def test_the_coverage_is_kept_with_groups_of_near_duplicates():
     for seed in range(30):
         X, truth, groups, confidence = draw_groups(100, seed)
         new, _, _, new_confidence = draw_groups(100, 500 + seed)
-        rejector = fit_rejector(X, truth, groups, confidence)
+        rejector = fit_rejector(X, truth, groups, confidence).rejector
         answered.append(np.mean(rejector.p_values(new, new_confidence) > 0.1))
     assert np.mean(answered) == pytest.approx(0.9, abs=0.03)
 
@@ -127,7 +127,7 @@ def test_the_bank_keeps_rare_classes():
     truth = np.zeros((n, 2), bool)
     truth[:8, 0], truth[8:, 1] = True, True
     X[:8] = 4 * np.eye(N_FEATURES)[10] + 0.01 * X[:8]
-    rejector = fit_rejector(X, truth, np.arange(n), confidence)
+    rejector = fit_rejector(X, truth, np.arange(n), confidence).rejector
     assert len(rejector.bank) == MAX_BANK
     assert np.isclose(rejector.bank[:, 10], 1, atol=0.05).sum() == 8
     assert rejector.novelty(X[:8]).max() < 0.05
@@ -139,7 +139,7 @@ def test_images_without_any_label_are_a_kind_of_their_own():
     truth = np.ones((n, 1), bool)
     truth[:5] = False
     X[:5] = 4 * np.eye(N_FEATURES)[10]
-    bank = fit_rejector(X, truth, np.arange(n), confidence).bank
+    bank = fit_rejector(X, truth, np.arange(n), confidence).rejector.bank
     assert np.isclose(bank[:, 10], 1, atol=0.05).sum() == 5
 
 
@@ -147,7 +147,7 @@ def test_the_same_seed_draws_the_same_bank():
     n = 2 * MAX_BANK
     np.testing.assert_array_equal(fit(n, seed=0).bank, fit(n, seed=0).bank)
     X, truth, confidence = draw(n, 0)
-    other = fit_rejector(X, truth, np.arange(n), confidence, seed=1)
+    other = fit_rejector(X, truth, np.arange(n), confidence, seed=1).rejector
     assert not np.array_equal(other.bank, fit(n).bank)
 
 
@@ -159,7 +159,7 @@ def test_fewer_rows_than_neighbours_reject_nothing(n):
 
 def test_rows_of_a_single_group_have_no_distance_to_go_by():
     X, truth, confidence = draw(50, 0)
-    rejector = fit_rejector(X, truth, np.zeros(50, np.intp), confidence)
+    rejector = fit_rejector(X, truth, np.zeros(50, np.intp), confidence).rejector
     assert np.isinf(rejector.distances).all()
     foreign = 100 * draw(20, 1)[0]
     assert (rejector.p_values(foreign, np.ones(20)) > 0.9).all()
@@ -180,3 +180,25 @@ def test_a_saved_rejector_says_the_same():
 
 def test_no_images_have_no_p_values():
     assert fit().p_values(np.zeros((0, N_FEATURES), np.float32), np.zeros(0)).shape == (0,)
+
+
+def test_p_values_are_known_from_ranks_by_hand():
+    # The distances of these rows are all infinite: they are of one group.
+    X, truth, _ = draw(9, 0)
+    confidence = np.arange(9) / 10
+    fitted = fit_rejector(X, truth, np.zeros(9, np.intp), confidence)
+    # A new image counts as a group of nine.
+    np.testing.assert_allclose(fitted.p_values, np.arange(9, 18) / 18)
+    new = fitted.rejector.p_values(X[:4], np.array([-1, 0, 0.35, 2]))
+    np.testing.assert_allclose(new, np.array([9, 10, 13, 17]) / 18)
+
+
+def test_rows_without_a_label_get_the_p_values_of_new_images():
+    X, truth, confidence = draw(120, 0)
+    labelled = np.arange(120) % 3 > 0
+    fitted = fit_rejector(X, truth, np.arange(120), confidence, labelled=labelled)
+    alone = fit_rejector(X[labelled], truth[labelled], np.arange(80), confidence[labelled])
+    np.testing.assert_array_equal(fitted.rejector.bank, alone.rejector.bank)
+    np.testing.assert_array_equal(fitted.p_values[labelled], alone.p_values)
+    others = alone.rejector.p_values(X[~labelled], confidence[~labelled])
+    np.testing.assert_array_equal(fitted.p_values[~labelled], others)

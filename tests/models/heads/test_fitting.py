@@ -458,6 +458,52 @@ def test_images_unlike_the_training_ones_are_told_by_each_attributes_features(ta
         np.testing.assert_array_equal(strange["category"], familiar["category"])
 
 
+def three_attributes(n, seed):
+    X, labels = make_images(n, noise=0.4, seed=seed)
+    codes = X[:, 20:22].argmax(axis=1)
+    return X, {**labels, "shade": exclusive_labels("shade", codes, ["dark", "light"])}
+
+
+@pytest.mark.parametrize(("n_train", "target"), [(60, 0.9), (200, 0.9), (200, 0.95)])
+def test_the_coverage_of_images_is_kept_over_all_attributes(n_train, target):
+    per_image, per_attribute = [], []
+    for seed in range(25):
+        X, labels = three_attributes(n_train + 300, seed)
+        train = {name: of.take(np.arange(n_train)) for name, of in labels.items()}
+        model, _ = fit(X[:n_train], train, head="knn")
+        p_values = model.p_values(X[n_train:], model.predict(X[n_train:]))
+        image_p_values = model.image_p_values(p_values)
+        for shares, values in ((per_image, image_p_values), (per_attribute, p_values)):
+            shares.append(np.mean(np.min([*values.values()], axis=0) > 1 - target))
+    error = np.std(per_image) / np.sqrt(len(per_image))
+    assert target - 3 * error < np.mean(per_image) < target + 3 * error + 0.04
+    assert np.mean(per_attribute) < target - 3 * error
+
+
+@pytest.mark.parametrize("task", [*TASKS, "joint"])
+def test_with_one_attribute_images_have_its_p_values(task):
+    X, labels = make_images(n=150, noise=0.8)
+    model, _ = fit(X, {"color": labels["color"]}, task=task)
+    test, _ = make_images(n=400, noise=0.8, seed=5)
+    p_values = model.p_values(test, model.predict(test))
+    assert len(np.unique(p_values["color"])) > 50
+    np.testing.assert_array_equal(model.image_p_values(p_values)["color"], p_values["color"])
+
+
+@pytest.mark.parametrize("task", [*TASKS, "joint"])
+def test_images_without_some_labels_count_for_the_coverage(task):
+    X, labels = make_images(n=200, noise=0.8)
+    codes = np.where(np.arange(200) % 4 == 0, -1, labels["color"].codes)
+    some = {**labels, "color": exclusive_labels("color", codes, labels["color"].classes)}
+    model, _ = fit(X, some, task=task)
+    assert len(model.rejectors["color"].ranks) == 150
+    assert len(model.lowest_p_values) == 200
+    new, _ = make_images(n=2000, noise=0.8, seed=5)
+    image_p_values = model.image_p_values(model.p_values(new, model.predict(new)))
+    answered = np.min([*image_p_values.values()], axis=0) > 0.1
+    assert answered.mean() == pytest.approx(0.9, abs=0.06)
+
+
 def test_a_fold_without_classes_to_tell_apart_answers_with_a_constant():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 5)).astype(np.float32)

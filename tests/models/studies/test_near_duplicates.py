@@ -1,5 +1,7 @@
 """Near-duplicates are found whatever the scale of the features, and chance neighbours are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -7,10 +9,12 @@ from scipy.spatial.distance import cdist
 import featurepipe
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.studies.near_duplicates import (
+    DuplicateSearch,
     NearDuplicates,
-    find_near_duplicates,
+    deciding_store,
     near_duplicates,
 )
+from featurepipe.workspace import Workspace
 from pictures import draw_data_set
 
 
@@ -75,7 +79,7 @@ def test_more_copies_than_neighbours_are_one_group():
     X = with_copies(make_rows(), [7] * 12, noise=0.02)
     pairs, _ = near_duplicates(X)
     ids = np.array([f"{row:03}" for row in range(len(X))], dtype=object)
-    groups = NearDuplicates("s", ids[pairs], np.zeros(len(pairs))).groups()
+    groups = NearDuplicates("s", ids, pairs, np.zeros(len(pairs))).groups()
     assert sorted(groups) == ["007", *(f"{row}" for row in range(200, 212))]
     assert set(groups.values()) == {0}
 
@@ -90,47 +94,134 @@ def test_equal_rows_have_no_pairs():
 
 
 def test_only_pairs_that_training_shares_with_others_are_leaks():
-    ids = np.array([["a", "b"], ["a", "c"], ["b", "c"], ["c", "d"], ["a", "x"]], dtype=object)
-    found = NearDuplicates("s", ids, np.arange(5.0))
+    pairs = np.array([[0, 1], [0, 2], [1, 2], [2, 3], [0, 4]])
+    found = NearDuplicates("s", np.array([*"abcdx"], dtype=object), pairs, np.arange(5.0))
     part_of = {"a": "train", "b": "test", "c": "unseen", "d": "train"}
     leaks = found.across(part_of)
     assert leaks.ids.tolist() == [["a", "b"], ["a", "c"], ["c", "d"]]
     assert leaks.distances.tolist() == [0, 1, 3]
 
 
+@pytest.fixture
+def stores(tmp_path, colour_mean):
+    folder = tmp_path / "dataset"
+    draw_data_set(folder, n_each=3)
+    twin = folder / "red_plain" / "same-bytes.png"
+    twin.write_bytes((folder / "red_plain" / "00.png").read_bytes())
+    featurepipe.extract(folder, workspace=tmp_path, backbone="hsv_histogram")
+    featurepipe.extract(
+        workspace=tmp_path, backbone="resnet50", weights="random", size_px=8,
+        view=["grey", "rgb"],
+    )  # fmt: skip
+    return sorted((tmp_path / "features").glob("*.h5"))
+
+
+@pytest.fixture
+def search(stores, tmp_path):
+    """A search among the first images, or all."""
+
+    def among(n_images=None):
+        with FeatureStore.open(stores[-1]) as store:
+            ids = store.ids[:n_images]
+        return DuplicateSearch.among(Workspace(tmp_path), stores[-1], ids)
+
+    return among
+
+
 class TestWhichStoreTells:
-    @pytest.fixture
-    def stores(self, tmp_path, colour_mean):
-        folder = tmp_path / "dataset"
-        draw_data_set(folder, n_each=3)
-        twin = folder / "red_plain" / "same-bytes.png"
-        twin.write_bytes((folder / "red_plain" / "00.png").read_bytes())
-        featurepipe.extract(folder, workspace=tmp_path, backbone="hsv_histogram")
-        featurepipe.extract(
-            workspace=tmp_path, backbone="resnet50", weights="random", size_px=8,
-            view=["grey", "rgb"],
-        )  # fmt: skip
-        return sorted((tmp_path / "features").glob("*.h5"))
-
-    def ids(self, path):
-        with FeatureStore.open(path) as store:
-            return store.ids
-
     def test_a_network_that_is_shown_the_images_as_they_are(self, stores):
-        ids = self.ids(stores[0])
         names = [path.stem for path in stores]
         assert names[1:] == ["resnet50-random0-8-avg-grey", "resnet50-random0-8-avg-rgb"]
-        assert find_near_duplicates(stores, ids).store == "resnet50-random0-8-avg-rgb"
-        assert find_near_duplicates(stores[:2], ids).store == "resnet50-random0-8-avg-grey"
+        assert deciding_store(stores).stem == "resnet50-random0-8-avg-rgb"
+        assert deciding_store(stores[:2]).stem == "resnet50-random0-8-avg-grey"
 
     def test_none_tells_by_colours_alone(self, stores):
-        assert find_near_duplicates(stores[:1], self.ids(stores[0])) is None
+        assert deciding_store(stores[:1]) is None
 
-    def test_images_of_identical_bytes_stand_for_each_other(self, stores):
-        found = find_near_duplicates(stores, self.ids(stores[0]))
-        assert "red_plain/same-bytes.png" not in found.ids
+    def test_images_of_identical_bytes_stand_for_each_other(self, search):
+        assert "red_plain/00.png" in search().images
+        assert "red_plain/same-bytes.png" not in search().images
 
-    def test_only_the_images_that_are_asked_about_are_compared(self, stores):
-        few = self.ids(stores[0])[:8]
-        found = find_near_duplicates(stores, few)
-        assert set(found.ids.ravel()) <= set(few)
+    def test_only_the_images_that_are_asked_about_are_compared(self, search):
+        assert search(8).images.tolist() == search().images[:8].tolist()
+
+
+class TestWhatIsRemembered:
+    @pytest.fixture
+    def kept(self, search):
+        """A search whose findings are in its file."""
+        asked = search()
+        asked.remember(asked.find())
+        return asked
+
+    @pytest.fixture
+    def searched(self, monkeypatch):
+        """Numbers of the images that were compared."""
+        compared = []
+
+        def compare(X):
+            compared.append(len(X))
+            return near_duplicates(X)
+
+        monkeypatch.setattr("featurepipe.models.studies.near_duplicates.near_duplicates", compare)
+        return compared
+
+    def test_is_what_was_found(self, search, kept, searched):
+        fresh, again = replace(kept, file=kept.file.with_name("none.npz")).find(), search().find()
+        assert len(again) > 0
+        assert searched == [len(again.images)]
+        assert again.ids.tolist() == fresh.ids.tolist()
+        np.testing.assert_array_equal(again.distances, fresh.distances)
+        assert (again.is_remembered, fresh.is_remembered) == (True, False)
+
+    def test_is_not_written_again(self, search, kept):
+        kept.file.touch()
+        before = kept.file.stat().st_mtime_ns
+        search().remember(search().find())
+        assert kept.file.stat().st_mtime_ns == before
+
+    def test_is_searched_again_among_other_images(self, search, kept, searched, caplog):
+        assert len(search(8).find().images) == 8
+        assert searched == [8]
+        assert not caplog.messages
+        search(8).remember(search(8).find())
+        assert search(8).find().is_remembered
+        assert not search().find().is_remembered
+
+    def test_is_searched_again_with_other_features(self, search, kept, searched):
+        with FeatureStore.open(kept.store, writable=True) as store:
+            row = kept.rows[:1]
+            features, digests = 2 * store.features(row), store.digests[row]
+            store.write_done(row, features, digests, store.sizes[row], store.mtimes[row])
+        assert not search().find().is_remembered
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            ({"pairs": lambda a: a[:, :1]}, "pairs is int64 of shape"),
+            ({"pairs": lambda a: a.astype(float)}, "pairs is float64 of shape"),
+            ({"pairs": lambda a: a + 1000}, "pairs has positions without an image"),
+            ({"pairs": lambda a: a[:, ::-1]}, "it does not match the SHA-256 in it"),
+            ({"distances": lambda a: a[1:]}, "distances is float64 of shape"),
+            ({"distances": lambda a: a / 2}, "it does not match the SHA-256 in it"),
+            ({"sha256": lambda a: np.array("")}, "it does not match the SHA-256 in it"),
+            ({"compared": lambda a: a[None]}, "compared is <U64 of shape (1,)"),
+            ({}, "is not a zip file"),
+        ],
+    )
+    def test_is_not_believed_when_damaged(self, search, kept, searched, caplog, damage, said):
+        arrays = dict(np.load(kept.file))
+        for name, change in damage.items():
+            arrays[name] = change(arrays[name])
+        np.savez(kept.file, **arrays)
+        if not damage:
+            kept.file.write_text("near-duplicates")
+        found = search().find()
+        assert searched == [len(found.images)]
+        (line,) = caplog.messages
+        assert line.startswith(f"Searching for near-duplicates again: {kept.file}, which")
+        assert said in line
+        search().remember(found)
+        caplog.clear()
+        assert search().find().is_remembered
+        assert not caplog.messages
