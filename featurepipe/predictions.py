@@ -249,6 +249,22 @@ class Predictions:
             return log_losses(labels.codes, probabilities)
         return label_set_log_losses(labels.indicator, probabilities)
 
+    def highest_log_losses(self, attribute: str) -> NDArray[np.float64]:
+        """The `log_losses` if the least probable class or label set of each image were true.
+
+        Parameters
+        ----------
+        attribute : str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), float64
+        """
+        probabilities = self.probabilities(attribute)
+        if self.labels[attribute].exclusive:
+            return log_losses(probabilities.argmin(axis=1), probabilities)
+        return label_set_log_losses(probabilities < 0.5, probabilities)
+
     def confidence(self, attribute: str) -> NDArray[np.float64]:
         """Probability of each image's answer; see `answer_confidence`.
 

@@ -20,6 +20,8 @@ class AttributePredictions:
     right : ndarray of shape (n_images,), bool
     losses : ndarray of shape (n_images,), float64
         Negative logarithm of the probability of the truth.
+    highest_losses : ndarray of shape (n_images,), float64
+        The same if the truth were what the run believes least.
     confidence : ndarray of shape (n_images,), float64
         Probability of the given answer.
     p_values : ndarray of shape (n_images,), float64
@@ -31,6 +33,7 @@ class AttributePredictions:
     predictions: Predictions
     right: NDArray[np.bool_]
     losses: NDArray[np.float64]
+    highest_losses: NDArray[np.float64]
     confidence: NDArray[np.float64]
     p_values: NDArray[np.float64]
     image_p_values: NDArray[np.float64]
@@ -57,6 +60,7 @@ class AttributePredictions:
             predictions=labelled,
             right=np.all([labelled.correct(name) for name in names], axis=0),
             losses=np.sum([labelled.log_losses(name) for name in names], axis=0),
+            highest_losses=np.sum([labelled.highest_log_losses(name) for name in names], axis=0),
             confidence=np.prod([labelled.confidence(name) for name in names], axis=0),
             p_values=np.min([labelled.p_values[name] for name in names], axis=0),
             image_p_values=np.min([labelled.image_p_values[name] for name in names], axis=0),

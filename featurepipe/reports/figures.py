@@ -177,7 +177,7 @@ def _figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:
     resamples = Resamples(predictions.groups)
     figures = {
         **_accuracy("accuracy", judged.right, resamples),
-        **_loss("log_loss", judged.losses, resamples),
+        **_loss("log_loss", judged.losses, judged.highest_losses, judged.right, resamples),
         **_ece(judged, resamples),
         **_accuracy("answered", judged.image_p_values > 1 - COVERAGE, resamples),
         **_share(
@@ -189,26 +189,31 @@ def _figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:
         ),
     }
     if attribute != ALL and predictions.labels[attribute].exclusive:
-        return figures | _class_figures(predictions, attribute, resamples)
+        return figures | _class_figures(judged, attribute, resamples)
     if attribute == ALL and predictions.task != Task.MULTI_LABEL:
         return figures
     return figures | _label_figures(predictions, attribute, resamples)
 
 
 def _class_figures(
-    predictions: Predictions, attribute: str, resamples: Resamples
+    judged: AttributePredictions, attribute: str, resamples: Resamples
 ) -> dict[str, float]:
-    labels, probabilities = predictions.labels[attribute], predictions.probabilities(attribute)
+    labels = judged.predictions.labels[attribute]
+    probabilities = judged.predictions.probabilities(attribute)
     codes, truth = labels.codes, labels.indicator
     predicted = np.eye(len(labels.classes), dtype=bool)[probabilities.argmax(axis=1)]
     n_certain = _n_certain(truth, resamples)
     pair = truth, predicted
     hits = metrics.top_k_hits(codes, probabilities, k=5)
+    distances, furthest = (
+        metrics.squared_distances(given, probabilities)
+        for given in (codes, probabilities.argmin(axis=1))
+    )
     return {
         **_share("balanced_accuracy", metrics.balanced_accuracy, pair, resamples, n_certain),
         **_share("macro_f1", metrics.macro_f1, pair, resamples, n_certain),
         **({} if np.isnan(hits).any() else _accuracy("top5_accuracy", hits, resamples)),
-        **_loss("brier", metrics.squared_distances(codes, probabilities), resamples),
+        **_loss("brier", distances, furthest, judged.right, resamples),
     }
 
 
@@ -222,7 +227,7 @@ def _label_figures(
     n_certain, n_units = _n_certain(truth, resamples), resamples.n_units
     right = truth == given
     share_right = right.mean(axis=1)
-    interval = share_interval(share_right.mean(), resamples.means(share_right), n_units)
+    interval = share_interval(share_right.mean(), resamples.means(share_right), n_units, n_units)
     pair = truth, given
     return {
         **_accuracy("subset_accuracy", right.all(axis=1), resamples),
@@ -237,8 +242,15 @@ def _accuracy(name: str, right: NDArray, resamples: Resamples) -> dict[str, floa
     return _with_ends(name, float(right.mean()), accuracy_interval(right, resamples))
 
 
-def _loss(name: str, losses: NDArray[np.float64], resamples: Resamples) -> dict[str, float]:
-    return _with_ends(name, float(losses.mean()), loss_interval(losses, resamples))
+def _loss(
+    name: str,
+    losses: NDArray[np.float64],
+    highest: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    resamples: Resamples,
+) -> dict[str, float]:
+    interval = loss_interval(losses, highest, right, resamples)
+    return _with_ends(name, float(losses.mean()), interval)
 
 
 def _ece(judged: AttributePredictions, resamples: Resamples) -> dict[str, float]:
@@ -255,7 +267,8 @@ def _share(
     n_if_certain: float,
 ) -> dict[str, float]:
     share, replicates = figure(*arrays), figure(*arrays, weights=resamples.weights)
-    return _with_ends(name, share, share_interval(share, replicates, n_if_certain))
+    interval = share_interval(share, replicates, resamples.n_units, n_if_certain)
+    return _with_ends(name, share, interval)
 
 
 def _with_ends(name: str, figure: float, interval: Interval) -> dict[str, float]:

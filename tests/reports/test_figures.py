@@ -6,7 +6,7 @@ import pytest
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
 from featurepipe.reports.figures import FIGURES, accuracies, evaluate, reliability
-from featurepipe.reports.intervals import wilson_interval
+from featurepipe.reports.intervals import exact_interval
 
 MULTI_LABEL_FIGURES = ["subset_accuracy", "label_accuracy", "micro_f1", "map"]
 
@@ -70,7 +70,7 @@ def test_each_attribute_is_measured_on_its_labelled_test_rows():
     color = figures_of(make_predictions())["color"]
     assert color["n_test"] == 3
     assert color["accuracy"] == pytest.approx(2 / 3)
-    assert (color["accuracy_low"], color["accuracy_high"]) == wilson_interval(2, 3)
+    assert (color["accuracy_low"], color["accuracy_high"]) == exact_interval(2, 3)
     assert color["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
     assert color["macro_f1"] == pytest.approx(2 / 3)
     assert color["log_loss"] == pytest.approx(-np.log([0.8, 0.6, 0.1]).mean())
@@ -84,7 +84,7 @@ def test_unseen_combinations_stand_apart():
     color = figures_of(make_predictions())["color"]
     assert (color["n_unseen"], color["unseen_accuracy"]) == (1, 1)
     interval = (color["unseen_accuracy_low"], color["unseen_accuracy_high"])
-    assert interval == wilson_interval(1, 1)
+    assert interval == exact_interval(1, 1)
 
 
 def test_unseen_combinations_have_figures_of_their_own():
@@ -283,7 +283,7 @@ def test_images_unlike_those_trained_on_have_no_answer():
     p_values = [0.9, 0.051, 0.05, 0.2, 0.04, 0.5]
     row = figures_of(answered(parts, p_values, [True, True, False, False, True, True]))["color"]
     assert (row["answered"], row["unseen_answered"]) == (0.75, 0.5)
-    assert (row["answered_low"], row["answered_high"]) == wilson_interval(3, 4)
+    assert (row["answered_low"], row["answered_high"]) == exact_interval(3, 4)
     # Most familiar first: right, wrong, right, wrong.
     assert row["risk_coverage_area"] == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
 
