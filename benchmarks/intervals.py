@@ -173,17 +173,20 @@ def log_t(losses, resamples, at_most):
 
 def betting(losses, resamples, at_most):
     """Waudby-Smith & Ramdas (2024), hedged capital with their predictable plug-in bets."""
-    y, n, grid = losses / at_most, len(losses), np.geomspace(1e-5, 1, 150)[:, None]
+    y, n, grid = losses / at_most, len(losses), BETTING_GRID[:, None]
     counts = np.arange(1, n + 1)
     means = (0.5 + y.cumsum()) / (counts + 1)
     variances = np.append(0.25, (0.25 + ((y - means) ** 2).cumsum()) / (counts + 1))[:-1]
     bets = np.sqrt(2 * np.log(2 / 0.05) / (n * variances))
     up = np.log1p(np.minimum(bets, 0.5 / grid) * (y - grid)).sum(axis=1)
-    down = np.log1p(
-        -np.minimum(bets, 0.5 / np.maximum(1 - grid, 1e-12)) * (y - grid)
-    ).sum(axis=1)  # fmt: skip
-    kept = grid[np.maximum(up, down) + np.log(0.5) < np.log(1 / 0.05), 0]
-    return (0.0 if kept[0] == grid[0, 0] else at_most * kept[0]), at_most * kept[-1]
+    down = np.log1p(-np.minimum(bets, 0.5 / np.maximum(1 - grid, 1e-12)) * (y - grid)).sum(axis=1)
+    kept = np.flatnonzero(np.maximum(up, down) + np.log(0.5) < np.log(1 / 0.05))
+    # The ends lie between a mean that is refuted and the next, which is not.
+    first, last = kept[0] - 1, min(kept[-1] + 1, len(grid) - 1)
+    return at_most * (BETTING_GRID[first] if first >= 0 else 0.0), at_most * BETTING_GRID[last]
+
+
+BETTING_GRID = np.append(np.geomspace(1e-5, 0.02, 60), np.linspace(0.02, 1, 160)[1:])
 
 
 def resampled(losses, resamples) -> tuple[np.ndarray, np.ndarray]:
