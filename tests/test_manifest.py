@@ -704,7 +704,8 @@ class TestArchives:
         assert list(manifest.table["color"]) == [("red",)]
 
     @pytest.mark.parametrize(
-        "text", [b"[1]", b"{", b"\xff", b"[" * 60_000, b'{"a": ' + b"9" * 5000 + b"}"]
+        "text",
+        [b"[1]", b"{", b"\xff", b"[" * 60_000, b'{"a": ' + b"9" * 5000 + b"}", b'{"a": "\\ud800"}'],
     )
     def test_json_that_is_no_object_is_said(self, tmp_path, text):
         manifest = self.read(tmp_path, {"1.jpg": b"", "1.json": text, "2.jpg": b"", "2.cls": b"x"})

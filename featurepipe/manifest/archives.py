@@ -10,7 +10,7 @@ from typing import Any
 
 from featurepipe.manifest.cells import Cell, Columns, cell_of
 from featurepipe.manifest.folders import DEFAULT_ATTRIBUTE
-from featurepipe.words import counted, examples
+from featurepipe.words import counted, examples, is_utf8
 
 LABEL_SUFFIXES = (".cls", ".json")
 
@@ -64,6 +64,9 @@ def _cells(name: str, text: bytes) -> dict[str, Cell]:
         entries: dict[str, Any] = {DEFAULT_ATTRIBUTE: text.decode("utf-8-sig").strip()}
     else:
         entries = json.loads(text)
+        # JSON can escape halves of characters, which no text file can hold.
+        if not is_utf8(json.dumps(entries, ensure_ascii=False)):
+            raise ValueError("not UTF-8")
     if not isinstance(entries, dict):
         raise ValueError("not an object")
     cells = {
