@@ -71,13 +71,13 @@ labels = option("--labels", metavar="TABLE", help="CSV, TSV or Parquet table of 
 attributes = option(
     "--attributes",
     type=Names(),
-    help="Attributes in the folder names, or label columns of the table.",
+    help="Attributes in folder names, or columns of the table.",
 )
 label_separator = option(
     "--label-separator",
     metavar="TEXT",
     show_default="|",
-    help="Separator between several labels in one cell.",
+    help="Separator between labels in a cell.",
 )
 min_per_class = option(
     "--min-per-class",
