@@ -23,10 +23,10 @@ OLD = " (old)"
 """Beside the names of runs that were fitted on other labels or images than the present ones."""
 
 _ALWAYS = ("#", "run", "accuracy", "=")
-_BESIDE_SHORTENED_NAMES = ("unseen", *COSTS)
+_BESIDE_SHORTENED_NAMES = ("unseen", "harmonic", *COSTS)
 _BESIDE_WHOLE_NAMES = ("selection", "features", "head")
 _NAMES = ("run", "features", "head")
-_HEADERS = {"accuracy": "accuracy (95 % CI)", "=": ""}
+_HEADERS = {"accuracy": "accuracy (95 % CI)", "=": "", "harmonic": "harmonic mean"}
 _MIN_NAME = 24
 _MAX_NOTES = 3
 _NOTE_WIDTH = 80
@@ -58,6 +58,7 @@ def board_columns(rows: pd.DataFrame) -> Columns:
         "accuracy": _accuracies(rows),
         "=": _tied_marks(rows),
         "unseen": _with_deviations(rows, "unseen_accuracy"),
+        "harmonic": aligned(percent(share) for share in rows["unseen_harmonic_mean"]),
         "selection": aligned(percent(share) for share in rows["selection_accuracy"]),
         "log-loss": _with_deviations(rows, "log_loss"),
         "fit": aligned(duration(seconds) for seconds in rows["fit_s"]),
@@ -66,7 +67,7 @@ def board_columns(rows: pd.DataFrame) -> Columns:
     if not any(cells["="]):
         del cells["="]
     if rows["unseen_accuracy"].isna().all():
-        del cells["unseen"]
+        del cells["unseen"], cells["harmonic"]
     return {
         name: Column(_HEADERS.get(name, name), column, is_name=name in _NAMES)
         for name, column in cells.items()

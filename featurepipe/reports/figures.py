@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hmean
 
 from featurepipe import metrics
 from featurepipe.predictions import ALL, COVERAGE, Predictions, Task
@@ -28,6 +29,7 @@ MEASURED = (
     "brier",
     "ece",
     "unseen_accuracy",
+    "unseen_harmonic_mean",
     "unseen_balanced_accuracy",
     "unseen_macro_f1",
     "unseen_log_loss",
@@ -65,6 +67,10 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
     to attributes that are not exclusive, and to ``"all"`` of a multi-label run, over all labels.
     A label counts as given where its probability is above its threshold.
 
+    ``unseen_harmonic_mean`` is that of ``accuracy`` and ``unseen_accuracy``, by which the
+    literature on compositional learning ranks (Xian et al. 2017, Zero-shot learning: the good,
+    the bad and the ugly). Its interval has the harmonic means of their ends.
+
     ``answered`` is the share of images that ``predict`` would not call unknown at its default
     coverage; for ``"all"``, not for any attribute. ``risk_coverage_area`` is the area under the
     error rate of the answered images, from the most familiar image to the last.
@@ -100,6 +106,7 @@ def evaluate(predictions: Predictions) -> list[dict[str, Any]]:
                 **dict.fromkeys(FIGURES, np.nan),
                 **_figures(tested, attribute),
                 **_unseen_figures(never_trained, attribute),
+                **_harmonic_mean(tested, never_trained),
                 "n_unseen": len(never_trained),
             }
         )
@@ -168,6 +175,23 @@ def _unseen_figures(judged: AttributePredictions, attribute: str) -> dict[str, f
             figures = {k: v for k, v in figures.items() if not k.startswith(_OVER_CLASSES)}
     unseen = {f"unseen_{name}": value for name, value in figures.items()}
     return {name: value for name, value in unseen.items() if name in FIGURES}
+
+
+def _harmonic_mean(
+    tested: AttributePredictions, never_trained: AttributePredictions
+) -> dict[str, float]:
+    if not len(tested) or not len(never_trained):
+        return {}
+    shares = [
+        _accuracy("accuracy", judged.right, Resamples(judged.predictions.groups))
+        for judged in (tested, never_trained)
+    ]
+    return {
+        name.replace("accuracy", "unseen_harmonic_mean"): float(
+            hmean([of_part[name] for of_part in shares])
+        )
+        for name in shares[0]
+    }
 
 
 def _figures(judged: AttributePredictions, attribute: str) -> dict[str, float]:

@@ -87,6 +87,18 @@ def test_unseen_combinations_stand_apart():
     assert interval == exact_interval(1, 1)
 
 
+def test_the_harmonic_mean_is_that_of_seen_and_unseen_accuracy():
+    rows = figures_of(make_predictions(parts=["test", "test", "test", "unseen", "unseen"]))
+    measured = False
+    for row in rows.values():
+        for end in ("", "_low", "_high"):
+            seen, unseen = row[f"accuracy{end}"], row[f"unseen_accuracy{end}"]
+            expected = 2 * seen * unseen / (seen + unseen) if seen and unseen else 0
+            assert row[f"unseen_harmonic_mean{end}"] == pytest.approx(expected)
+            measured |= 0 < expected < 1
+    assert measured
+
+
 def test_unseen_combinations_have_figures_of_their_own():
     rows = figures_of(make_predictions(parts=["test", "test", "test", "unseen", "unseen"]))
     color, category, together = rows["color"], rows["category"], rows["all"]
