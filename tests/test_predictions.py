@@ -246,6 +246,13 @@ def test_log_losses_are_of_the_true_class_or_label_set():
     np.testing.assert_allclose(predictions.log_losses("tags"), -np.log([0.7 * 0.6, 0.9 * 0.5]))
 
 
+def test_the_highest_log_losses_are_of_what_is_least_believed():
+    predictions = make_predictions().take(np.array([0, 1]))
+    np.testing.assert_allclose(predictions.highest_log_losses("color"), -np.log([0.4, 0.1]))
+    highest = -np.log([0.3 * 0.4, 0.1 * 0.5])
+    np.testing.assert_allclose(predictions.highest_log_losses("tags"), highest)
+
+
 def test_confidence_depends_on_the_thresholds():
     np.testing.assert_allclose(
         with_thresholds().confidence("tags"), [0.3 * 0.4, 0.9 * 0.5, 0.8 * 0.9]

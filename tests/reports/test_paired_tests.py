@@ -31,7 +31,7 @@ def judged(right, losses, groups=None):
     )
     half = np.full(n, 0.5)
     right, losses = np.asarray(right, bool), np.asarray(losses)
-    return AttributePredictions(predictions, right, losses, losses, half, half)
+    return AttributePredictions(predictions, right, losses, losses, half, half, half)
 
 
 def equal_runs(rng, n, easiness):
