@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,8 +14,9 @@ from featurepipe.features.store import StoreKey
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.provenance import checksum_digest
 from featurepipe.runs.fitted_on import kept_checksums, kept_split, split_sha256
+from featurepipe.runs.naming import network_digests
 from featurepipe.runs.run_folder import Run
-from featurepipe.runs.run_info import HeadRunInfo
+from featurepipe.runs.run_info import HeadRunInfo, NetworkRunInfo
 from featurepipe.splits import Split, divisible_ids
 from featurepipe.words import counted, examples
 from featurepipe.workspace import Workspace
@@ -36,6 +37,7 @@ class Present:
 
     workspace: Workspace
     manifest: Manifest
+    _splits: dict[str, Split | None] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, workspace: Workspace) -> "Present":
@@ -77,10 +79,12 @@ class Present:
             Empty if its images are all there, and they, their labels and the classes are the
             same. Images that were added to known classes change nothing of a run; see `added`.
         """
-        images = _images(run)
+        images = self._images(run)
         gone = [image for image in images if image not in self._row_of]
-        said = [f"{_some(gone)}, no longer in the manifest"] if gone else []
+        said = [f"{some(gone)}, no longer in the manifest"] if gone else []
         said += changed_labels(run, self._labels, self._row_of)
+        if not said and self._has_other_training_labels(run):
+            said.append("labels of training images changed")
         return [*said, *self._changed_images(run, images)]
 
     def added(self, run: Run) -> list[str]:
@@ -95,7 +99,11 @@ class Present:
         list of str
             Their ids, sorted; without those that its split leaves out.
         """
-        return sorted(self._usable.difference(_images(run), self._left_out(run)))
+        split = self._split(run)
+        if split is None and isinstance(run.info, NetworkRunInfo):
+            return []
+        left_out = () if split is None else split.left_out
+        return sorted(self._usable.difference(self._images(run), left_out))
 
     @cached_property
     def _labels(self) -> dict[str, Labels]:
@@ -121,26 +129,48 @@ class Present:
         }
         return set(divisible_ids(self.manifest, readable))
 
-    def _left_out(self, run: Run) -> tuple[str, ...]:
-        path = self.workspace.split(run.info.split.name)
-        with suppress(FeaturepipeError):
-            split = Split.load(path)
-            if split_sha256(split) == run.info.split.sha256:
-                return split.left_out
-        return ()
+    def _split(self, run: Run) -> Split | None:
+        """The split by which a run was fitted; None if it is gone or another one."""
+        facts = run.info.split
+        if facts.sha256 not in self._splits:
+            self._splits[facts.sha256] = None
+            with suppress(FeaturepipeError):
+                split = Split.load(self.workspace.split(facts.name))
+                if split_sha256(split) == facts.sha256:
+                    self._splits[facts.sha256] = split
+        return self._splits[facts.sha256]
+
+    def _images(self, run: Run) -> list[str]:
+        """Ids of the images that a run was fitted and tested on, sorted as in its split.
+
+        Of the training images, a network keeps only those of its validation set.
+        """
+        if isinstance(run.info, NetworkRunInfo) and (split := self._split(run)) is not None:
+            return split.ids.tolist()
+        return sorted([*run.selection.ids.tolist(), *run.predictions.ids.tolist()])
+
+    def _has_other_training_labels(self, run: Run) -> bool:
+        """Whether a network was trained on other labels, as its digest tells."""
+        info, split = run.info, self._split(run)
+        if not isinstance(info, NetworkRunInfo) or split is None:
+            return False
+        manifest = replace(self.manifest, attribute_names=info.attributes)
+        return network_digests(info, split, manifest).run != info.digest
 
     def _changed_images(self, run: Run, images: Sequence[str]) -> Iterator[str]:
+        if isinstance(run.info, NetworkRunInfo) and self._split(run) is None:
+            return
         for recipe, digest in _inputs(run):
             cache = next((cache for cache in self._caches if cache.key == recipe), None)
             if cache is None:
                 continue
             missing = [image for image in images if image not in cache.row_of]
             if missing:
-                yield f"no features any more: {_some(missing)}"
+                yield f"no features any more: {some(missing)}"
                 return
             if checksum_digest(cache.checksums(np.array(images, dtype=object))) != digest:
                 changed = _differing(run, recipe, cache)
-                yield f"features changed: {_some(changed) if changed else 'of some images'}"
+                yield f"features changed: {some(changed) if changed else 'of some images'}"
                 return
 
 
@@ -178,59 +208,7 @@ def changed_labels(
             kind = "only one label" if now.exclusive else "sets of labels"
             yield f"images now have {kind} of {name!r}"
         if changed:
-            yield f"labels of {name!r} changed: {_some(changed)}"
-
-
-def changed_inputs(
-    run: Run, split: Split, caches: Sequence[CachedFeatures], manifest: Manifest
-) -> list[str]:
-    """What hinders that a run is fitted again to the same numbers, in words.
-
-    Parameters
-    ----------
-    run : Run
-        A run of heads.
-    split : Split
-        From `featurepipe.runs.fitted_on.kept_split`.
-    caches : sequence of CachedFeatures
-        From `featurepipe.runs.fitted_on.kept_caches`.
-    manifest : Manifest
-
-    Returns
-    -------
-    list of str
-        Empty if nothing has changed.
-    """
-    row_of = {image: row for row, image in enumerate(manifest.ids)}
-    gone = sorted(set(split.ids) - set(row_of))
-    if gone:
-        return [f"{_some(gone)}, no longer in the manifest"]
-    return [
-        *changed_labels(run, manifest.labels(), row_of),
-        *_changed_features(run, split, caches),
-    ]
-
-
-def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
-    cache_of = {cache.name: cache for cache in caches}
-    kept = kept_checksums(run, split)
-    for name in kept.columns:
-        cache = cache_of.get(name)
-        if cache is None:
-            yield f"there is no store of the features {name} any more"
-            continue
-        missing = [image for image in split.ids if image not in cache.row_of]
-        if missing:
-            yield f"{cache.path} lacks features: {_some(missing)}"
-            continue
-        same = cache.checksums(split.ids) == kept[name].to_numpy()
-        if changed := split.ids[~same].tolist():
-            yield f"features in {cache.path} changed: {_some(changed)}"
-
-
-def _images(run: Run) -> list[str]:
-    """Ids of the images that a run was fitted and tested on, sorted as in its split."""
-    return sorted([*run.selection.ids.tolist(), *run.predictions.ids.tolist()])
+            yield f"labels of {name!r} changed: {some(changed)}"
 
 
 def _inputs(run: Run) -> list[tuple[StoreKey, str]]:
@@ -274,5 +252,12 @@ def _renamed(then: Sequence[str], now: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _some(images: Sequence[str]) -> str:
+def some(images: Sequence[str]) -> str:
+    """How many images there are, and the first of them.
+
+    Parameters
+    ----------
+    images : sequence of str
+        At least one.
+    """
     return f"{counted(images, 'image')}, such as {images[0]!r}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from featurepipe.manifest import Manifest
 from featurepipe.runs.fitted_on import split_sha256
-from featurepipe.runs.run_info import read_digest
+from featurepipe.runs.run_info import NetworkRunInfo, read_digest
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
@@ -55,6 +55,22 @@ def digests_of(inputs: Any, family_inputs: Any, split: Split, manifest: Manifest
         run=_digest([inputs, *truth, division]),
         family=_digest([family_inputs, *truth, family]),
     )
+
+
+def network_digests(info: NetworkRunInfo, split: Split, manifest: Manifest) -> Digests:
+    """Digests of a network, were it trained by some split on the labels of some manifest.
+
+    Parameters
+    ----------
+    info : NetworkRunInfo
+        Its digest and family are not read.
+    split : Split
+    manifest : Manifest
+    """
+    begins_from = info.begins_from and info.begins_from.model_dump(exclude={"weights_source"})
+    shared = [begins_from, info.pixels.recipe.as_dict()]
+    inputs = [*shared, info.pixels.sha256]
+    return digests_of(inputs, shared, asdict(info.settings), split, manifest)
 
 
 def reserve_name(workspace: Workspace, title: str, digest: str) -> str:

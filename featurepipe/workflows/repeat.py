@@ -13,10 +13,10 @@ from featurepipe.manifest import Manifest
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
-from featurepipe.runs.changes import changed_inputs
+from featurepipe.runs.changes import changed_labels, some
 from featurepipe.runs.choosing import named_run
 from featurepipe.runs.feature_set import FeatureSet
-from featurepipe.runs.fitted_on import kept_caches, kept_split
+from featurepipe.runs.fitted_on import kept_caches, kept_checksums, kept_split
 from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
@@ -70,7 +70,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
         manifest = Manifest.load(home.manifest)
         split = kept_split(kept)
         caches = kept_caches(info, open_caches(home.stores(), manifest.ids.tolist()))
-        if changed := changed_inputs(kept, split, caches, manifest):
+        if changed := _changed_inputs(kept, split, caches, manifest):
             raise RunError(
                 f"Run {kept.name!r} cannot be repeated, because its inputs have changed: "
                 f"{'; '.join(changed)}. Use featurepipe fit for the present labels and features."
@@ -86,6 +86,37 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
         "".join(f" {difference}." for difference in _changed_software(kept)),
     )
     return summary([kept])
+
+
+def _changed_inputs(
+    run: Run, split: Split, caches: Sequence[CachedFeatures], manifest: Manifest
+) -> list[str]:
+    """What hinders that a run is fitted again to the same numbers, in words."""
+    row_of = {image: row for row, image in enumerate(manifest.ids)}
+    gone = sorted(set(split.ids) - set(row_of))
+    if gone:
+        return [f"{some(gone)}, no longer in the manifest"]
+    return [
+        *changed_labels(run, manifest.labels(), row_of),
+        *_changed_features(run, split, caches),
+    ]
+
+
+def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) -> Iterator[str]:
+    cache_of = {cache.name: cache for cache in caches}
+    kept = kept_checksums(run, split)
+    for name in kept.columns:
+        cache = cache_of.get(name)
+        if cache is None:
+            yield f"there is no store of the features {name} any more"
+            continue
+        missing = [image for image in split.ids if image not in cache.row_of]
+        if missing:
+            yield f"{cache.path} lacks features: {some(missing)}"
+            continue
+        same = cache.checksums(split.ids) == kept[name].to_numpy()
+        if changed := split.ids[~same].tolist():
+            yield f"features in {cache.path} changed: {some(changed)}"
 
 
 def _task(

@@ -64,7 +64,7 @@ def test_prediction_computes_every_block_and_refuses_an_image_once(folder, capsy
     draw(folder / "new" / "blue.png", "blue", bright_top=True, seed=77)
     (folder / "new" / "broken.png").write_bytes(b"broken")
     capsys.readouterr()
-    assert run(["predict", "new", "--json"]) == 0
+    assert run(["predict", "new", "--json"]) == 1
     blue, broken = map(json.loads, capsys.readouterr().out.splitlines())
     assert blue["attributes"]["color"][0]["class"] == "blue"
     assert blue["attributes"]["kind"][0]["class"] == "bright"

@@ -3,7 +3,7 @@
 import json
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,8 @@ from featurepipe.features.engines.quiet_keras import keras
 from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.models.networks import training
+from featurepipe.output_folders import MARKER
+from featurepipe.runs.changes import Present
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_facts import NetworkShape
 from featurepipe.runs.run_folder import load_run
@@ -45,7 +47,7 @@ SMALL = {"size_px": 16, "batch_size": 16, "epochs": 2, "augment": False}
 MOBILENET = {"backbone": "mobilenet_v2", "weights": "random", "size_px": 32, "epochs": 1,
              "batch_size": 8, "augment": False}  # fmt: skip
 FILES = {
-    "heads.skops", "history.csv", "network.keras", "predictions.npz", "run.json",
+    MARKER, "heads.skops", "history.csv", "network.keras", "predictions.npz", "run.json",
     "selection.npz", "training.png", "training.svg",
 }  # fmt: skip
 
@@ -346,6 +348,20 @@ def test_the_best_run_predicts_and_the_best_heads_audit(copied, caplog):
         assert load_run(folder).network is not None
     with pytest.raises(WorkspaceError, match="no run of heads yet"):
         featurepipe.audit(workspace=copied.root)
+
+
+def test_other_labels_of_training_images_make_a_network_old(place):
+    """It keeps the labels of its validation and test images; its digest covers the others."""
+    present, kept = Present.of(Workspace(place.root)), load_run(place.folder(place.network))
+    assert present.changes(kept) == present.added(kept) == []
+    manifest = present.manifest
+    own = {*kept.selection.ids, *kept.predictions.ids}
+    row = next(row for row, image in enumerate(manifest.ids) if image not in own)
+    colors = list(manifest.cells["color"])
+    colors[row] = ("white",) if colors[row] == ("red",) else ("red",)
+    relabelled = replace(manifest, cells=manifest.cells | {"color": colors})
+    changed = Present(present.workspace, relabelled).changes(kept)
+    assert changed == ["labels of training images changed"]
 
 
 def test_a_network_of_other_classes_is_not_the_runs(copied, tagged):
