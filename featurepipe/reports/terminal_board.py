@@ -233,6 +233,7 @@ def _legend(tables: Sequence[Columns], rows: pd.DataFrame, attribute: str, width
         "accuracy": _what_is_right(rows, attribute),
         "=": "not significantly less accurate than the best run on the same test images and labels",
         "unseen": "accuracy on held-out combinations, which training never sees",
+        "harmonic": "harmonic mean of accuracy and unseen: high only if both are",
         "selection": "accuracy on training images, each predicted by a model that was not fitted "
         "on it; `predict` takes the run where it is best",
         "log-loss": "mean negative logarithm of the true class's probability; lower is better",

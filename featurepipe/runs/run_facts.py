@@ -130,6 +130,7 @@ class HeadTrialFacts(Facts):
     seen_accuracy: float
     unseen_accuracy: Figure
     chosen: bool
+    ordinary: tuple[str, ...]
 
 
 class CombinationPointFacts(Facts):

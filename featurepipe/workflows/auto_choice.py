@@ -8,8 +8,8 @@ import numpy as np
 
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.manifest import Manifest
+from featurepipe.models.answers.arrays import columns_of_blocks
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.registry import default_solver
 from featurepipe.models.studies.feature_choice import (
     Trial,
     choose_features,
@@ -17,7 +17,7 @@ from featurepipe.models.studies.feature_choice import (
     ordinary_block,
     sample_rows,
 )
-from featurepipe.models.studies.head_choice import HeadTrial, choose_head
+from featurepipe.models.studies.head_choice import HEADS, HeadTrial, choose_head
 from featurepipe.progress import Progress
 from featurepipe.runs.feature_set import FeatureSet
 from featurepipe.splits import Split
@@ -79,27 +79,38 @@ def chosen_task(
             progress=progress.report,
         )
     _tell_features(trials, objective, len(rows))
+    ordinary = (ordinary_block(trials),)
     blocks = {trial.attribute: trial.blocks for trial in trials if trial.chosen}
-    feature_set = FeatureSet(
-        AUTO, used_caches(caches, blocks), blocks, tuple(trials), objective, tuple(caches)
-    )
+    heads = HEADS if choose_a_head else (settings.head,)
     head_trials: list[HeadTrial] = []
-    if choose_a_head:
-        with Progress(None, "Choosing a head", "trial") as progress:
+    if len(heads) > 1 or set(blocks.values()) != {ordinary}:
+        tried = used_caches(caches, blocks | {"": ordinary})
+        widths = {cache.name: cache.n_features for cache in tried}
+        columns = columns_of_blocks(widths, blocks | {"": ordinary})
+        with Progress(None, "Trying heads", "trial") as progress:
             head_trials = choose_head(
-                feature_set.read(ids),
+                np.hstack([cache.read(ids) for cache in tried]),
                 labels,
                 groups,
                 settings,
-                feature_set.columns,
+                {name: columns[name] for name in labels},
+                columns[""],
+                heads=heads,
                 objective=objective,
                 n_jobs=limits.n_jobs,
                 progress=progress.report,
             )
-        _tell_heads(head_trials)
-        (head,) = (trial.head for trial in head_trials if trial.chosen)
-        settings = replace(settings, head=head, solver=default_solver(head))
-    return FitTask(manifest, split, feature_set, settings, limits, tuple(head_trials))
+        _tell_heads(head_trials, ordinary[0])
+        (best,) = (trial for trial in head_trials if trial.chosen)
+        settings = settings.with_head(best.head)
+        blocks |= dict.fromkeys(best.ordinary, ordinary)
+        trials = [replace(t, chosen=t.blocks == blocks[t.attribute]) for t in trials]
+    feature_set = FeatureSet(
+        AUTO, used_caches(caches, blocks), blocks, tuple(trials), objective, tuple(caches)
+    )
+    return FitTask(
+        manifest, split, feature_set, settings, limits, tuple(head_trials) if choose_a_head else ()
+    )
 
 
 def _tell_features(trials: Sequence[Trial], objective: str, n_rows: int) -> None:
@@ -117,23 +128,22 @@ def _tell_features(trials: Sequence[Trial], objective: str, n_rows: int) -> None
             if rank < _SHOWN_TRIALS or trial.chosen:
                 mark = "  chosen" if trial.chosen else ""
                 logger.info("%-*s  %s%s", width, _in_words(trial), _accuracies(trial), mark)
-    ordinary = ordinary_block(trials)
-    kept = [t.attribute for t in trials if t.chosen and t.blocks == (ordinary,)]
-    if kept and objective == "balanced":
-        logger.info(
-            "%s: %s stays, the best single store. Nothing else is clearly better on one measure "
-            "and no worse on the other.",
-            ", ".join(kept),
-            ordinary,
-        )
 
 
-def _tell_heads(trials: Sequence[HeadTrial]) -> None:
+def _tell_heads(trials: Sequence[HeadTrial], ordinary: str) -> None:
     width = max(len(trial.head) for trial in trials)
     logger.info("Heads on these features, mean over the attributes:")
     for trial in trials:
         mark = "  chosen" if trial.chosen else ""
         logger.info("%-*s  %s%s", width, trial.head, _accuracies(trial), mark)
+        if trial.chosen and trial.ordinary:
+            logger.info(
+                "Keeping %s, the best store for all attributes, for %s: with %s, the features "
+                "above are worse on one of the measures.",
+                ordinary,
+                ", ".join(trial.ordinary),
+                trial.head,
+            )
 
 
 def _accuracies(trial: Trial | HeadTrial) -> str:

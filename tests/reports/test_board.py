@@ -19,8 +19,8 @@ PLANNED = (
 )
 FURTHER = (
     "solver, calibrate, current, interval, accuracy_sd, tied_with_best, log_loss_sd, "
-    "log_loss_tied_with_best, unseen_accuracy_sd, unseen_balanced_accuracy, unseen_macro_f1, "
-    "unseen_log_loss, "
+    "log_loss_tied_with_best, unseen_accuracy_sd, unseen_harmonic_mean, "
+    "unseen_balanced_accuracy, unseen_macro_f1, unseen_log_loss, "
     "answered, unseen_answered, risk_coverage_area"
 )
 

@@ -162,12 +162,14 @@ def test_without_selection_accuracies_no_run_is_recommended():
 
 def test_unseen_combinations_have_a_column_where_there_are_any():
     seen = row("a", 0.9)
-    unseen = row("b", 0.8, n_unseen=12, unseen_accuracy=0.4567)
+    unseen = row("b", 0.8, n_unseen=12, unseen_accuracy=0.4567, unseen_harmonic_mean=0.5815)
     assert "unseen" not in board_text(board_of(seen))
     text = board_text(board_of(seen, unseen))
     header, first, second = table_of(text)
     assert "unseen" in header
-    assert first.split()[7] == "–" and second.split()[7:9] == ["45.7", "%"]
+    assert "harmonic mean" in header
+    assert first.split()[6:8] == ["–", "–"]
+    assert second.split()[6:10] == ["45.7", "%", "58.1", "%"]
     assert "0 to 12 images of held-out combinations" in text.replace("\n", " ")
 
 

@@ -1,6 +1,6 @@
 """HeadSettings: which head is fitted, and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from featurepipe.errors import UnknownNameError
@@ -95,3 +95,12 @@ class HeadSettings:
         if solver is None:
             solver = default_solver(head)
         return cls(head, solver, Task.named(task), **others)
+
+    def with_head(self, head: str) -> Self:
+        """The same settings for a head and its default solver, unless it is the head already.
+
+        Parameters
+        ----------
+        head : str
+        """
+        return self if head == self.head else replace(self, head=head, solver=default_solver(head))

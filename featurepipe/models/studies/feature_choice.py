@@ -21,13 +21,13 @@ from threadpoolctl import threadpool_limits
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Features, Rows
-from featurepipe.models.studies.grouped_variance import variance_of_mean
 from featurepipe.models.studies.held_out_ridge import answer_held_out, make_kernel
 from featurepipe.models.studies.hold_outs import (
     OBJECTIVES,
     HeldOutAnswers,
     HoldOuts,
-    Right,
+    is_worse,
+    is_worse_on_either,
     mean_right,
 )
 
@@ -252,12 +252,9 @@ def _ranked(
         sound = [
             names
             for names in ranked
-            if not any(
-                _is_worse([there], [here], groups)
-                for here, there in zip(right[names], right[ordinary], strict=True)
-            )
+            if not is_worse_on_either(answers[ordinary], answers[names], groups)
         ]
-    tied = [names for names in sound if not _is_worse(right[sound[0]], right[names], groups)]
+    tied = [names for names in sound if not is_worse(right[sound[0]], right[names], groups)]
     chosen = min(tied, key=lambda names: (len(names), -scores[names]))
     return [
         Trial(
@@ -269,12 +266,3 @@ def _ranked(
         )
         for names in ranked
     ]
-
-
-def _is_worse(than: Sequence[Right], right: Sequence[Right], groups: Rows) -> bool:
-    """Whether a mean is lower by more than the standard error of the paired difference."""
-    variances = []
-    for better, worse in zip(than, right, strict=True):
-        asked = ~np.isnan(better)
-        variances.append(variance_of_mean((better - worse)[asked], groups[asked]))
-    return mean_right(than) - mean_right(right) > np.sqrt(np.sum(variances)) / len(than)

@@ -1,8 +1,12 @@
-"""Choose the head for the features that were chosen, by the same folds of training rows."""
+"""Choose the head for the features that were chosen, by the same folds of training rows.
+
+The features were chosen with ridge regression. So it is also checked whether they are good with the
+head that will read them.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -14,20 +18,20 @@ from featurepipe.models.answers.arrays import Columns, Features, Rows
 from featurepipe.models.answers.questions import Question, make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.registry import default_solver
 from featurepipe.models.studies.hold_outs import (
     Folds,
     HeldOutAnswers,
     HoldOuts,
     Right,
     is_right,
+    is_worse_on_either,
     mean_right,
     unseen_right,
 )
 from featurepipe.predictions import Task
 
 HEADS = ("bagged-sgd", "logistic")
-"""The heads to choose from; the first is chosen at a tie."""
+"""The heads that are tried unless one is named."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class HeadTrial:
     seen_accuracy, unseen_accuracy : float
         As of a `featurepipe.models.studies.feature_choice.Trial`, means over the attributes.
     chosen : bool
+    ordinary : tuple of str
+        Attributes for which this head reads the ordinary block after all, since it is worse with
+        the chosen features on either measure.
     """
 
     head: str
     seen_accuracy: float
     unseen_accuracy: float
     chosen: bool
+    ordinary: tuple[str, ...]
 
 
 def choose_head(
@@ -54,12 +62,14 @@ def choose_head(
     groups: Rows,
     settings: HeadSettings,
     columns: Mapping[str, Columns],
+    ordinary: Columns,
     *,
+    heads: Sequence[str] = HEADS,
     objective: str = "balanced",
     n_jobs: int = -1,
     progress: Callable[[int, int], object] | None = None,
 ) -> list[HeadTrial]:
-    """Fit each of `HEADS` without the rows of every fold, and ask it about them.
+    """Fit heads without the rows of every fold, and ask them about these.
 
     Parameters
     ----------
@@ -71,7 +81,11 @@ def choose_head(
     settings : HeadSettings
         Apart from the head and its solver.
     columns : mapping of str to tuple of (int, int)
-        The blocks of features that each attribute's head reads.
+        The blocks of features that were chosen for each attribute.
+    ordinary : tuple of (int, int)
+        The `featurepipe.models.studies.feature_choice.ordinary_block`.
+    heads : sequence of str
+        The heads to choose from; the first is chosen at a tie.
     objective, n_jobs, progress
         See `featurepipe.models.studies.feature_choice.choose_features`.
 
@@ -81,12 +95,16 @@ def choose_head(
         The one with the best mean of the objective over the attributes is chosen.
     """
     hold_outs = HoldOuts.of(labels, groups, settings.seed)
-    questions = make_questions(labels, Task.PER_ATTRIBUTE, columns, groups).questions
-    of_heads = {head: replace(settings, head=head, solver=default_solver(head)) for head in HEADS}
+    sets = (columns, dict.fromkeys(labels, ordinary))
     calls = [
         delayed(_answer)(X, attribute, question, folds, of_head)
-        for of_head in of_heads.values()
-        for attribute, question in zip(hold_outs, questions, strict=True)
+        for of_head in (settings.with_head(head) for head in heads)
+        for read in sets
+        for attribute, question in zip(
+            hold_outs,
+            make_questions(labels, Task.PER_ATTRIBUTE, read, groups).questions,
+            strict=True,
+        )
         for folds in (attribute.seen, *(unseen.folds for unseen in attribute.unseen))
     ]
     right: list[Right] = []
@@ -98,20 +116,33 @@ def choose_head(
             if progress is not None:
                 progress(len(right), len(calls))
     in_order = iter(right)
-    answers = {head: _answers(hold_outs, in_order) for head in HEADS}
+    answers: dict[str, list[HeldOutAnswers]] = {}
+    kept: dict[str, tuple[str, ...]] = {}
+    for head in heads:
+        by_chosen, by_ordinary = (_answers(hold_outs, in_order) for _ in sets)
+        stays = [
+            objective == "balanced" and is_worse_on_either(there, here, groups)
+            for here, there in zip(by_chosen, by_ordinary, strict=True)
+        ]
+        answers[head] = [
+            there if stay else here
+            for here, there, stay in zip(by_chosen, by_ordinary, stays, strict=True)
+        ]
+        kept[head] = tuple(name for name, stay in zip(labels, stays, strict=True) if stay)
     scores = {
         head: np.mean([mean_right(of_one.wanted(objective)) for of_one in of_head])
         for head, of_head in answers.items()
     }
-    chosen = max(HEADS, key=lambda head: scores[head])
+    chosen = max(heads, key=lambda head: scores[head])
     return [
         HeadTrial(
             head,
             float(np.mean([mean_right([of_one.seen]) for of_one in answers[head]])),
             float(np.mean([mean_right([of_one.unseen]) for of_one in answers[head]])),
             chosen=head == chosen,
+            ordinary=kept[head],
         )
-        for head in HEADS
+        for head in heads
     ]
 
 

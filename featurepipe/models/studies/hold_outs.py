@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Rows
+from featurepipe.models.studies.grouped_variance import variance_of_mean
 from featurepipe.splits import combination_folds, inner_folds
 
 OBJECTIVES = ("balanced", "unseen", "seen")
@@ -136,6 +137,35 @@ def mean_right(right: Sequence[Right]) -> float:
     """
     shares = [rows[~np.isnan(rows)] for rows in right]
     return float(np.mean([share.mean() if len(share) else np.nan for share in shares]))
+
+
+def is_worse(than: Sequence[Right], right: Sequence[Right], groups: Rows) -> bool:
+    """Whether a mean is lower by more than the standard error of the paired difference.
+
+    Parameters
+    ----------
+    than, right : sequence of ndarray of shape (n_rows,), float64
+        What is compared by `mean_right`.
+    groups : ndarray of shape (n_rows,), intp
+        Rows of a group are not independent.
+    """
+    variances = []
+    for better, worse in zip(than, right, strict=True):
+        asked = ~np.isnan(better)
+        variances.append(variance_of_mean((better - worse)[asked], groups[asked]))
+    return mean_right(than) - mean_right(right) > np.sqrt(np.sum(variances)) / len(than)
+
+
+def is_worse_on_either(than: HeldOutAnswers, answers: HeldOutAnswers, groups: Rows) -> bool:
+    """Whether the seen or the unseen accuracy is worse; see `is_worse`.
+
+    Parameters
+    ----------
+    than, answers : HeldOutAnswers
+    groups : ndarray of shape (n_rows,), intp
+    """
+    measures = zip(than.wanted("balanced"), answers.wanted("balanced"), strict=True)
+    return any(is_worse([there], [here], groups) for there, here in measures)
 
 
 def unseen_right(attribute: HoldOuts, tested: Mapping[tuple[str, str | None], Right]) -> Right:

@@ -9,7 +9,8 @@ from featurepipe.models.studies.head_choice import HEADS, choose_head
 from featurepipe.models.studies.hold_outs import HoldOuts
 
 COMBINATIONS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2)]
-COLUMNS = {"color": ((0, 12),), "category": ((0, 12),)}
+ALL_COLUMNS = ((0, 12),)
+COLUMNS = {"color": ALL_COLUMNS, "category": ALL_COLUMNS}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def world():
 
 @pytest.mark.parametrize("objective", ["balanced", "seen", "unseen"])
 def test_the_best_head_by_the_objective_is_chosen(world, objective):
-    trials = choose_head(*world, HeadSettings.of("knn"), COLUMNS, objective=objective)
+    trials = choose_head(*world, HeadSettings.of("knn"), COLUMNS, ALL_COLUMNS, objective=objective)
     assert [trial.head for trial in trials] == list(HEADS)
     scores = [
         {"seen": t.seen_accuracy, "unseen": t.unseen_accuracy}.get(
@@ -44,7 +45,9 @@ def test_the_best_head_by_the_objective_is_chosen(world, objective):
 def test_accuracies_are_those_of_heads_fitted_without_the_rows(world):
     X, labels, groups = world
     settings = HeadSettings.of("logistic")
-    (trial,) = (t for t in choose_head(*world, settings, COLUMNS) if t.head == "logistic")
+    (trial,) = (
+        t for t in choose_head(*world, settings, COLUMNS, ALL_COLUMNS) if t.head == "logistic"
+    )
     accuracies = []
     questions = make_questions(labels, "per-attribute", COLUMNS, groups).questions
     for attribute, question in zip(HoldOuts.of(labels, groups, 0), questions, strict=True):
@@ -61,6 +64,21 @@ def test_accuracies_are_those_of_heads_fitted_without_the_rows(world):
 def test_an_attribute_alone_is_judged_by_ordinary_folds(world):
     X, labels, groups = world
     alone = {"color": labels["color"]}
-    trials = choose_head(X, alone, groups, HeadSettings.of(), {"color": ((0, 12),)}, n_jobs=1)
+    columns = {"color": ALL_COLUMNS}
+    trials = choose_head(X, alone, groups, HeadSettings.of(), columns, ALL_COLUMNS, n_jobs=1)
     assert all(np.isnan(trial.unseen_accuracy) for trial in trials)
     assert sum(trial.chosen for trial in trials) == 1
+
+
+def test_an_attribute_reads_the_ordinary_block_if_the_head_is_worse_with_the_chosen_one(world):
+    # Columns 3 to 6 say nothing of the color.
+    chosen = {"color": ((3, 6),), "category": ((3, 6),)}
+    settings = HeadSettings.of("logistic")
+    (trial,) = choose_head(*world, settings, chosen, ALL_COLUMNS, heads=["logistic"])
+    assert trial.ordinary == ("color",)
+    assert trial.seen_accuracy > 0.6
+    (kept,) = choose_head(
+        *world, settings, chosen, ALL_COLUMNS, heads=["logistic"], objective="unseen"
+    )
+    assert kept.ordinary == ()
+    assert kept.seen_accuracy < trial.seen_accuracy
