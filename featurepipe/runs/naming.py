@@ -69,8 +69,8 @@ def network_digests(info: NetworkRunInfo, split: Split, manifest: Manifest) -> D
     """
     begins_from = info.begins_from and info.begins_from.model_dump(exclude={"weights_source"})
     shared = [begins_from, info.pixels.recipe.as_dict()]
-    inputs = [*shared, info.pixels.sha256]
-    return digests_of(inputs, shared, asdict(info.settings), split, manifest)
+    settings = asdict(info.settings)
+    return digests_of([*shared, info.pixels.sha256, settings], [*shared, settings], split, manifest)
 
 
 def reserve_name(workspace: Workspace, title: str, digest: str) -> str:
