@@ -75,7 +75,7 @@ def extract_and_fit(weights: str) -> None:
         f" --weights {weights}",
         "extract --backbone hsv-histogram",
         f"fit {held_out}",
-        "fit --features auto",
+        "fit --head bagged-sgd --features auto",
         "fit --head logistic",
         "fit --head logistic --features auto",
     ):
