@@ -32,7 +32,7 @@ from outcomes import Tried, distinct, save, table
 from place import Place
 
 NETWORKS = {"network store", "pixel cache", "network", "checkpoint", "weights", "graph", "verdict",
-            "history", "near-duplicates"}  # fmt: skip
+            "history", "near-duplicates", "found near-duplicates"}  # fmt: skip
 """Kinds of file that exist only where networks are used."""
 DISK_BYTES = 400_000_000
 
