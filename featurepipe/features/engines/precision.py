@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 _VERDICT_BYTES = 10_000
+_UNREADABLE = (
+    OSError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError, NotReadableError,
+)  # fmt: skip
 
 
 def require_precision(name: str, network: HeadlessNetwork | None = None) -> None:
@@ -140,7 +143,7 @@ def _bfloat16_distance(engine: str, network: HeadlessNetwork) -> float:
     """How far bfloat16 moves the probes' features; measured once and kept."""
     verdict = _verdict_file(engine, network)
     # What cannot be read is measured again.
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, NotReadableError):
+    with suppress(*_UNREADABLE):
         return float(json.loads(read_file(verdict, _VERDICT_BYTES))["bfloat16_distance"])
     pictures = probes.probe_images(network.input_size)
     features = {

@@ -197,8 +197,12 @@ def test_the_verdict_is_kept_for_each_engine_and_network(noisy_engine):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"{}", b'{"bfloat16_distance": "x"}', b"\xff"]
-)
+    "content",
+    [
+        b"", b"{", b"[]", b"{}", b'{"bfloat16_distance": "x"}', b"\xff",
+        b'{"bfloat16_distance": 1' + b"0" * 400 + b"}",
+    ],
+)  # fmt: skip
 def test_a_damaged_verdict_is_measured_again(noisy_engine, tmp_path, content):
     assert native_precision("openvino", RANDOM) == "bfloat16"
     (verdict,) = tmp_path.rglob("*.json")
