@@ -106,8 +106,8 @@ def choose_features(
 
     Among the trials within one standard error of the best one (that of their paired
     difference), the one with the fewest blocks is chosen; among several, the best. With the
-    objective ``balanced``, features that are worse on either measure by more than one standard
-    error than the `ordinary_block` are never chosen.
+    objective ``balanced``, features that are worse than the `ordinary_block` on either measure, by
+    more than two standard errors, are never chosen.
 
     Parameters
     ----------

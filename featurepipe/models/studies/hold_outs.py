@@ -139,8 +139,10 @@ def mean_right(right: Sequence[Right]) -> float:
     return float(np.mean([share.mean() if len(share) else np.nan for share in shares]))
 
 
-def is_worse(than: Sequence[Right], right: Sequence[Right], groups: Rows) -> bool:
-    """Whether a mean is lower by more than the standard error of the paired difference.
+def is_worse(
+    than: Sequence[Right], right: Sequence[Right], groups: Rows, n_errors: float = 1
+) -> bool:
+    """Whether a mean is lower by more than some standard errors of the paired difference.
 
     Parameters
     ----------
@@ -148,16 +150,19 @@ def is_worse(than: Sequence[Right], right: Sequence[Right], groups: Rows) -> boo
         What is compared by `mean_right`.
     groups : ndarray of shape (n_rows,), intp
         Rows of a group are not independent.
+    n_errors : float
+        Number of standard errors.
     """
     variances = []
     for better, worse in zip(than, right, strict=True):
         asked = ~np.isnan(better)
         variances.append(variance_of_mean((better - worse)[asked], groups[asked]))
-    return mean_right(than) - mean_right(right) > np.sqrt(np.sum(variances)) / len(than)
+    error = np.sqrt(np.sum(variances)) / len(than)
+    return mean_right(than) - mean_right(right) > n_errors * error
 
 
 def is_worse_on_either(than: HeldOutAnswers, answers: HeldOutAnswers, groups: Rows) -> bool:
-    """Whether the seen or the unseen accuracy is worse; see `is_worse`.
+    """Whether the seen or the unseen accuracy is worse by more than two standard errors.
 
     Parameters
     ----------
@@ -165,7 +170,7 @@ def is_worse_on_either(than: HeldOutAnswers, answers: HeldOutAnswers, groups: Ro
     groups : ndarray of shape (n_rows,), intp
     """
     measures = zip(than.wanted("balanced"), answers.wanted("balanced"), strict=True)
-    return any(is_worse([there], [here], groups) for there, here in measures)
+    return any(is_worse([there], [here], groups, 2) for there, here in measures)
 
 
 def unseen_right(attribute: HoldOuts, tested: Mapping[tuple[str, str | None], Right]) -> Right:
