@@ -1,13 +1,14 @@
 """The learning curves of a run: measured, explained, and kept with the run."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pandas as pd
 
 from featurepipe.errors import UnknownNameError, UsageError
-from featurepipe.models.studies.combination_curve import combination_curve
-from featurepipe.models.studies.learning_curve import learning_curve
+from featurepipe.models.studies.combination_curve import CombinationPoint, combination_curve
+from featurepipe.models.studies.learning_curve import CurvePoint, learning_curve
 from featurepipe.progress import Progress
 from featurepipe.runs.run_facts import CombinationPointFacts
 from featurepipe.runs.run_folder import NewRun
@@ -77,11 +78,9 @@ def _with_image_curve(new: NewRun, task: FitTask) -> NewRun:
         )
     for doubling in doublings:
         logger.info("%s", doubling.in_words())
-    table = pd.DataFrame([asdict(point) for point in points])
-    csv = table.to_csv(index=False, float_format="%.6g").encode()
     update = {"curve": tuple(points), "doublings": tuple(doublings)}
     info = new.info.model_copy(update=update)
-    return replace(new, info=info, files={**new.files, CURVE: csv})
+    return replace(new, info=info, files={**new.files, CURVE: _csv(points)})
 
 
 def _with_combinations(new: NewRun, task: FitTask) -> NewRun:
@@ -103,8 +102,11 @@ def _with_combinations(new: NewRun, task: FitTask) -> NewRun:
         "Hardest combinations without images of their own: %s.",
         ", ".join(f"{name} ({100 * share:.0f} % right)" for name, share in worst),
     )
-    table = pd.DataFrame([asdict(point) for point in curve.points])
-    csv = table.to_csv(index=False, float_format="%.6g").encode()
     facts = tuple(CombinationPointFacts(**asdict(point)) for point in curve.points)
     info = new.info.model_copy(update={"combination_curve": facts})
-    return replace(new, info=info, files={**new.files, COMBINATION_CURVE: csv})
+    return replace(new, info=info, files={**new.files, COMBINATION_CURVE: _csv(curve.points)})
+
+
+def _csv(points: Sequence[CurvePoint] | Sequence[CombinationPoint]) -> bytes:
+    table = pd.DataFrame([asdict(point) for point in points])
+    return table.to_csv(index=False, float_format="%.6g").encode()

@@ -129,7 +129,7 @@ def _choose(
     model: HeadModel, images: Unlabelled, suggested: Suggestions, n: int
 ) -> tuple[Rows, Rows]:
     blocks = [block for name in model.classes for block in model.head_for(name).columns]
-    return choose_images(images.features, suggested.weights, n, list(dict.fromkeys(blocks)))
+    return choose_images(images.features, suggested.weights, n, tuple(dict.fromkeys(blocks)))
 
 
 def _pictures(

@@ -68,3 +68,24 @@ def widths_of(columns: Columns) -> list[int]:
     [10, 14]
     """
     return [end - start for start, end in columns]
+
+
+def unit_blocks(X: Features, columns: Columns) -> NDArray[np.float32]:
+    """Features in which the distance of two rows is their angle, and blocks count equally.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    columns : tuple of (int, int)
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_selected), float32
+        Every block of a row has length 1, unless all of it is 0.
+    """
+    blocks = [X[:, start:end].astype(np.float32) for start, end in columns]
+    lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
+    tiny = np.finfo(np.float32).tiny
+    return np.hstack(
+        [block / np.maximum(length, tiny) for block, length in zip(blocks, lengths, strict=True)]
+    )

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.models.answers.arrays import Features
+from featurepipe.models.answers.arrays import Columns, Features, unit_blocks
 
 # Of the distances measured in benchmarks/rejection.py this one was the best or close to it; a
 # larger bank was no better.
@@ -61,7 +62,7 @@ class Rejector:
         ndarray of shape (n_samples,), float64
             In [0, 2 sqrt(n_blocks)], to the precision of float16.
         """
-        return _neighbour_distances(_unit_blocks(X, self.ends), self.bank)
+        return _neighbour_distances(unit_blocks(X, _columns(self.ends)), self.bank)
 
     def p_values(self, X: Features, confidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of images like the training rows that look at least as strange.
@@ -203,7 +204,7 @@ def fit_rejector(
     """
     labelled = np.ones(len(X), bool) if labelled is None else labelled
     ends = np.cumsum(widths or [X.shape[1]]).astype(np.intp)
-    units = _unit_blocks(X, ends)
+    units = unit_blocks(X, _columns(ends))
     banked = np.flatnonzero(labelled)[_draw_bank(truth[labelled], seed)]
     bank = units[banked].astype(np.float16)
     distances = _neighbour_distances(units, bank, groups, groups[banked])
@@ -225,14 +226,8 @@ def _draw_bank(truth: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
     return np.sort(drawn)
 
 
-def _unit_blocks(X: Features, ends: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Scale each block of each row to length 1; blocks of zeros stay."""
-    blocks = np.split(X.astype(np.float32), ends[:-1], axis=1)
-    lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
-    tiny = np.finfo(np.float32).tiny
-    return np.hstack(
-        [block / np.maximum(length, tiny) for block, length in zip(blocks, lengths, strict=True)]
-    )
+def _columns(ends: NDArray[np.intp]) -> Columns:
+    return tuple(pairwise([0, *ends.tolist()]))
 
 
 def _neighbour_distances(

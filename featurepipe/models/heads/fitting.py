@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -24,6 +25,8 @@ from featurepipe.splits import inner_folds
 
 Advance = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
+
+Result = TypeVar("Result")
 
 _Job = Callable[[], tuple[str, Head | HeldOut]]
 
@@ -136,6 +139,45 @@ def fit_one_head(X: Features, question: Question, rows: Rows, settings: HeadSett
     return FeatureHead(known, columns, estimator, tuned)
 
 
+# One BLAS thread in each of ours: more would contend, and round differently.
+@threadpool_limits.wrap(limits=1)
+def run_jobs(
+    jobs: Sequence[Callable[[], Result]], n_jobs: int, progress: Advance | None
+) -> list[Result]:
+    """Run fits in threads, without scikit-learn's warnings that one has not converged.
+
+    Parameters
+    ----------
+    jobs : sequence of callable
+        Without arguments.
+    n_jobs : int
+        Threads; -1: one a processor core.
+    progress : callable or None
+        Called with the number of jobs done and of all jobs.
+
+    Returns
+    -------
+    list
+        What the jobs returned, in their order.
+    """
+    results: dict[int, Result] = {}
+    # SGD and BLAS release the interpreter's lock, so threads can share the features.
+    pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator_unordered")
+    numbered = (delayed(_run_numbered)(number, job) for number, job in enumerate(jobs))
+    with warnings.catch_warnings():
+        # The recipe fixes the number of passes; users cannot change it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for n_done, (number, result) in enumerate(pool(numbered), start=1):
+            results[number] = result
+            if progress is not None:
+                progress(n_done, len(jobs))
+    return [results[number] for number in range(len(jobs))]
+
+
+def _run_numbered(number: int, job: Callable[[], Result]) -> tuple[int, Result]:
+    return number, job()
+
+
 def _run_fits(
     X: Features,
     questions: Sequence[Question],
@@ -152,34 +194,12 @@ def _run_fits(
         )
         jobs += [partial(_fit_fold, X, question, *fold, settings) for fold in folds]
     fits = HeadFits({}, {question.name: [] for question in questions})
-    for name, result in _run_jobs(jobs, n_jobs, progress):
+    for name, result in run_jobs(jobs, n_jobs, progress):
         if isinstance(result, Head):
             fits.heads[name] = result
         else:
             fits.held_out[name].append(result)
     return fits
-
-
-def _run_jobs(
-    jobs: Sequence[_Job], n_jobs: int, progress: Advance | None
-) -> list[tuple[str, Head | HeldOut]]:
-    """Results of the jobs, in their order."""
-    results: dict[int, tuple[str, Head | HeldOut]] = {}
-    # SGD and BLAS release the interpreter's lock, so threads can share the features.
-    pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator_unordered")
-    numbered = (delayed(_run_numbered)(number, job) for number, job in enumerate(jobs))
-    with warnings.catch_warnings():
-        # The recipe fixes the number of passes; users cannot change it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for n_done, (number, result) in enumerate(pool(numbered), start=1):
-            results[number] = result
-            if progress is not None:
-                progress(n_done, len(jobs))
-    return [results[number] for number in range(len(jobs))]
-
-
-def _run_numbered(number: int, job: _Job) -> tuple[int, tuple[str, Head | HeldOut]]:
-    return number, job()
 
 
 def _fit_final(X: Features, question: Question, settings: HeadSettings) -> tuple[str, Head]:

@@ -1,21 +1,18 @@
 """How accuracy on unseen combinations of classes grows with the number of combinations seen."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows
 from featurepipe.models.answers.questions import Question, make_questions
-from featurepipe.models.heads.fitting import fit_one_head
+from featurepipe.models.heads.fitting import Advance, fit_one_head, run_jobs
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.grouped_variance import variance_of_mean
 from featurepipe.models.studies.learning_curve import SHARES, WORTHWHILE_GAIN
@@ -109,7 +106,7 @@ def combination_curve(
     *,
     columns: Mapping[str, Columns],
     n_jobs: int = -1,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Advance | None = None,
 ) -> CombinationCurve:
     """Fit heads on growing numbers of combinations, and measure them on others.
 
@@ -147,22 +144,14 @@ def combination_curve(
         for held_out in require_combinations(labels, groups, settings.seed)
     ]
     questions = make_questions(exclusive, Task.PER_ATTRIBUTE, columns, groups).questions
-    calls = [
-        delayed(_right)(X, question, fold.trained[step], fold.asked, settings)
+    jobs = [
+        partial(_right, X, question, fold.trained[step], fold.asked, settings)
         for question in questions
         for step in range(len(SHARES))
         for fold in folds
     ]
-    answered: list[NDArray[np.bool_]] = []
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        # The recipe fixes the number of passes; users cannot change it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for right in Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(calls):
-            answered.append(right)
-            if progress is not None:
-                progress(len(answered), len(calls))
     asked = np.concatenate([fold.asked for fold in folds])
-    in_order = iter(answered)
+    in_order = iter(run_jobs(jobs, n_jobs, progress))
     right = {
         name: np.array(
             [np.concatenate([next(in_order) for _ in folds]) for _ in SHARES], dtype=np.float64
@@ -295,8 +284,7 @@ def _mean_and_error(values: NDArray[np.float64], combination: Rows) -> tuple[flo
 def _interval(accuracy: float, error: float, n_units: int) -> tuple[float, float]:
     """Wilson's interval with the sample size that has this error.
 
-    Where nothing varies it is the number of combinations: Korn & Graubard (1998), as in
-    `featurepipe.reports.intervals.share_interval`.
+    Where nothing varies it is the number of combinations (Korn & Graubard 1998).
     """
     n = accuracy * (1 - accuracy) / error**2 if error > 0 and 0 < accuracy < 1 else n_units
     shrunk = _quantile(n_units) ** 2 / n

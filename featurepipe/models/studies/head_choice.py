@@ -4,19 +4,16 @@ The features were chosen with ridge regression. So it is also checked whether th
 head that will read them.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from joblib import Parallel, delayed
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows
 from featurepipe.models.answers.questions import Question, make_questions
-from featurepipe.models.heads.fitting import fit_one_head
+from featurepipe.models.heads.fitting import Advance, fit_one_head, run_jobs
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.hold_outs import (
     Folds,
@@ -67,7 +64,7 @@ def choose_head(
     heads: Sequence[str] = HEADS,
     objective: str = "balanced",
     n_jobs: int = -1,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Advance | None = None,
 ) -> list[HeadTrial]:
     """Fit heads without the rows of every fold, and ask them about these.
 
@@ -96,8 +93,8 @@ def choose_head(
     """
     hold_outs = HoldOuts.of(labels, groups, settings.seed)
     sets = (columns, dict.fromkeys(labels, ordinary))
-    calls = [
-        delayed(_answer)(X, attribute, question, folds, of_head)
+    jobs = [
+        partial(_answer, X, attribute, question, folds, of_head)
         for of_head in (settings.with_head(head) for head in heads)
         for read in sets
         for attribute, question in zip(
@@ -107,15 +104,7 @@ def choose_head(
         )
         for folds in (attribute.seen, *(unseen.folds for unseen in attribute.unseen))
     ]
-    right: list[Right] = []
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        # The recipe fixes the number of passes; users cannot change it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for answered in Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")(calls):
-            right.append(answered)
-            if progress is not None:
-                progress(len(right), len(calls))
-    in_order = iter(right)
+    in_order = iter(run_jobs(jobs, n_jobs, progress))
     answers: dict[str, list[HeldOutAnswers]] = {}
     kept: dict[str, tuple[str, ...]] = {}
     for head in heads:
@@ -147,7 +136,7 @@ def choose_head(
 
 
 def _answers(hold_outs: Sequence[HoldOuts], right: Iterator[Right]) -> list[HeldOutAnswers]:
-    """Sort what one head answered by attribute; `right` is in the order of the calls."""
+    """Sort what one head answered by attribute; `right` is in the order of the jobs."""
     seen: list[Right] = []
     tested: dict[tuple[str, str | None], Right] = {}
     for attribute in hold_outs:

@@ -1,11 +1,9 @@
 """Which unlabelled images to label next."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.models.answers.arrays import Features, Probabilities, Rows, side_by_side
+from featurepipe.models.answers.arrays import Columns, Features, Probabilities, Rows, unit_blocks
 
 MAX_COMPARED = 5000
 """Most images that are compared with each other: 100 MB of distances."""
@@ -40,33 +38,11 @@ def doubts(probabilities: Probabilities, *, exclusive: bool) -> NDArray[np.float
     return 1 - (ordered[:, -1] - ordered[:, -2])
 
 
-def unit_blocks(X: Features, blocks: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
-    """Features in which the distance of two images is their angle, and blocks count equally.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_images, n_features)
-    blocks : sequence of (int, int)
-        For each block its first column, and the one after its last.
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_columns), float32
-        Every block of a row has length 1, unless all of it is 0.
-    """
-    scaled = []
-    for block in blocks:
-        part = side_by_side(X, (block,)).astype(np.float32)
-        lengths = np.linalg.norm(part, axis=1, keepdims=True)
-        scaled.append(part / np.where(lengths > 0, lengths, 1))
-    return np.hstack(scaled)
-
-
 def choose_images(
     X: Features,
     weights: NDArray[np.float64],
     n_chosen: int,
-    blocks: Sequence[tuple[int, int]],
+    blocks: Columns,
 ) -> tuple[Rows, Rows]:
     """Choose images so that each image with a large weight has a chosen one near.
 
@@ -81,7 +57,7 @@ def choose_images(
         Not negative. Of more than `MAX_COMPARED` images, only those of the largest weights
         are compared.
     n_chosen : int
-    blocks : sequence of (int, int)
+    blocks : tuple of (int, int)
         Columns that distances are measured in; see `unit_blocks`.
 
     Returns
@@ -94,7 +70,7 @@ def choose_images(
     Examples
     --------
     >>> X = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
-    >>> chosen, n_nearest = choose_images(X, np.ones(4), 2, [(0, 2)])
+    >>> chosen, n_nearest = choose_images(X, np.ones(4), 2, ((0, 2),))
     >>> chosen.tolist(), n_nearest.tolist()
     ([1, 3], [2, 0])
     """

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from featurepipe.models.answers.arrays import unit_blocks
 from featurepipe.models.studies import label_choice
-from featurepipe.models.studies.label_choice import choose_images, doubts, unit_blocks
+from featurepipe.models.studies.label_choice import choose_images, doubts
 
 
 def test_doubt_is_one_minus_the_margin_of_the_best_two_classes():
