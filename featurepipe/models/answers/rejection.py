@@ -62,7 +62,7 @@ class Rejector:
         ndarray of shape (n_samples,), float64
             In [0, 2 sqrt(n_blocks)], to the precision of float16.
         """
-        return _neighbour_distances(unit_blocks(X, _columns(self.ends)), self.bank)
+        return _neighbour_distances(unit_blocks(X, _columns(self.ends, X.shape[1])), self.bank)
 
     def p_values(self, X: Features, confidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of images like the training rows that look at least as strange.
@@ -204,7 +204,7 @@ def fit_rejector(
     """
     labelled = np.ones(len(X), bool) if labelled is None else labelled
     ends = np.cumsum(widths or [X.shape[1]]).astype(np.intp)
-    units = unit_blocks(X, _columns(ends))
+    units = unit_blocks(X, _columns(ends, X.shape[1]))
     banked = np.flatnonzero(labelled)[_draw_bank(truth[labelled], seed)]
     bank = units[banked].astype(np.float16)
     distances = _neighbour_distances(units, bank, groups, groups[banked])
@@ -226,8 +226,9 @@ def _draw_bank(truth: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
     return np.sort(drawn)
 
 
-def _columns(ends: NDArray[np.intp]) -> Columns:
-    return tuple(pairwise([0, *ends.tolist()]))
+def _columns(ends: NDArray[np.intp], n_features: int) -> Columns:
+    """The blocks; together all features, so that heads of another width than the bank fail."""
+    return tuple(pairwise([0, *ends[:-1].tolist(), n_features]))
 
 
 def _neighbour_distances(
