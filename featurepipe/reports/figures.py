@@ -10,13 +10,12 @@ from featurepipe import metrics
 from featurepipe.predictions import ALL, COVERAGE, Predictions, Task
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.intervals import (
-    Interval,
     accuracy_interval,
     ece_interval,
     loss_interval,
-    share_interval,
 )
 from featurepipe.reports.resampling import Resamples
+from featurepipe.shares import Interval, share_interval
 
 _N_BINS = 10
 _OVER_CLASSES = ("balanced_accuracy", "macro_f1")
@@ -251,7 +250,9 @@ def _label_figures(
     n_certain, n_units = _n_certain(truth, resamples), resamples.n_units
     right = truth == given
     share_right = right.mean(axis=1)
-    interval = share_interval(share_right.mean(), resamples.means(share_right), n_units, n_units)
+    interval = share_interval(
+        share_right.mean(), float(np.var(resamples.means(share_right))), n_units, n_units
+    )
     pair = truth, given
     return {
         **_accuracy("subset_accuracy", right.all(axis=1), resamples),
@@ -291,7 +292,8 @@ def _share(
     n_if_certain: float,
 ) -> dict[str, float]:
     share, replicates = figure(*arrays), figure(*arrays, weights=resamples.weights)
-    interval = share_interval(share, replicates, resamples.n_units, n_if_certain)
+    variance = 0.0 if np.isnan(share) else float(np.nanvar(replicates))
+    interval = share_interval(share, variance, resamples.n_units, n_if_certain)
     return _with_ends(name, share, interval)
 
 

@@ -10,42 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from featurepipe.reports.resampling import Replicates, Resamples
-
-Interval = tuple[float, float]
-
-LEVEL = 0.95
-_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-_NOTHING = (np.nan, np.nan)
-
-
-def exact_interval(n_right: float, n: float) -> Interval:
-    """Confidence interval of a share, such as an accuracy.
-
-    Clopper & Pearson (1934), The use of confidence or fiducial limits illustrated in the case
-    of the binomial. It contains the true share in at least 95 % of cases, whatever that is.
-    Wilson's interval is narrower, but one wrong answer among 30 excludes an accuracy of 99.5 %,
-    which gives such an answer in 14 % of cases.
-
-    Parameters
-    ----------
-    n_right, n : float
-        Number of right answers, and of all answers; fractions of effective sample sizes, too.
-
-    Returns
-    -------
-    low, high : float
-        In [0, 1]; NaN if `n` is 0.
-
-    Examples
-    --------
-    >>> [round(end, 3) for end in exact_interval(920, 1000)]
-    [0.901, 0.936]
-    """
-    if n == 0:
-        return _NOTHING
-    low = stats.beta.ppf(_ENDS[0], n_right, n - n_right + 1) if n_right > 0 else 0.0
-    high = stats.beta.ppf(_ENDS[1], n_right + 1, n - n_right) if n_right < n else 1.0
-    return float(low), float(high)
+from featurepipe.shares import ENDS, NOTHING, Interval, exact_interval, share_interval
 
 
 def accuracy_interval(right: NDArray[np.bool_], resamples: Resamples) -> Interval:
@@ -66,43 +31,7 @@ def accuracy_interval(right: NDArray[np.bool_], resamples: Resamples) -> Interva
     if not resamples.grouped:
         return exact_interval(right.sum(), len(right))
     n_units = resamples.n_units
-    return share_interval(right.mean(), resamples.means(right), n_units, n_units)
-
-
-def share_interval(
-    share: float, replicates: Replicates, n_units: int, n_if_certain: float
-) -> Interval:
-    """Interval of a figure in [0, 1], such as an F1, from its variance over resamples.
-
-    `exact_interval` with the effective sample size ``share (1 - share) / variance``, made
-    smaller for few groups by the squared ratio of the normal to Student's t quantile (Korn &
-    Graubard 1998, Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data).
-
-    Parameters
-    ----------
-    share : float
-    replicates : ndarray of shape (n_resamples,), float64
-        The figure of each resample.
-    n_units : int
-        Groups that were resampled.
-    n_if_certain : float
-        The effective sample size to use where no resample differs, as when all answers
-        are right.
-
-    Returns
-    -------
-    low, high : float
-        In [0, 1]; NaN for fewer than two groups.
-    """
-    if np.isnan(share) or min(n_units, n_if_certain) < 2:
-        return _NOTHING
-    variance = np.nanvar(replicates)
-    # Below: rounding, not variation.
-    varies = variance > 1e-12 and 0 < share < 1
-    n = float(share * (1 - share) / variance) if varies else n_if_certain
-    n *= (stats.norm.ppf(_ENDS[1]) / stats.t.ppf(_ENDS[1], n_units - 1)) ** 2
-    return exact_interval(n * share, n)
+    return share_interval(right.mean(), float(np.var(resamples.means(right))), n_units, n_units)
 
 
 def loss_interval(
@@ -137,13 +66,13 @@ def loss_interval(
         Between 0 and the largest of `highest`; NaN for fewer than two groups.
     """
     if resamples.n_units < 2:
-        return _NOTHING
+        return NOTHING
     sums, sizes = resamples.sums(losses), resamples.sums(np.ones(len(losses)))
     wrong = resamples.sums(~right) > 0
     cost = np.append(sums[wrong], resamples.sums(highest).mean()).mean()
     less = sums.copy()
     less[sums.argmax()] /= 2
-    quantile = stats.t.ppf(_ENDS[1], resamples.n_units - 1)
+    quantile = stats.t.ppf(ENDS[1], resamples.n_units - 1)
     low = _log_end(less, sizes, -quantile)
     high = _log_end(np.append(sums, cost / 2), np.append(sizes, sizes.mean()), quantile)
     return low, min(high, float(highest.max()))
@@ -170,8 +99,8 @@ def ece_interval(ece: float, replicates: Replicates) -> Interval:
         In [0, 1]; NaN if `ece` is.
     """
     if np.isnan(ece):
-        return _NOTHING
-    low, high = np.clip(2 * ece - np.quantile(replicates, _ENDS[::-1]), 0, 1)
+        return NOTHING
+    low, high = np.clip(2 * ece - np.quantile(replicates, ENDS[::-1]), 0, 1)
     return float(low), float(high)
 
 
@@ -197,9 +126,9 @@ def repeats_interval(figures: NDArray[np.float64], n_train: float, n_test: float
     """
     n_splits = len(figures)
     if n_splits < 2:
-        return _NOTHING
+        return NOTHING
     error = np.std(figures, ddof=1) * np.sqrt(1 / n_splits + n_test / n_train)
-    reach = stats.t.ppf(_ENDS[1], n_splits - 1) * error
+    reach = stats.t.ppf(ENDS[1], n_splits - 1) * error
     return float(np.mean(figures) - reach), float(np.mean(figures) + reach)
 
 

@@ -71,11 +71,14 @@ class Suggestions:
         else:
             likely = np.abs(shares - 0.5).argsort(kind="stable")[:1]
         words = ", ".join(f"{classes[k]} {100 * shares[k]:.0f} %" for k in likely)
+        doubtful = f"least sure of {name} ({words})"
+        if np.round(100 * shares[likely[0]]) in (0, 100):
+            doubtful = "sure of every attribute"
         combination = self._combination(image)
         is_new = sum(self.exclusive.values()) > 1 and combination not in self.n_labelled
         new = f"; no image of {combination} has a label" if is_new else ""
         others = f"; nearest to {counted(n_nearest, 'other image')}" if n_nearest else ""
-        return f"least sure of {name} ({words}){others}{new}"
+        return f"{doubtful}{others}{new}"
 
     def _combination(self, image: int) -> str:
         """Its classes over all exclusive attributes, as in `Manifest.combinations`."""

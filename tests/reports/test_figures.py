@@ -6,7 +6,7 @@ import pytest
 from featurepipe.manifest import Labels
 from featurepipe.predictions import Predictions
 from featurepipe.reports.figures import FIGURES, accuracies, evaluate, reliability
-from featurepipe.reports.intervals import exact_interval
+from featurepipe.shares import exact_interval
 
 MULTI_LABEL_FIGURES = ["subset_accuracy", "label_accuracy", "micro_f1", "map"]
 

@@ -8,12 +8,18 @@ from featurepipe import metrics
 from featurepipe.reports.intervals import (
     accuracy_interval,
     ece_interval,
-    exact_interval,
     loss_interval,
     repeats_interval,
-    share_interval,
 )
 from featurepipe.reports.resampling import Resamples
+from featurepipe.shares import exact_interval, share_interval
+
+
+def test_few_groups_widen_an_interval():
+    # Student's t of 26 degrees of freedom: 100 effective rows count as 100 (1.960 / 2.056)^2.
+    widened = share_interval(0.9, 0.9 * 0.1 / 100, 27, 27)
+    assert widened == pytest.approx(exact_interval(0.9 * 90.9, 90.9), abs=1e-3)
+    assert share_interval(1.0, 0.0, 27, 27) == pytest.approx((0.860, 1.0), abs=1e-3)
 
 
 def test_published_example():
@@ -199,7 +205,7 @@ def test_intervals_of_figures_of_classes_hold_the_true_value(n_classes, n, recal
         n_certain = n_classes**2 / (1 / np.maximum(np.bincount(truth), 1)).sum()
         for figure, intervals in ((metrics.balanced_accuracy, balanced), (metrics.macro_f1, macro)):
             replicates = figure(*pair, weights=resamples.weights)
-            intervals.append(share_interval(figure(*pair), replicates, n, n_certain))
+            intervals.append(share_interval(figure(*pair), np.nanvar(replicates), n, n_certain))
     assert coverage(balanced, recall) >= 0.94
     assert coverage(macro, true_f1) >= 0.94
 
@@ -210,7 +216,7 @@ def test_intervals_of_plain_shares_are_exact_ones():
     exact = exact_interval(right.sum(), 300)
     assert accuracy_interval(right, Resamples(np.arange(300))) == exact
     resamples = Resamples(np.arange(300), n_resamples=20_000)
-    assert share_interval(right.mean(), resamples.means(right), 300, 300) == pytest.approx(
+    assert share_interval(right.mean(), resamples.means(right).var(), 300, 300) == pytest.approx(
         exact, abs=2e-3
     )
 

@@ -1,5 +1,7 @@
 """How much an image counts, and what is said about it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,3 +39,9 @@ def test_the_reason_names_the_least_sure_attribute_and_a_missing_combination(sug
         "least sure of kind (dress 50 %, shirt 50 %); nearest to 1,200 other images; "
         "no image of red_shirt has a label"
     )
+
+
+def test_no_percentage_of_certainty_is_called_unsure(suggestions):
+    sure = {"color": np.array([[0.001, 0.999]]), "kind": np.array([[0.999, 0.001]])}
+    certain = replace(suggestions, probabilities=sure, doubts=np.array([[0.002], [0.002]]))
+    assert certain.reason(0, 7) == "sure of every attribute; nearest to 7 other images"

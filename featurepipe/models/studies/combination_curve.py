@@ -17,9 +17,9 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.grouped_variance import variance_of_mean
 from featurepipe.models.studies.learning_curve import SHARES, WORTHWHILE_GAIN
 from featurepipe.predictions import ALL, Task
+from featurepipe.shares import ENDS, share_interval
 from featurepipe.splits import combination_folds
 
-_LEVEL = 0.95
 _N_FOLDS = 5
 
 
@@ -256,7 +256,7 @@ def _point(
     """A point of the curve; `right` has the shape (n_shares, n_asked)."""
     n_units = len(np.unique(combination))
     accuracy, error = _mean_and_error(right[step], combination)
-    low, high = _interval(accuracy, error, n_units)
+    low, high = share_interval(accuracy, error**2, n_units, n_units)
     gain, margin = np.nan, np.nan
     if step:
         gain, error = _mean_and_error(right[step] - right[step - 1], combination)
@@ -281,20 +281,8 @@ def _mean_and_error(values: NDArray[np.float64], combination: Rows) -> tuple[flo
     return float(values.mean()), float(np.sqrt(variance))
 
 
-def _interval(accuracy: float, error: float, n_units: int) -> tuple[float, float]:
-    """Wilson's interval with the sample size that has this error.
-
-    Where nothing varies it is the number of combinations (Korn & Graubard 1998).
-    """
-    n = accuracy * (1 - accuracy) / error**2 if error > 0 and 0 < accuracy < 1 else n_units
-    shrunk = _quantile(n_units) ** 2 / n
-    centre = (accuracy + shrunk / 2) / (1 + shrunk)
-    reach = np.sqrt(shrunk * (accuracy * (1 - accuracy) + shrunk / 4)) / (1 + shrunk)
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
-
-
 def _quantile(n_units: int) -> float:
-    return float(stats.t.ppf((1 + _LEVEL) / 2, max(n_units - 1, 1)))
+    return float(stats.t.ppf(ENDS[1], max(n_units - 1, 1)))
 
 
 def _accuracies(

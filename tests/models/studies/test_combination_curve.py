@@ -8,7 +8,6 @@ from featurepipe.manifest.labels import labels_of
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.combination_curve import (
     CombinationPoint,
-    _interval,
     combination_curve,
     require_combinations,
 )
@@ -58,10 +57,6 @@ def test_more_combinations_help_with_unseen_ones(curve):
 def test_an_interval_has_a_width_where_all_are_right(curve):
     right = [point for point in curve.points if point.accuracy == 1]
     assert all(0.8 < point.low < point.high == 1 for point in right)
-    assert _interval(1.0, 0.0, 27) == pytest.approx((0.865, 1.0), abs=1e-3)
-    # Student's t with 26 degrees of freedom instead of the normal quantile.
-    low, high = _interval(0.9, np.sqrt(0.9 * 0.1 / 100), 27)
-    assert (low, high) == pytest.approx((0.821, 0.946), abs=1e-3)
 
 
 def test_every_combination_is_asked_without_images_of_its_own(world, curve):
