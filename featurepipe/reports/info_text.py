@@ -44,7 +44,7 @@ _SETTINGS = {
     "augments": "augmented",
 }
 # A row says it elsewhere.
-_SAID_ELSEWHERE = ("head", "network", "task", "calibrate")
+_SAID_ELSEWHERE = ("head", "network", "task", "calibrate", "own")
 
 Facts = Mapping[str, Any]
 Section = tuple[str, list[str]]
@@ -250,6 +250,7 @@ def _run(facts: Facts, room: int) -> list[Section]:
     images = {part: facts[f"n_{part}"] for part in _PARTS}
     return [
         ("network" if network else "head", [f"{head}, {_TASKS[facts['task']]}"]),
+        ("parameters", _parameters(facts["settings"], room)),
         ("split", [f"{visible(facts['split'])}: {_parts(images)}"]),
         ("accuracy", _accuracy_lines(facts, room)),
         ("changed", _changed(facts["changed"], room)),
@@ -268,6 +269,12 @@ def _changed(changed: Sequence[str], room: int) -> list[str]:
     return paragraph(visible("; ".join(changed)), room).split("\n") if changed else []
 
 
+def _parameters(settings: Facts, room: int) -> list[str]:
+    """Those of a head of one's own."""
+    own = settings.get("own")
+    return paragraph(visible(own["parameters"]), room).split("\n") if own else []
+
+
 def _command(facts: Facts) -> str:
     """The command that makes such a run; options of its split and settings are left out."""
     if facts["is_network"]:
@@ -281,6 +288,8 @@ def _command(facts: Facts) -> str:
         features = next(iter(reads.values()))
     else:
         features = ",".join(f"{name}={blocks}" for name, blocks in reads.items())
+    if facts["settings"].get("own"):
+        return f'In Python: featurepipe.fit(head={facts["head"]}(…), features="{features}")'
     return f"featurepipe fit --head {facts['head']} --features {features}"
 
 

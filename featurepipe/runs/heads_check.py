@@ -21,6 +21,8 @@ from featurepipe.models.answers.head import FeatureHead, Head, KnownClasses, Sco
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.questions import ALL_LABELS, COMBINATIONS
 from featurepipe.models.answers.rejection import Rejector
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.own_head import parameters_of
 from featurepipe.models.heads.pipelines import build_head
 from featurepipe.predictions import Predictions, Task
 from featurepipe.runs.run_facts import MAX_FEATURES
@@ -99,6 +101,7 @@ def _problems(model: HeadModel, info: _Info, predictions: Predictions) -> Iterat
         ),
     }
     yield from (f"{name} differ" for name, (there, kept) in facts.items() if there != kept)
+    yield from _own_head_problems(model, info)
     shape = (len(model.combinations), len(labels))
     if model.combinations.shape != shape or model.combinations.dtype != np.intp:
         yield "combinations are of another shape"
@@ -114,6 +117,15 @@ def _problems(model: HeadModel, info: _Info, predictions: Predictions) -> Iterat
     ):
         yield "the lowest p-values are not ascending"
     yield from _answer_problems(model, info)
+
+
+def _own_head_problems(model: HeadModel, info: _Info) -> Iterator[str]:
+    own = info.settings.own if isinstance(info.settings, HeadSettings) else None
+    estimator = model.own_head
+    if (estimator is None) != (own is None) or (
+        own is not None and estimator is not None and parameters_of(estimator) != own.parameters
+    ):
+        yield "the head of one's own"
 
 
 def _questions(info: _Info) -> list[str]:
@@ -137,7 +149,7 @@ def _head_problems(name: str, head: Head, model: HeadModel, info: _Info) -> Iter
     if type(head.calibrator) is not _calibrator_type(info, exclusive):
         yield "the calibration"
     if isinstance(info, HeadRunInfo):
-        yield from _feature_head_problems(name, head, info)
+        yield from _feature_head_problems(name, head, model, info)
     else:
         yield from _score_head_problems(name, head, info)
 
@@ -150,7 +162,9 @@ def _calibrator_type(info: _Info, exclusive: bool) -> type:
     return types.get(method, LogisticCalibrator)
 
 
-def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator[str]:
+def _feature_head_problems(
+    name: str, head: Head, model: HeadModel, info: HeadRunInfo
+) -> Iterator[str]:
     widths = {block.name: block.n_features for block in info.blocks}
     columns = columns_of_blocks(widths, info.features)[
         name if name in info.features else info.attributes[0]
@@ -162,7 +176,7 @@ def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator
     else:
         tuned = (info.tuned or {}).get(name)
         built = build_head(
-            info.settings,
+            info.settings.with_estimator(model.own_head),
             1,
             label_sets=not head.known.exclusive,
             widths=widths_of(columns),

@@ -24,6 +24,7 @@ from featurepipe.runs.run_facts import Block
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import LocalFolder
+from featurepipe.words import names_of
 from featurepipe.workflows.written_folders import prepare_pictures
 from featurepipe.workspace import Workspace
 
@@ -58,6 +59,7 @@ def predict(
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
     batch_size: int | None = None,
+    trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Predict the attributes of images.
 
@@ -87,6 +89,9 @@ def predict(
         `extract` never reads them.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
+    trusted : sequence of str
+        Types such as ``"mypackage.MyClassifier"`` that a head of one's own is made of, and whose
+        code you trust; see `fit`. No type is trusted because a run names it.
 
     Returns
     -------
@@ -107,7 +112,7 @@ def predict(
     _check_options(top, coverage, coverage_per, batch_size)
     given = find_images(images)
     home = Workspace(workspace)
-    chosen = find_run(home, run)
+    chosen = find_run(home, run, trusted=names_of(trusted))
     embedders, model = _embedders(chosen, weights), chosen.model
     if annotate is not None:
         prepare_pictures(Path(annotate), home, "--annotate")

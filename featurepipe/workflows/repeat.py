@@ -22,6 +22,7 @@ from featurepipe.runs.run_folder import NewRun, Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
+from featurepipe.words import names_of
 from featurepipe.workflows.auto_choice import chosen_task
 from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
 from featurepipe.workspace import Workspace
@@ -29,7 +30,13 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.DataFrame:
+def repeat(
+    run: str,
+    *,
+    workspace: Path | str = ".",
+    n_jobs: int = -1,
+    trusted: Sequence[str] = (),
+) -> pd.DataFrame:
     """Fit a run again exactly as it was fitted, and compare the numbers with its own.
 
     The split, the settings and the seed are those of the run; features that were chosen by
@@ -42,6 +49,9 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     workspace : Path or str
     n_jobs : int
         Processor cores to use; -1: all.
+    trusted : sequence of str
+        Types that a head of one's own is made of, and whose code you trust; see
+        `featurepipe.predict`.
 
     Returns
     -------
@@ -57,7 +67,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     """
     limits = FitLimits(n_jobs)
     home = Workspace(workspace)
-    kept = named_run(home, run)
+    kept = named_run(home, run, names_of(trusted))
     info = kept.info
     if not isinstance(info, HeadRunInfo):
         raise RunError(
@@ -128,14 +138,17 @@ def _task(
     limits: FitLimits,
 ) -> FitTask:
     """The fit that made the run; choices by trials are made again."""
+    settings = info.settings
+    if settings.own is not None:
+        settings = settings.with_estimator(run.model.own_head)
     if not info.feature_trials:
         feature_set = FeatureSet(run.name, tuple(caches), info.features)
-        return FitTask(manifest, split, feature_set, info.settings, limits)
+        return FitTask(manifest, split, feature_set, settings, limits)
     task = chosen_task(
         caches,
         manifest,
         split,
-        info.settings,
+        settings,
         limits,
         objective=info.objective or OBJECTIVES[0],
         choose_a_head=bool(info.head_trials),
