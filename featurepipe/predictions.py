@@ -3,32 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.array_archives import (
-    MAX_BYTES,
-    load_arrays,
-    require_array,
-    require_distinct,
-)
-from featurepipe.errors import RunError, UnknownNameError
-from featurepipe.files import replacing, require_readable
+from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import ALL as ALL
 from featurepipe.manifest import Labels
 from featurepipe.metrics import label_set_log_losses, log_losses
-from featurepipe.words import one_line
+from featurepipe.probabilities import answer_confidence, normalized, usual_thresholds
 
 PARTS = ("train", "test", "unseen")
 COVERAGE = 0.95
 """Target share of familiar images that get an answer, unless another is given."""
-
-USUAL_THRESHOLD = 0.5
-"""A label is given above this probability where no threshold was chosen."""
 
 _NO_ARRAYS: Mapping[str, NDArray[np.float64]] = MappingProxyType({})
 
@@ -266,7 +255,7 @@ class Predictions:
         return label_set_log_losses(probabilities < 0.5, probabilities)
 
     def confidence(self, attribute: str) -> NDArray[np.float64]:
-        """Probability of each image's answer; see `answer_confidence`.
+        """Probability of each image's answer; see `featurepipe.probabilities.answer_confidence`.
 
         Parameters
         ----------
@@ -311,174 +300,3 @@ class Predictions:
             ``"train"``, ``"test"`` or ``"unseen"``.
         """
         return self.take(self.parts == part)
-
-    def save(self, path: Path) -> None:
-        """Write an ``.npz`` file of plain arrays. An interrupted write leaves no file.
-
-        Parameters
-        ----------
-        path : Path
-
-        Raises
-        ------
-        DiskFullError
-            If the disk is full.
-        """
-        arrays = {
-            "ids": self.ids.astype(np.str_),
-            "parts": self.parts.astype(np.str_),
-            "groups": self.groups.astype(np.int64),
-            "task": np.array(self.task.value),
-            "attributes": np.array(list(self.labels), dtype=np.str_),
-        }
-        for position, (name, labels) in enumerate(self.labels.items()):
-            arrays[f"classes_{position}"] = np.array(labels.classes, dtype=np.str_)
-            arrays[f"exclusive_{position}"] = np.array(labels.exclusive)
-            arrays[f"indicator_{position}"] = labels.indicator
-            arrays[f"labelled_{position}"] = labels.labelled
-            arrays[f"scores_{position}"] = self.scores[name]
-            arrays[f"p_values_{position}"] = self.p_values[name]
-            arrays[f"image_p_values_{position}"] = self.image_p_values[name]
-            arrays[f"thresholds_{position}"] = self.thresholds[name]
-        with replacing(path) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> "Predictions":
-        """Read what `save` wrote; nothing in the file is executed.
-
-        Parameters
-        ----------
-        path : Path
-
-        Raises
-        ------
-        RunError
-            If the file is missing, damaged or of another kind.
-        """
-        require_readable(path, MAX_BYTES)
-        try:
-            return cls._from_arrays(load_arrays(path))
-        # What a damaged or forged archive raises depends on what is wrong with it.
-        except Exception as error:
-            reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read"
-            raise RunError(
-                f"The predictions {path} {reason} ({one_line(error)}). Fit or train the run again."
-            ) from error
-
-    @classmethod
-    def _from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Predictions":
-        attributes = require_array(arrays, "attributes", "U", None)
-        require_distinct("attributes", attributes)
-        ids = require_array(arrays, "ids", "U", None)
-        n = len(ids)
-        labels = {
-            name: _labels(arrays, position, name, n)
-            for position, name in enumerate(attributes.tolist())
-        }
-        widths = {name: len(truth.classes) for name, truth in labels.items()}
-        columns = list(enumerate(widths.items()))
-        predictions = cls(
-            ids=ids,
-            parts=require_array(arrays, "parts", "U", n),
-            groups=require_array(arrays, "groups", "i", n),
-            task=Task(str(require_array(arrays, "task", "U"))),
-            labels=labels,
-            scores={
-                name: require_array(arrays, f"scores_{position}", "f", n, width)
-                for position, (name, width) in columns
-            },
-            thresholds={
-                name: require_array(arrays, f"thresholds_{position}", "f", width)
-                for position, (name, width) in columns
-            },
-            p_values={
-                name: require_array(arrays, f"p_values_{position}", "f", n)
-                for position, (name, _) in columns
-            },
-            image_p_values={
-                name: require_array(arrays, f"image_p_values_{position}", "f", n)
-                for position, (name, _) in columns
-            },
-        )
-        require_distinct("ids", ids)
-        return predictions
-
-
-def _labels(arrays: Mapping[str, NDArray[Any]], position: int, name: str, n_images: int) -> Labels:
-    """The truth for an attribute, from the arrays of a file."""
-    classes = require_array(arrays, f"classes_{position}", "U", None)
-    require_distinct(f"classes_{position}", classes)
-    if not len(classes):
-        raise ValueError(f"classes_{position} is empty")
-    labels = Labels(
-        attribute=name,
-        classes=tuple(classes.tolist()),
-        exclusive=bool(require_array(arrays, f"exclusive_{position}", "b")),
-        indicator=require_array(arrays, f"indicator_{position}", "b", n_images, len(classes)),
-        labelled=require_array(arrays, f"labelled_{position}", "b", n_images),
-    )
-    n_given = labels.indicator.sum(axis=1)
-    if (n_given[~labels.labelled] > 0).any() or (
-        labels.exclusive and (n_given[labels.labelled] != 1).any()
-    ):
-        raise ValueError(f"indicator_{position} does not fit labelled_{position}")
-    return labels
-
-
-def usual_thresholds(labels: Mapping[str, Labels]) -> dict[str, NDArray[np.float64]]:
-    """`USUAL_THRESHOLD` for every label.
-
-    Parameters
-    ----------
-    labels : mapping of str to Labels
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_classes,), float64
-    """
-    return {
-        name: np.full(len(of_attribute.classes), USUAL_THRESHOLD)
-        for name, of_attribute in labels.items()
-    }
-
-
-def normalized(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide each row by its sum.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_images, n_classes), float64
-        Not negative.
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_classes), float64
-        Rows sum to 1. Rows of zeros become uniform.
-    """
-    total = scores.sum(axis=1, keepdims=True)
-    uniform = np.full_like(scores, 1 / scores.shape[1])
-    return np.divide(scores, total, out=uniform, where=total > 0)
-
-
-def answer_confidence(
-    probabilities: NDArray[np.float64], thresholds: NDArray[np.float64], *, exclusive: bool
-) -> NDArray[np.float64]:
-    """Probability of the given answer: a class, or a set of independent labels.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_images, n_classes), float64
-    thresholds : ndarray of shape (n_classes,), float64
-        Labels of a set are given above them. Ignored for exclusive classes.
-    exclusive : bool
-        True if each image has exactly one class.
-
-    Returns
-    -------
-    ndarray of shape (n_images,), float64
-        In [0, 1].
-    """
-    if exclusive:
-        return probabilities.max(axis=1)
-    return np.where(probabilities > thresholds, probabilities, 1 - probabilities).prod(axis=1)

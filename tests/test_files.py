@@ -18,7 +18,7 @@ from featurepipe.files import (
     restore_folders,
 )
 from featurepipe.manifest import Manifest
-from featurepipe.predictions import Predictions
+from featurepipe.runs.predictions_file import load_predictions
 from featurepipe.runs.run_info import read_run_info
 from featurepipe.splits import Split
 
@@ -66,7 +66,7 @@ def test_there_is_one_writer(tmp_path):
 LOADERS = {
     "manifest.parquet": Manifest.load,
     "split.json": Split.load,
-    "predictions.npz": Predictions.load,
+    "predictions.npz": load_predictions,
     "run.json": lambda path: read_run_info(path.parent),
 }
 

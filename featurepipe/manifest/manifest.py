@@ -1,52 +1,26 @@
-"""The ordered table of images and their labels, and its file."""
+"""The ordered table of images and their labels."""
 
-import json
-import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ManifestError
-from featurepipe.files import replacing, require_readable
+from featurepipe.files import require_readable
 from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.image_labels import Cells, label_images
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import Labels, labels_of
+from featurepipe.manifest.manifest_file import ManifestFile, damage_named, read_manifest_file
 from featurepipe.manifest.rows import read_columns
-from featurepipe.manifest.tables import read_parquet
 from featurepipe.sources import ImageSource, absolute_place, open_source
-from featurepipe.words import invalid_field, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_METADATA_KEY = b"featurepipe.manifest"
-_STORED_COLUMN = "table."
-_FORMAT = 2
-
-
-class _About(BaseModel):
-    """What a manifest's file says beside its images and columns."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    format: int
-    checksum: int
-    root: str
-    source: str
-    labels_source: str | None
-    labelling: Labelling
-    findings: tuple[str, ...]
-    all_images: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,29 +196,24 @@ class Manifest:
         The same manifest gives the same bytes. The file holds the ids and the
         columns as they were read; labels are made of them anew on loading.
         """
-        names = ["id", *(f"{_STORED_COLUMN}{name}" for name in self.columns)]
-        arrays = [pa.array(self.ids, pa.string())]
-        arrays += [pa.array(cells, pa.list_(pa.string())) for cells in self.columns.values()]
-        about = self._about() | {"checksum": self.checksum}
-        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True)}
-        with replacing(Path(path)) as beside:
-            pq.write_table(pa.table(arrays, names=names, metadata=metadata), beside)
+        self._file().save(Path(path))
 
     @property
     def checksum(self) -> int:
         """CRC-32 of all that its file holds."""
-        return _checksum(self._about(), self.ids.tolist(), self.columns)
+        return self._file().checksum
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "root": self.root,
-            "source": self.source,
-            "labels_source": self.labels_source,
-            "labelling": asdict(self.labelling),
-            "findings": self.findings,
-            "all_images": self.all_images,
-        }
+    def _file(self) -> ManifestFile:
+        return ManifestFile(
+            ids=self.ids.tolist(),
+            columns=self.columns,
+            root=self.root,
+            source=self.source,
+            labels_source=self.labels_source,
+            labelling=self.labelling,
+            findings=self.findings,
+            all_images=self.all_images,
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> "Manifest":
@@ -256,22 +225,18 @@ class Manifest:
             If the file is missing, damaged or something else.
         """
         require_readable(Path(path))
-        try:
-            with Path(path).open("rb") as file:
-                stored = read_parquet(file)
-            about = json.loads((stored.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-            if not isinstance(about, dict):
-                raise TypeError(f"its description is a {type(about).__name__}")
-            if about.get("format") != _FORMAT:
-                raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
-            return _stored_manifest(stored, _About.model_validate_json(json.dumps(about)))
-        # The type of the error depends on what is wrong with the file.
-        except Exception as error:
-            reason = invalid_field(error) if isinstance(error, ValidationError) else one_line(error)
-            raise ManifestError(
-                f"Cannot read the manifest {path} ({reason}). Remove it, and create it again with "
-                "`featurepipe extract SOURCE`."
-            ) from error
+        with damage_named(Path(path)):
+            kept = read_manifest_file(Path(path))
+            manifest = new_manifest(
+                kept.ids,
+                kept.root,
+                kept.source,
+                kept.labels_source,
+                kept.labelling,
+                kept.columns,
+                [],
+            )
+            return replace(manifest, findings=kept.findings, all_images=kept.all_images)
 
     def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
         rows = {image_id: row for row, image_id in enumerate(self.ids)}
@@ -324,31 +289,3 @@ def new_manifest(
         columns=columns,
         findings=(*findings, *found),
     )
-
-
-def _checksum(about: dict[str, Any], ids: list[str], columns: Columns) -> int:
-    # Parquet's own checksums do not cover page headers.
-    return zlib.crc32(json.dumps([about, ids, columns], sort_keys=True).encode())
-
-
-def _stored_manifest(stored: pa.Table, about: _About) -> Manifest:
-    names, kinds = stored.column_names, stored.schema.types
-    if names[:1] != ["id"] or kinds != [pa.string(), *[pa.list_(pa.string())] * (len(kinds) - 1)]:
-        raise ValueError("its columns are others than those of a manifest")
-    if stored["id"].null_count:
-        raise ValueError("an id is missing")
-    ids: list[str] = stored["id"].to_pylist()
-    if any(later <= earlier for earlier, later in pairwise(ids)):
-        raise ValueError("its images are not in order, or one is there twice")
-    columns: Columns = {
-        name.removeprefix(_STORED_COLUMN): [
-            None if cell is None else tuple(cell) for cell in stored[name].to_pylist()
-        ]
-        for name in stored.column_names[1:]
-    }
-    if about.checksum != _checksum(about.model_dump(exclude={"checksum"}), ids, columns):
-        raise ValueError("its checksum does not match")
-    manifest = new_manifest(
-        ids, about.root, about.source, about.labels_source, about.labelling, columns, []
-    )
-    return replace(manifest, findings=about.findings, all_images=about.all_images)

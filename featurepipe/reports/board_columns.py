@@ -3,6 +3,7 @@
 import pandas as pd
 
 from featurepipe.predictions import ALL
+from featurepipe.reports.series import VARIES
 from featurepipe.reports.terminal_text import (
     Column,
     aligned,
@@ -129,6 +130,8 @@ def _features(row: pd.Series) -> str:
     """Backbones and views, such as ``"hsv_histogram+mobilenet_v2:grey"``; rgb goes unsaid."""
     if not row["backbone"] or pd.isna(row["backbone"]):
         return "pixels"
+    if VARIES in (row["backbone"], row["view"]):
+        return "different stores"
     backbones, views = str(row["backbone"]).split("+"), str(row["view"]).split("+")
     if len(backbones) != len(views):
         return f"{row['backbone']}:{row['view']}"

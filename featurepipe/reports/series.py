@@ -11,6 +11,9 @@ from featurepipe.reports.intervals import repeats_interval
 SPREADS = ("accuracy", "unseen_accuracy", "log_loss")
 """Figures whose standard deviation over the splits has a column, named ``_sd``."""
 
+VARIES = "varies"
+"""Stands for words that differ between the splits, as the head that auto chooses."""
+
 _HIGHEST = {"log_loss": np.inf, "unseen_log_loss": np.inf, "brier": 2}
 
 
@@ -27,7 +30,7 @@ def summarise_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     dict of str to Any
         The same columns. Numbers are means. ``_low`` and ``_high`` are the ends of
         `repeats_interval`; they are missing for held-out combinations, since the splits
-        are no sample of combinations. Words that differ between the rows are missing.
+        are no sample of combinations. Words that differ between the rows are `VARIES`.
     """
     summary = {name: _mean([row[name] for row in rows]) for name in rows[0]}
     for name in MEASURED:
@@ -46,4 +49,6 @@ def _mean(values: Sequence[Any]) -> Any:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         mean = float(np.mean(values))
         return round(mean) if all(isinstance(value, int) for value in values) else mean
-    return values[0] if all(value == values[0] for value in values) else None
+    if all(value == values[0] for value in values):
+        return values[0]
+    return VARIES if all(isinstance(value, str) for value in values) else None

@@ -16,6 +16,7 @@ from featurepipe.output_folders import mark
 from featurepipe.predictions import Predictions
 from featurepipe.runs.heads_check import n_features_of, require_fitting_heads
 from featurepipe.runs.heads_file import heads_content, load_heads
+from featurepipe.runs.predictions_file import load_predictions, save_predictions
 from featurepipe.runs.run_files import (
     HEADS_FILE,
     PREDICTIONS_FILE,
@@ -156,8 +157,8 @@ def save_run(folder: Path, new: NewRun) -> Run:
         # It may hold pictures: those of a training.
         mark(beside)
         _write(beside / HEADS_FILE, heads)
-        new.predictions.save(beside / PREDICTIONS_FILE)
-        new.selection.save(beside / SELECTION_FILE)
+        save_predictions(beside / PREDICTIONS_FILE, new.predictions)
+        save_predictions(beside / SELECTION_FILE, new.selection)
         for name, file in new.files.items():
             if isinstance(file, Path):
                 shutil.copyfile(file, beside / name)
@@ -183,17 +184,17 @@ def load_run(folder: Path, trusted: Sequence[str] = ()) -> Run:
         If a file is missing, damaged or of another version, or files contradict each other.
     """
     info = read_run_info(folder)
-    predictions = _load_predictions(folder, PREDICTIONS_FILE, info)
-    selection = _load_predictions(folder, SELECTION_FILE, info)
+    predictions = _predictions_of(folder, PREDICTIONS_FILE, info)
+    selection = _predictions_of(folder, SELECTION_FILE, info)
     if problem := _contradiction(predictions, selection):
         raise RunError(f"Run {folder.name!r} is damaged: {problem}. Fit or train it again.")
     return Run(folder, info, predictions, selection, tuple(trusted))
 
 
-def _load_predictions(folder: Path, name: str, info: HeadRunInfo | NetworkRunInfo) -> Predictions:
+def _predictions_of(folder: Path, name: str, info: HeadRunInfo | NetworkRunInfo) -> Predictions:
     path = require_file(folder, name, info.files)
     try:
-        predictions = Predictions.load(path)
+        predictions = load_predictions(path)
     except RunError as error:
         raise RunError(f"Run {folder.name!r} is damaged: {error}") from error
     actual = (predictions.task, *predictions.labels)

@@ -276,6 +276,13 @@ def test_costs_of_networks_are_averaged_over_splits():
     assert row["predict_images_per_s"] == pytest.approx((1000 + 500 + 250) / 3)
 
 
+def test_words_that_differ_between_the_splits_vary():
+    runs = make_family(5, 6)
+    runs[1].info.head = "logistic"
+    row = leaderboard(runs).set_index(["run", "attribute"]).loc[("run2 (2 splits)", "all")]
+    assert (row["head"], row["solver"]) == ("varies", runs[0].info.solver)
+
+
 def test_csv_has_empty_cells_and_six_digits(tmp_path):
     write_leaderboard(leaderboard([make_run("a")]), tmp_path / "leaderboard.csv")
     lines = (tmp_path / "leaderboard.csv").read_text().splitlines()

@@ -205,6 +205,14 @@ def test_a_series_has_its_own_table_first():
     assert text.index("Series") < text.index("Split test20-seed0")
 
 
+def test_a_series_whose_splits_chose_differently_can_be_shown():
+    varied = {"head": "varies", "backbone": "varies", "view": "varies"}
+    rows = [series("auto", **varied), series("auto", attribute="color", **varied)]
+    text = board_text(board_of(*rows), 1000)
+    _, table, *_ = text.split("\n\n")
+    assert "different stores" in table and "varies" in table
+
+
 def test_the_splits_with_the_most_runs_are_shown():
     one_each = [row("lonely", 0.9, split=f"split{n}") for n in range(8)]
     board = board_of(*one_each, row("a", 0.9, split="z"), row("b", 0.8, split="z"))

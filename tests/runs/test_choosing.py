@@ -6,6 +6,7 @@ from featurepipe.errors import RunError, UnknownNameError, WorkspaceError
 from featurepipe.manifest import Labels, read_manifest
 from featurepipe.predictions import Predictions
 from featurepipe.runs.choosing import all_runs, find_pair_run, find_run
+from featurepipe.runs.predictions_file import save_predictions
 from featurepipe.runs.run_facts import NetworkShape
 from featurepipe.runs.run_files import file_digests
 from featurepipe.runs.run_info import write_run_info
@@ -45,14 +46,15 @@ def save(home, name, make=head_info, accuracy=0.5, ms=10.0, number=0, **changes)
         for each in attributes
     }
     for file, part in (("predictions.npz", "test"), ("selection.npz", "train")):
-        Predictions.of(
+        predictions = Predictions.of(
             ids=np.array([f"{part}/0.jpg", f"{part}/1.jpg"]),
             parts=np.full(2, part),
             groups=np.arange(2),
             task=info.task,
             labels=labels,
             scores={each: indicator.astype(float) for each in attributes},
-        ).save(home.run(name) / file)
+        )
+        save_predictions(home.run(name) / file, predictions)
     files = file_digests(home.run(name))
     write_run_info(home.run(name), info.model_copy(update={"files": files}))
 

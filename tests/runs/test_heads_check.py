@@ -13,6 +13,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.predictions import Predictions
 from featurepipe.runs.heads_file import heads_content
+from featurepipe.runs.predictions_file import save_predictions
 from featurepipe.runs.run_folder import NewRun, load_run, save_run
 from run_infos import head_info, network_info, sign
 
@@ -175,8 +176,8 @@ def test_the_heads_of_a_network_must_fit_its_outputs(tmp_path, knn, scores, colu
 def test_predictions_that_contradict_each_other_are_refused(tmp_path, knn, change, said):
     save(tmp_path / "run", knn)
     test, train = change(answers("test", knn), answers("train", knn))
-    test.save(tmp_path / "run" / "predictions.npz")
-    train.save(tmp_path / "run" / "selection.npz")
+    save_predictions(tmp_path / "run" / "predictions.npz", test)
+    save_predictions(tmp_path / "run" / "selection.npz", train)
     sign(tmp_path / "run")
     with pytest.raises(RunError) as caught:
         load_run(tmp_path / "run")

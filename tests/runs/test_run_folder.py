@@ -18,7 +18,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.output_folders import MARKER
 from featurepipe.predictions import Predictions
-from featurepipe.runs import heads_file
+from featurepipe.runs import heads_file, run_folder
 from featurepipe.runs.heads_file import heads_content, load_heads
 from featurepipe.runs.run_facts import NetworkShape
 from featurepipe.runs.run_files import file_digests
@@ -141,10 +141,10 @@ def test_a_run_of_the_same_name_is_replaced(tmp_path):
 def test_a_run_stands_until_the_new_one_is_complete(tmp_path, monkeypatch):
     save(tmp_path / "run", {"machine": "one"})
 
-    def fill_disk(self, path):
+    def fill_disk(path, predictions):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Predictions, "save", fill_disk)
+    monkeypatch.setattr(run_folder, "save_predictions", fill_disk)
     with pytest.raises(DiskFullError):
         save(tmp_path / "run", {"machine": "two"})
     assert load_run(tmp_path / "run").info.machine == "one"

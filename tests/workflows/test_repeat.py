@@ -11,6 +11,7 @@ import pytest
 import featurepipe
 from featurepipe.cli import run
 from featurepipe.errors import RunError, SplitError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.runs.predictions_file import save_predictions
 from featurepipe.runs.run_folder import load_run
 from featurepipe.splits.split_file import SplitFile
 from pictures import draw, draw_data_set
@@ -91,7 +92,7 @@ def test_other_numbers_are_said_and_the_run_is_kept(folder, capsys, repeat):
     kept = load_run(folder / "runs" / name)
     scores = kept.predictions.scores["color"]
     scores[0, 0] += 0.125 if scores[0, 0] < 0.5 else -0.125
-    kept.predictions.save(folder / "runs" / name / "predictions.npz")
+    save_predictions(folder / "runs" / name / "predictions.npz", kept.predictions)
     with pytest.raises(RunError, match=r"predictions\.npz does not match its SHA-256"):
         repeat(name)
     sign(folder / "runs" / name)

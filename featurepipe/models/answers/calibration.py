@@ -17,7 +17,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from featurepipe.models.answers.arrays import Probabilities, Scores, Truth
-from featurepipe.predictions import normalized
+from featurepipe.probabilities import normalized
 
 CALIBRATIONS = ("sigmoid", "isotonic", "temperature", "none")
 AUTO = "auto"

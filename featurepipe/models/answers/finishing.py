@@ -18,7 +18,8 @@ from featurepipe.models.answers.questions import Question, Questions
 from featurepipe.models.answers.rejection import Rejector, fit_rejector, mean_group_size
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.answers.thresholds import fit_thresholds, parse_aim
-from featurepipe.predictions import Task, usual_thresholds
+from featurepipe.predictions import Task
+from featurepipe.probabilities import usual_thresholds
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from featurepipe.models.answers.arrays import Features, Probabilities, Rows, Tru
 from featurepipe.models.answers.head import FeatureHead, Head
 from featurepipe.models.answers.questions import ALL_LABELS, COMBINATIONS
 from featurepipe.models.answers.rejection import Rejector, conformal_p_values
-from featurepipe.predictions import Task, answer_confidence, normalized
+from featurepipe.predictions import Task
+from featurepipe.probabilities import answer_confidence, normalized
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Rejector:
             What the head reads.
         confidence : ndarray of shape (n_samples,), float64
             Probability of the head's answer; see
-            `featurepipe.predictions.answer_confidence`.
+            `featurepipe.probabilities.answer_confidence`.
 
         Returns
         -------

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
 from featurepipe.errors import UsageError
-from featurepipe.predictions import USUAL_THRESHOLD
+from featurepipe.probabilities import USUAL_THRESHOLD
 
 
 @dataclass(frozen=True)

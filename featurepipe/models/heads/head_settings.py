@@ -138,6 +138,9 @@ class HeadSettings:
         return facts if self.own is None else facts | {"own": self.own.digest}
 
     def _require_usable_with_own(self) -> None:
+        # It is shown, and becomes part of the run's name.
+        if not self.head.isidentifier():
+            raise UsageError(f"The name {self.head!r} of the head's class is no name in Python.")
         if self.solver is not None:
             raise UsageError(
                 f"--solver {self.solver} only applies to --head bagged-sgd, not to the head "

@@ -137,16 +137,14 @@ def choose_head(
 
 def _answers(hold_outs: Sequence[HoldOuts], right: Iterator[Right]) -> list[HeldOutAnswers]:
     """Sort what one head answered by attribute; `right` is in the order of the jobs."""
-    seen: list[Right] = []
-    tested: dict[tuple[str, str | None], Right] = {}
+    answers = []
     for attribute in hold_outs:
-        seen.append(next(right))
-        for unseen in attribute.unseen:
-            tested[attribute.name, unseen.other] = next(right)
-    return [
-        HeldOutAnswers(of_attribute, unseen_right(attribute, tested))
-        for attribute, of_attribute in zip(hold_outs, seen, strict=True)
-    ]
+        seen = next(right)
+        # Of this attribute alone: others read other features, so how often they are mistaken
+        # says nothing about rows that could not be asked.
+        tested = {(attribute.name, unseen.other): next(right) for unseen in attribute.unseen}
+        answers.append(HeldOutAnswers(seen, unseen_right(attribute, tested)))
+    return answers
 
 
 def _answer(

@@ -12,7 +12,8 @@ from cleanlab.multilabel_classification.rank import (
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 
-from featurepipe.predictions import Predictions, normalized
+from featurepipe.predictions import Predictions
+from featurepipe.probabilities import normalized
 
 
 @dataclass(frozen=True)

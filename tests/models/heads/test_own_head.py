@@ -92,6 +92,7 @@ def test_an_address_is_no_part_of_the_parameters():
         (BaseEstimator(), "The head BaseEstimator is no classifier"),
         (make_pipeline(Normalizer(), Ridge()), "The head Ridge is no classifier"),
         (OutputCodeClassifier(SVC()), "has neither decision_function nor predict_proba"),
+        (type("../x", (SVC,), {})(), "The name '../x' of the head's class is no name in Python"),
         (FrozenEstimator(SVC()), "The head is a FrozenEstimator"),
         (
             LinearSVC(random_state=np.random.RandomState(0)),

@@ -1,80 +1,40 @@
-"""Networks as Keras computes them: what is built, frozen, trained on, saved and loaded."""
+"""Networks as Keras computes them: what is built, frozen and trained on."""
 
-import io
-import json
-import zipfile
 from dataclasses import replace
 
-import h5py
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from featurepipe.errors import RunError, UsageError
-from featurepipe.features.backbones import BACKBONES, find_backbone
-from featurepipe.features.extraction.recipe import make_recipe
+from featurepipe.errors import UsageError
 from featurepipe.manifest.labels import labels_of
 from featurepipe.models.answers.questions import make_questions
 from featurepipe.models.heads.fitting import fit_one_head
 from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.networks.building import build_network
 from featurepipe.models.networks.logistic_top import fit_logistic_top
-from featurepipe.models.networks.losses import cross_entropies, total_losses
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.outputs import make_outputs, make_targets
-from featurepipe.models.networks.recipes import NETWORKS, Augmentation, Stage
-from featurepipe.models.networks.saved import SavedNetwork
+from featurepipe.models.networks.outputs import make_outputs
+from featurepipe.models.networks.recipes import NETWORKS, Augmentation
 from featurepipe.models.networks.verification import same_probability
+from small_networks import (
+    GARMENTS,
+    LITTLE,
+    PX,
+    TINY_PX,
+    TINY_WIDTH,
+    build,
+    build_tiny,
+    images,
+)
 
 keras = pytest.importorskip("keras")
 
-from featurepipe.features.engines.keras_engine import preprocess  # noqa: E402
-from featurepipe.models.networks.compiling import (  # noqa: E402
-    SAME_WEIGHT,
-    compile_graph,
-    training_figures,
-)
 from featurepipe.models.networks.layers import build_augmentation  # noqa: E402
-from featurepipe.models.networks.network import Network  # noqa: E402
-from featurepipe.models.networks.trained import (  # noqa: E402
-    TrainedNetwork,
-    require_known_classes,
-)
 
 pytestmark = [
     pytest.mark.keras,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:keras"),
 ]
-
-PX = 32
-GARMENTS = {
-    "article": labels_of("article", [("shoe",), ("shirt",), ("dress",), None]),
-    "color": labels_of("color", [("red",), ("blue",), None, ("red",)]),
-}
-TINY_PX = 2
-TINY_WIDTH = 3 * TINY_PX**2
-
-
-def images(n, side=PX, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
-
-
-def build(name, labels=GARMENTS, size_px=PX, **options):
-    """A network with random weights, as training would begin with them."""
-    settings = NetworkSettings.of(name, **options)
-    headless = None
-    if settings.spec.has_backbone:
-        recipe = make_recipe("mobilenet_v2", "random", size_px=size_px, engine="keras")
-        headless = recipe.network
-    return build_network(settings, make_outputs(labels, settings), size_px, headless)
-
-
-def build_tiny(labels=GARMENTS, settings="finetune", layer=None, **options):
-    """A network whose embedding is its pixels, so that all it says can be computed by hand."""
-    settings = NetworkSettings.of(settings)
-    pixels = keras.Input((TINY_PX, TINY_PX, 3), name="pixels")
-    flat = (layer or keras.layers.Flatten())(pixels)
-    return Network(keras.Model(pixels, flat), make_outputs(labels, settings), **options)
 
 
 @pytest.fixture(scope="module")
@@ -290,87 +250,6 @@ def test_what_is_trained_on_frozen_features_is_what_is_trained_on_pixels(tiny_pa
         np.testing.assert_allclose(np.asarray(scores), np.asarray(of_pixels[name]), rtol=1e-5)
 
 
-def compiled(network, stage, n_epochs=5):
-    graph = network.features_graph()
-    compile_graph(graph, network, stage, n_epochs)
-    return graph
-
-
-def rates(graph, steps):
-    found = []
-    for step in steps:
-        graph.optimizer.iterations.assign(step)
-        found.append(float(keras.ops.convert_to_numpy(graph.optimizer.learning_rate)))
-    return found
-
-
-def test_optimisers_and_rates_are_those_of_the_stage(tiny):
-    sgd = compiled(tiny, Stage("top", "sgd", 0.1, momentum=0.99)).optimizer
-    assert isinstance(sgd, keras.optimizers.SGD)
-    assert (sgd.momentum, sgd.nesterov) == (0.99, True)
-    constant = compiled(tiny, Stage("top", "adam", 0.1))
-    assert isinstance(constant.optimizer, keras.optimizers.Adam)
-    np.testing.assert_allclose(rates(constant, [0, 50]), [0.1, 0.1], rtol=1e-6)
-    decay = compiled(tiny, Stage("all", "adam", 0.1, schedule="decay"))
-    np.testing.assert_allclose(rates(decay, [0, 10, 50]), [0.1, 0.1 / 1.2, 0.1 / 2], rtol=1e-5)
-
-
-def test_the_loss_of_a_pair_is_that_of_both_images_and_half_of_same(tiny_pair):
-    targets = make_targets(GARMENTS, NetworkSettings.of("pair"))
-    features = np.random.default_rng(0).normal(size=(4, TINY_WIDTH)).astype(np.float32)
-    partners = np.array([1, 2, 0, 3], np.int32)
-    same = np.array([[0], [1], [0], [1]], np.float32)
-    same_counts = np.array([1, 1, 0, 0], np.float32)
-    truth = {name: targets.truth[name] for name in GARMENTS}
-    weights = {name: targets.weights[name] for name in GARMENTS}
-    graph = compiled(tiny_pair, Stage("top"))
-    logs = graph.test_on_batch(
-        {"seen": features, "partners": partners},
-        truth | {f"{k}_partner": x[partners] for k, x in truth.items()} | {"same": same},
-        weights | {f"{k}_partner": x[partners] for k, x in weights.items()}
-        | {"same": same_counts},
-        return_dict=True,
-    )  # fmt: skip
-    scores = tiny_pair.score_features(features)
-    distances = np.sqrt(np.mean((features - features[partners]) ** 2, axis=1))
-    of_same = np.logaddexp(0, np.where(same[:, 0] > 0, -1, 1) * (1 - distances))
-    expected = SAME_WEIGHT * (of_same * same_counts).sum() / 4
-    for output in tiny_pair.outputs:
-        losses = cross_entropies(output, scores[:, output.columns], truth[output.attribute])
-        counted = losses * weights[output.attribute]
-        expected += (counted.sum() + counted[partners].sum()) / 4
-    assert SAME_WEIGHT == 0.5
-    assert logs["loss"] == pytest.approx(expected, rel=1e-4)
-    figures = training_figures(logs, tiny_pair)
-    assert sorted(figures) == [
-        "train_accuracy:article", "train_accuracy:color", "train_accuracy:same",
-        "train_loss", "train_loss:article", "train_loss:color", "train_loss:same",
-    ]  # fmt: skip
-    counted = weights["article"] > 0
-    own = tiny_pair.outputs[0]
-    hits = scores[counted][:, own.columns].argmax(axis=1) == truth["article"][counted].argmax(1)
-    assert figures["train_accuracy:article"] == pytest.approx(hits.mean(), abs=1e-6)
-    right = (distances[:2] < 1) == (same[:2, 0] > 0)
-    assert figures["train_accuracy:same"] == pytest.approx(right.mean(), abs=1e-6)
-
-
-def test_of_a_single_output_figures_are_told_by_its_name():
-    tags = {"tags": labels_of("tags", [("a", "b"), ("a",), (), ("b",)])}
-    network = build_tiny(tags, "smallervggnet")
-    targets = make_targets(tags, NetworkSettings.of("smallervggnet"))
-    features = np.random.default_rng(1).normal(size=(4, TINY_WIDTH)).astype(np.float32)
-    logs = compiled(network, Stage("all")).test_on_batch(
-        features, targets.truth, targets.weights, return_dict=True
-    )
-    scores = network.score_features(features)
-    expected = total_losses(network.outputs, scores, targets)
-    figures = training_figures(logs, network)
-    assert figures["train_loss"] == pytest.approx(float(expected), rel=1e-5)
-    assert figures["train_loss:tags"] == pytest.approx(float(expected), rel=1e-5)
-    right = ((scores > 0) == (targets.truth["tags"] > 0)).mean()
-    assert figures["train_accuracy:tags"] == pytest.approx(right)
-
-
 @pytest.mark.parametrize("task", ["per-attribute", "multi-label"])
 def test_a_top_begins_as_the_logistic_head(task):
     n, rng = 120, np.random.default_rng(0)
@@ -406,9 +285,6 @@ def test_a_top_begins_as_the_logistic_head(task):
             np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
-LITTLE = Augmentation(rotation=25, shift=0.1, shear=0.2, zoom=0.2)
-
-
 def test_augmentation_changes_each_image_in_training_alone():
     augment = build_augmentation(LITTLE)
     smooth = np.broadcast_to(np.linspace(0, 255, 16, dtype=np.float32)[:, None, None], (16, 16, 3))
@@ -440,171 +316,3 @@ def test_augmentation_is_as_much_as_it_says():
     np.testing.assert_allclose(rotation.factor, [-30 / 360, 30 / 360])
     assert (shift.height_factor, shift.width_factor) == (0.2, 0.2)
     assert (zoom.height_factor, zoom.width_factor) == (0.1, 0.1)
-
-
-def save(network, tmp_path):
-    path = tmp_path / "run-7" / "network.keras"
-    path.parent.mkdir(exist_ok=True)
-    network.model.save(path)
-    return path
-
-
-def outputs_of(network):
-    return {output.layer: output.n_classes for output in network.outputs}
-
-
-def test_a_saved_network_reads_as_it_did(fashionnet, tmp_path):
-    # What was trained on before shares its layers and is no part of the file.
-    fashionnet.training_graph(build_augmentation(LITTLE))
-    path, seen = save(fashionnet, tmp_path), images(5)
-    engine = TrainedNetwork(path, outputs_of(fashionnet), batch_size=2)
-    assert engine.input_size == (PX, PX)
-    assert engine.n_features == 5 + 256 + 128
-    rows = engine.embed(seen)
-    assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, fashionnet.score_and_embed(seen), rtol=1e-4, atol=1e-5)
-
-
-def test_an_embedding_that_all_outputs_read_is_read_once(tiny, tmp_path):
-    saved = SavedNetwork(save(tiny, tmp_path), "finetune", TINY_PX, outputs_of(tiny))
-    engine, seen = saved.open_engine(4), images(3, TINY_PX)
-    assert engine.n_features == 5 + TINY_WIDTH
-    np.testing.assert_allclose(engine.embed(seen), tiny.score_and_embed(seen), rtol=1e-5)
-
-
-def test_layers_of_the_trunk_make_way_for_attributes_of_their_name(tmp_path):
-    labels = {"flatten": GARMENTS["color"], "pixels": GARMENTS["article"]}
-    network = build_tiny(labels, layer=keras.layers.Flatten(name="flatten"))
-    seen = images(3, TINY_PX)
-    engine = TrainedNetwork(save(network, tmp_path), outputs_of(network), 3)
-    np.testing.assert_allclose(engine.embed(seen), network.score_and_embed(seen), rtol=1e-5)
-
-
-def test_half_precision_is_saved_and_loaded(tmp_path):
-    before = keras.config.dtype_policy().name
-    network = build("smallervggnet", size_px=16, precision="bfloat16")
-    assert keras.config.dtype_policy().name == before
-    assert network.trunk.compute_dtype == "bfloat16" or any(
-        layer.compute_dtype == "bfloat16" for layer in network.trunk.layers
-    )
-    # Scores are float32, and so are all weights.
-    assert {each.dtype.name for each in network.get_weights()} == {"float32"}
-    assert {keras.backend.standardize_dtype(x.dtype) for x in network.model.outputs} == {"float32"}
-    seen = images(3, 16)
-    engine = TrainedNetwork(save(network, tmp_path), outputs_of(network), 3)
-    rows = engine.embed(seen)
-    assert rows.dtype == np.float32
-    np.testing.assert_allclose(rows, network.score_and_embed(seen), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "outputs", [{"article": 3, "color": 5}, {"article": 3, "breed": 2}, {"nothing": 1}]
-)
-def test_other_outputs_than_the_run_says_are_damage(tiny, tmp_path, outputs):
-    path = save(tiny, tmp_path)
-    with pytest.raises(RunError, match=r"Run 'run-7' is damaged: .* has other outputs"):
-        TrainedNetwork(path, outputs, 2)
-
-
-def damaged(data):
-    """The same archive, of which a member is none of Keras'."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, b"{}" if name == "config.json" else old.read(name))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [lambda _: b"garbage", lambda data: data[: len(data) // 2], damaged, lambda _: None],
-    ids=["garbage", "half", "no-config", "missing"],
-)
-def test_a_damaged_network_is_told(tiny, tmp_path, damage):
-    path = save(tiny, tmp_path)
-    data = damage(path.read_bytes())
-    path.unlink() if data is None else path.write_bytes(data)
-    with pytest.raises(RunError) as caught:
-        TrainedNetwork(path, outputs_of(tiny), 2)
-    text = str(caught.value)
-    assert text.startswith(f"Run 'run-7' is damaged: {path} cannot be read (")
-    assert "Train it again" in text
-    assert "\n" not in text
-
-
-def rewritten(path, change, compression=zipfile.ZIP_STORED):
-    """The network at a path with other members: `change` maps their contents by name."""
-    with zipfile.ZipFile(path) as old:
-        members = {name: old.read(name) for name in old.namelist()}
-    change(members)
-    with zipfile.ZipFile(path, "w", compression) as new:
-        for name, content in members.items():
-            new.writestr(name, content)
-
-
-def read_a_file(members):
-    """Keras itself builds this layer in safe mode, and reads the file meanwhile."""
-    vocabulary = {"vocabulary": "/etc/passwd"}
-    config = {"module": "keras.layers", "class_name": "StringLookup", "config": vocabulary}
-    members["config.json"] = json.dumps(config).encode()
-
-
-def nest_deeply(members):
-    members["config.json"] = b"[" * 100_000
-
-
-def link_elsewhere(members):
-    content = io.BytesIO(members["model.weights.h5"])
-    with h5py.File(content, "r+") as file:
-        file["more"] = h5py.ExternalLink("/etc/secret.h5", "weights")
-    members["model.weights.h5"] = content.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("change", "compression", "message"),
-    [
-        (read_a_file, zipfile.ZIP_STORED, "keras.layers.StringLookup belongs to no network"),
-        (nest_deeply, zipfile.ZIP_STORED, "recursion depth"),
-        (link_elsewhere, zipfile.ZIP_STORED, "'/more' is a link"),
-        (dict, zipfile.ZIP_DEFLATED, "it is compressed"),
-    ],
-)
-def test_files_that_keras_would_not_write_are_refused(tiny, tmp_path, change, compression, message):
-    path = save(tiny, tmp_path)
-    rewritten(path, change, compression)
-    with pytest.raises(RunError, match=r"Run 'run-7' is damaged: .* cannot be read") as caught:
-        TrainedNetwork(path, outputs_of(tiny), 2)
-    assert message in str(caught.value)
-
-
-MODULES = {spec.module: spec for spec in BACKBONES.values() if spec.kind == "network"}
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_preprocessing_of_every_backbone_is_known(tmp_path, module):
-    pixels = keras.Input((32, 32, 3))
-    path = tmp_path / "network.keras"
-    keras.Model(pixels, preprocess(MODULES[module], pixels)).save(path)
-    require_known_classes(path)
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "nasnet_mobile", "convnext_tiny"])
-def test_layers_of_backbones_are_known(tmp_path, name):
-    constructor = getattr(keras.applications, find_backbone(name).constructor)
-    path = tmp_path / "network.keras"
-    constructor(weights=None, include_top=False, pooling="max").save(path)
-    require_known_classes(path)
-
-
-def test_code_in_a_file_is_not_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    layer = keras.layers.Lambda(lambda x: __import__("pathlib").Path("trace").touch() or x)
-    path, trace = tmp_path / "network.keras", tmp_path / "trace"
-    keras.Sequential([keras.Input((3,)), layer]).save(path)
-    # Where that is allowed, to load it is to run it.
-    keras.saving.load_model(path, safe_mode=False)
-    assert trace.exists()
-    trace.unlink()
-    with pytest.raises(RunError, match="cannot be read"):
-        TrainedNetwork(path, {"article": 3}, 2)
-    assert not trace.exists()
