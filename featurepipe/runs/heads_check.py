@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
 
 from featurepipe.errors import RunError
 from featurepipe.models.answers.arrays import columns_of_blocks, widths_of
@@ -21,8 +24,7 @@ from featurepipe.models.answers.head import FeatureHead, Head, KnownClasses, Sco
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.questions import ALL_LABELS, COMBINATIONS
 from featurepipe.models.answers.rejection import Rejector
-from featurepipe.models.heads.head_settings import HeadSettings
-from featurepipe.models.heads.own_head import parameters_of
+from featurepipe.models.heads.own_head import title_of
 from featurepipe.models.heads.pipelines import build_head
 from featurepipe.predictions import Predictions, Task
 from featurepipe.runs.run_facts import MAX_FEATURES
@@ -30,6 +32,8 @@ from featurepipe.runs.run_info import HeadRunInfo, NetworkRunInfo
 from featurepipe.words import one_line
 
 _Info = HeadRunInfo | NetworkRunInfo
+
+_ANY_OWN = DummyClassifier()
 
 
 def require_fitting_heads(
@@ -101,7 +105,6 @@ def _problems(model: HeadModel, info: _Info, predictions: Predictions) -> Iterat
         ),
     }
     yield from (f"{name} differ" for name, (there, kept) in facts.items() if there != kept)
-    yield from _own_head_problems(model, info)
     shape = (len(model.combinations), len(labels))
     if model.combinations.shape != shape or model.combinations.dtype != np.intp:
         yield "combinations are of another shape"
@@ -117,15 +120,6 @@ def _problems(model: HeadModel, info: _Info, predictions: Predictions) -> Iterat
     ):
         yield "the lowest p-values are not ascending"
     yield from _answer_problems(model, info)
-
-
-def _own_head_problems(model: HeadModel, info: _Info) -> Iterator[str]:
-    own = info.settings.own if isinstance(info.settings, HeadSettings) else None
-    estimator = model.own_head
-    if (estimator is None) != (own is None) or (
-        own is not None and estimator is not None and parameters_of(estimator) != own.parameters
-    ):
-        yield "the head of one's own"
 
 
 def _questions(info: _Info) -> list[str]:
@@ -149,7 +143,7 @@ def _head_problems(name: str, head: Head, model: HeadModel, info: _Info) -> Iter
     if type(head.calibrator) is not _calibrator_type(info, exclusive):
         yield "the calibration"
     if isinstance(info, HeadRunInfo):
-        yield from _feature_head_problems(name, head, model, info)
+        yield from _feature_head_problems(name, head, info)
     else:
         yield from _score_head_problems(name, head, info)
 
@@ -162,9 +156,7 @@ def _calibrator_type(info: _Info, exclusive: bool) -> type:
     return types.get(method, LogisticCalibrator)
 
 
-def _feature_head_problems(
-    name: str, head: Head, model: HeadModel, info: HeadRunInfo
-) -> Iterator[str]:
+def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator[str]:
     widths = {block.name: block.n_features for block in info.blocks}
     columns = columns_of_blocks(widths, info.features)[
         name if name in info.features else info.attributes[0]
@@ -176,15 +168,25 @@ def _feature_head_problems(
     else:
         tuned = (info.tuned or {}).get(name)
         built = build_head(
-            info.settings.with_estimator(model.own_head),
+            info.settings.with_estimator(_ANY_OWN),
             1,
             label_sets=not head.known.exclusive,
             widths=widths_of(columns),
             tuned=tuned.chosen if tuned else {},
         )
         there, kept = list(_kinds(head.estimator)), list(_kinds(built))
+        if info.settings.own is not None:
+            # Only what featurepipe puts around it, and its class, are known.
+            kept[-1] = info.head
+            there = [*there[: len(kept) - 1], _title_of_own(head.estimator, built)]
         if there != kept:
             yield f"the estimator {' > '.join(there)} instead of {' > '.join(kept)}"
+
+
+def _title_of_own(estimator: Any, built: Pipeline) -> str:
+    """The class of the user's own estimator in a head that was built like another one."""
+    last = estimator[-1]
+    return title_of(last.estimator if isinstance(built[-1], OneVsRestClassifier) else last)
 
 
 def _kinds(value: Any) -> Iterator[str]:

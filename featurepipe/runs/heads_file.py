@@ -1,4 +1,8 @@
-"""heads.skops: fitted heads as a file that executes nothing when it is read."""
+"""heads.skops: fitted heads as a file that executes nothing when it is read.
+
+skops is imported where heads are read or saved: it imports all of scikit-learn and, where that is
+installed, torch, which takes a second. Most commands read no heads.
+"""
 
 import io
 import re
@@ -6,9 +10,6 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
-
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from featurepipe.array_archives import require_sound_archive
 from featurepipe.errors import RunError
@@ -57,6 +58,9 @@ def load_heads(path: Path, trusted: Sequence[str] | None = None) -> HeadModel:
     RunError
         If the file is damaged or holds types that are not trusted; nothing in it is executed.
     """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     run = path.parent.name
     try:
         require_sound_archive(path, [_SCHEMA])
@@ -98,6 +102,8 @@ def types_to_trust(content: bytes) -> list[str]:
     content : bytes
         What `heads_content` returns.
     """
+    import skops.io
+
     return sorted({*skops.io.get_untrusted_types(data=content)} - {*TRUSTED_TYPES})
 
 
@@ -119,6 +125,8 @@ def saved_and_loaded(value: Saved) -> tuple[list[str], Saved]:
     Exception
         Of any type, if it cannot be saved or loaded.
     """
+    import skops.io
+
     content = heads_content(value)
     types = types_to_trust(content)
     # They are the types of an object that exists here.
@@ -130,6 +138,8 @@ def heads_content(model: object) -> bytes:
 
     skops itself names objects by their memory addresses and stores the time.
     """
+    import skops.io
+
     dumped = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
     schema = dumped.read("schema.json").decode()
     addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -187,8 +187,7 @@ def fit_task(task: FitTask, name: str) -> NewRun:
     fitted = _fit_heads(task, name)
     fit_s = time.perf_counter() - started
     _tell_tuned(fitted.model, name)
-    split, own = task.split, task.settings.own
-    model = replace(fitted.model, own_head=own and own.estimator)
+    split, model = task.split, fitted.model
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     rows = task.feature_set.rows(split.ids[tested])
     scores, p_values, head_s = RowChunks(rows, task.chunk_rows or len(rows)).predict(model)

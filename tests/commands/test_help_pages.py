@@ -35,7 +35,7 @@ OF_PYTHON = {
     "fit": {"trusted"},
     "predict": {"batch_size", "trusted"},
     "next": {"trusted"},
-    "repeat": {"trusted"},
+    "repeat": {"head"},
     "info": {"trusted"},
 }
 # Functions that cannot have the name of their command, which is one of Python's own.

@@ -19,7 +19,6 @@ from featurepipe.errors import RunError, UsageError
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.heads.estimators.variances import build_variance_threshold
 from featurepipe.reports.info_text import info_text
-from featurepipe.runs.heads_file import heads_content
 from featurepipe.runs.run_folder import load_run
 from own_classifiers import Broken, Endless, Forgetful, Listener, NearestMean, Upwards
 from pictures import draw_data_set
@@ -101,7 +100,7 @@ def test_a_head_of_ones_own_is_a_run_like_others(place, head, options, name):
     answers = featurepipe.predict(images(place), run=made, trusted=trusted)
     assert len(answers) == 2 * len(images(place)) and (answers["refused"] == "").all()
     assert (kept.predictions.scores["color"].max(axis=1) > 0.5).mean() > 0.3
-    featurepipe.repeat(made, trusted=trusted)
+    featurepipe.repeat(made, head=head)
     assert featurepipe.info(kept.folder, verify=True, trusted=trusted)["what"] == "run"
     # No heads are read for these.
     featurepipe.audit(run=made)
@@ -128,7 +127,7 @@ def test_auto_features_and_curves(place):
     (name,) = fit(NearestMean(), features="auto", trusted=[NEAREST], curve="images")
     assert name == "auto-NearestMean"
     assert load_run(place / "runs" / name).info.curve
-    featurepipe.repeat(name, trusted=[NEAREST])
+    featurepipe.repeat(name, head=NearestMean())
 
 
 def test_info_shows_the_parameters(place):
@@ -186,7 +185,6 @@ def test_a_type_is_trusted_by_name_only(place, untrusted):
         lambda: featurepipe.predict(
             images(place), run=untrusted, trusted=["own_classifiers.Other"]
         ),
-        lambda: featurepipe.repeat(untrusted),
         lambda: featurepipe.info(place / "runs" / untrusted, verify=True),
     ):
         with pytest.raises(RunError) as caught:
@@ -213,35 +211,45 @@ def test_a_run_of_another_head_may_hold_no_other_type(place, untrusted):
     fit("knn")
 
 
-def test_heads_must_be_those_that_run_json_names(place):
+def test_run_json_holds_no_estimator(place):
     (name,) = fit(LinearSVC(C=5))
     folder = place / "runs" / name
     path = folder / "run.json"
     facts = json.loads(path.read_text())
     assert facts["settings"]["own"].keys() == {"parameters", "digest"}
-    facts["settings"]["own"]["parameters"] = "LinearSVC(C=6, random_state=0)"
-    path.write_text(json.dumps(facts))
-    with pytest.raises(RunError, match=r"not those of the run \(the head of one's own\)"):
-        _ = load_run(folder).model
     facts["settings"]["own"]["estimator"] = {"C": 3}
     path.write_text(json.dumps(facts))
     with pytest.raises(RunError, match="estimator"):
         load_run(folder)
+    fit(LinearSVC(C=5))
 
 
-def test_the_heads_must_be_made_of_the_estimator(place):
-    (name,) = fit(LinearSVC(C=7))
+@pytest.mark.parametrize("task", ["per-attribute", "multi-label"])
+def test_the_heads_must_be_made_of_the_class_that_run_json_names(place, task):
+    (name,), (other,) = fit(LinearSVC(C=7), task=task), fit(SVC(C=7), task=task)
     folder = place / "runs" / name
-    kept = load_run(folder)
-    (other,) = fit(SVC(C=7))
-    forged = load_run(place / "runs" / other).model
-    object.__setattr__(forged, "own_head", kept.model.own_head)
-    (folder / "heads.skops").write_bytes(heads_content(forged))
+    content = (place / "runs" / other / "heads.skops").read_bytes()
+    (folder / "heads.skops").write_bytes(content)
     sign(folder)
-    with pytest.raises(
-        RunError, match="> SVC instead of Pipeline > RelativeVarianceThreshold > Lin"
-    ):
+    with pytest.raises(RunError, match=r"> SVC instead of Pipeline > .*> LinearSVC"):
         _ = load_run(folder).model
+    fit(LinearSVC(C=7), task=task)
+
+
+@pytest.mark.parametrize(
+    ("run", "head", "said"),
+    [
+        ("own", None, "in Python: featurepipe.repeat('{name}', head=LinearSVC(…))"),
+        ("own", LinearSVC(C=9), "The head LinearSVC(C=9, random_state=0) is not that of run"),
+        ("own", LinearSVC, "The head is a class"),
+        ("knn", LinearSVC(C=8), "has the head knn of featurepipe"),
+    ],
+)
+def test_only_the_estimator_of_the_run_repeats_it(place, run, head, said):
+    (name,) = fit(LinearSVC(C=8) if run == "own" else "knn")
+    with pytest.raises(UsageError) as caught:
+        featurepipe.repeat(name, head=head)
+    assert said.format(name=name) in str(caught.value)
 
 
 def test_options_without_a_meaning_are_refused(place):

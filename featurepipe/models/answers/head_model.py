@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from featurepipe.models.answers.arrays import Features, Probabilities, Rows, Truth
 from featurepipe.models.answers.head import FeatureHead, Head
@@ -41,8 +40,6 @@ class HeadModel:
         and out of fold; ascending.
     group_size : float
         How many of these images are in the group of one of them, on average.
-    own_head : BaseEstimator or None
-        The unfitted estimator that the user gave; None for heads of featurepipe.
     """
 
     task: Task
@@ -54,7 +51,6 @@ class HeadModel:
     rejectors: dict[str, Rejector] = field(default_factory=dict)
     lowest_p_values: Probabilities = field(default_factory=lambda: np.empty(0))
     group_size: float = 1.0
-    own_head: BaseEstimator | None = None
 
     @property
     def tuned(self) -> dict[str, dict[str, Any]]:

@@ -126,7 +126,7 @@ class HeadSettings:
         Parameters
         ----------
         estimator : BaseEstimator or None
-            None for a head of the table.
+            Ignored for a head of the table.
         """
         return replace(self, own=self.own and replace(self.own, estimator=estimator))
 
