@@ -86,7 +86,7 @@ def fit(
     Parameters
     ----------
     head : str or BaseEstimator, optional
-        ``bagged-sgd``, ``logistic`` or ``knn``; default: ``bagged-sgd``. With the features
+        ``bagged-sgd``, ``logistic``, ``svm`` or ``knn``; default: ``bagged-sgd``. With the features
         ``auto``, the default is to choose one of the first two, by trials on training images,
         unless `solver` or `memory` is given. Or a scikit-learn classifier, or pipeline that ends
         in one, with `decision_function` or `predict_proba`. It is cloned; each `random_state`
