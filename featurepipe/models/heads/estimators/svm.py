@@ -28,7 +28,8 @@ class RbfSVM(HeadClassifier):
     Parameters
     ----------
     C : float
-        Weight of the hinge losses beside the margin; above 0.
+        Weight of the hinge losses beside the margin; above 0. Of 1, 3, 10 and 30, the default had
+        the lowest log-loss on held-out garments, by colour histograms and by shuffled images.
 
     Attributes
     ----------
