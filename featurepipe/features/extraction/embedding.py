@@ -12,6 +12,7 @@ from featurepipe.features.extraction.lanes import Cost, Lane
 from featurepipe.features.extraction.loading import ImageLoader, LoadedImage
 from featurepipe.features.extraction.single_pass import run_pass
 from featurepipe.features.extraction.views import find_view
+from featurepipe.features.framing import Framing
 from featurepipe.sources import ImageSource
 
 logger = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ class Embedder(Protocol):
         """Log line before the engine is opened."""
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of its pictures."""
+    def framing(self) -> Framing:
+        """How images become its pictures."""
 
     @property
     def view(self) -> str:
@@ -105,7 +106,7 @@ def embed_images(
     lanes = [
         Lane(
             f"embedding by {embedder.title}",
-            embedder.input_size,
+            embedder.framing,
             find_view(embedder.view),
             dict.fromkeys(ids),
             OnDemandEngine(embedder, batch_size).open,

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.engines import Engine, is_out_of_memory, load_with_room
-from featurepipe.features.extraction.loading import LoadedImage, Size
+from featurepipe.features.extraction.loading import LoadedImage
 from featurepipe.features.extraction.views import View
+from featurepipe.features.framing import Framing
 from featurepipe.features.store.stages import BusyClock, StageTimes
 
 
@@ -48,8 +49,8 @@ class Lane:
     ----------
     title : str
         Such as ``"xception rgb"``.
-    size : (int, int)
-        Height and width of the engine's input.
+    framing : Framing
+        How images become the engine's input.
     view : View
     wanted : mapping of str to (bytes or None)
         Ids of the images to embed, each with the digest of the bytes that need not be
@@ -69,13 +70,13 @@ class Lane:
     def __init__(
         self,
         title: str,
-        size: Size,
+        framing: Framing,
         view: View,
         wanted: Mapping[str, bytes | None],
         open_engine: Callable[[int | None], Engine],
         sink: Sink,
     ) -> None:
-        self.title, self.size, self.view, self.wanted = title, size, view, wanted
+        self.title, self.framing, self.view, self.wanted = title, framing, view, wanted
         self.sink = sink
         self.stages = StageTimes()
         self.credited_s = 0.0
@@ -103,7 +104,7 @@ class Lane:
     def start(self, images: Sequence[LoadedImage]) -> "Flight":
         """Begin to embed a batch, without waiting."""
         engine = self._opened()
-        pictures = self.view.apply(np.stack([image.pixels[self.size] for image in images]))
+        pictures = self.view.apply(np.stack([image.pixels[self.framing] for image in images]))
         future = self._clock.watch(lambda: _start(engine, pictures))
         return Flight(self, images, pictures, future)
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from featurepipe.errors import StoreError, UsageError
 from featurepipe.features.engines import Engine
 from featurepipe.features.engines.pixel_engine import Pixels
-from featurepipe.features.extraction.recipe import RESIZING
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.extraction.views import PLAIN_VIEW
+from featurepipe.features.framing import Framing
 from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.sources import ImageSource
 
@@ -58,7 +58,7 @@ class PixelRecipe:
             pooling="avg",
             view=PLAIN_VIEW,
             decoding="full",
-            resize=RESIZING,
+            resize=self.framing.method,
             preprocessing="none",
             precision="uint8",
         )
@@ -74,9 +74,9 @@ class PixelRecipe:
         return self.size_px * self.size_px * 3
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.size_px, self.size_px
+    def framing(self) -> Framing:
+        """How images become pixels."""
+        return Framing(self.size_px, self.size_px)
 
     @property
     def title(self) -> str:

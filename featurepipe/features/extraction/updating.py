@@ -90,7 +90,7 @@ def update_stores(
     lanes = [
         Lane(
             one.maker.title,
-            one.maker.input_size,
+            one.maker.framing,
             find_view(one.maker.view),
             to_look_at,
             one.open_engine,

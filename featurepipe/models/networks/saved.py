@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featurepipe.features.engines import Engine, load_with_room
 from featurepipe.features.extraction.views import PLAIN_VIEW
+from featurepipe.features.framing import Framing
 
 NETWORK_FILE = "network.keras"
 
@@ -51,9 +52,9 @@ class SavedNetwork:
         return f"Loading {self.name} …"
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.size_px, self.size_px
+    def framing(self) -> Framing:
+        """How images become its input."""
+        return Framing(self.size_px, self.size_px)
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most `batch_size` images.
