@@ -1,6 +1,6 @@
 """The pixel cache: images decoded once, so that networks can be trained without decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,11 @@ class PixelRecipe:
     def beginning(self) -> str:
         """Log line before decoding begins."""
         return f"Decoding images to {self.size_px} px …"
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for what one engine can serve."""
+        return self
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """The engine that returns pixels; its batches have a size of their own."""

@@ -1,6 +1,7 @@
 """Recipe: everything that decides the features of an image."""
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -106,6 +107,11 @@ class Recipe:
         """Log line before the engine is opened."""
         network = self.network
         return f"Loading {network.backbone.name} ({network.weights.label} weights) …"
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for all views of one network."""
+        return self.network, self.precision, self.engine
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most so many pictures."""

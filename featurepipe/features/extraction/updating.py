@@ -93,7 +93,7 @@ def update_stores(
             one.maker.framing,
             find_view(one.maker.view),
             to_look_at,
-            one.open_engine,
+            one,
             update,
         )
         for one, to_look_at, update in zip(ready, stale, updates, strict=True)

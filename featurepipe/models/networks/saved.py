@@ -1,5 +1,6 @@
 """SavedNetwork: the trained network of a run, loaded when images are to be embedded."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,11 @@ class SavedNetwork:
     def framing(self) -> Framing:
         """How images become its input."""
         return Framing(self.size_px, self.size_px)
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for what one engine can serve."""
+        return self.path
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most `batch_size` images.
