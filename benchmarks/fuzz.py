@@ -37,7 +37,8 @@ import simplejpeg
 from PIL import ExifTags, Image
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
+from featurepipe.features.extraction.decoding import decode_framed, decode_image
+from featurepipe.features.framing import Framing
 from featurepipe.image_types import reads_avif
 
 SIZE = (7, 5)
@@ -396,10 +397,10 @@ def by_pillow(data: bytes) -> bytes | str:
 def decode_fast(data: bytes) -> None:
     """Decode at reduced size; only the kind of outcome is checked."""
     try:
-        decoded = decode_at_sizes(data, [(3, 4), SIZE], fast=True)
+        decoded = decode_framed(data, [Framing(3, 4), Framing(*SIZE)], fast=True)
     except ImageError:
         return
-    if decoded[3, 4].shape != (3, 4, 3) or decoded[SIZE].shape != (*SIZE, 3):
+    if decoded[Framing(3, 4)].shape != (3, 4, 3) or decoded[Framing(*SIZE)].shape != (*SIZE, 3):
         raise ValueError("wrong shapes at reduced size")
 
 

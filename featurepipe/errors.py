@@ -92,6 +92,10 @@ class WeightsError(FeaturepipeError):
     """Weights that are missing, unreachable or do not fit the backbone."""
 
 
+class ModelFileError(FeaturepipeError):
+    """A network in a file that cannot be read, or cannot be a backbone."""
+
+
 class ExtractionError(FeaturepipeError):
     """An extraction that cannot go on."""
 

@@ -67,7 +67,7 @@ class Truth:
             if (view, digest) in self._features:
                 continue
             try:
-                pixels = decode_image(data, recipe.input_size)
+                pixels = decode_image(data, recipe.framing.size)
             except ImageError:
                 continue
             shown = find_view(view)

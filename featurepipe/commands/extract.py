@@ -1,5 +1,6 @@
 """`featurepipe extract`."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -9,6 +10,9 @@ import cloup
 import featurepipe
 from featurepipe.commands.options import Names, data, examples, group, option, output
 from featurepipe.commands.terminal import write, write_json
+from featurepipe.errors import UsageError
+
+_PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "interpolation")
 
 
 @cloup.command(
@@ -17,6 +21,7 @@ from featurepipe.commands.terminal import write, write_json
         "extract images/ --labels labels.csv --group patient",
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
+        "extract --backbone mine.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
     )
 )
 @cloup.argument("source", required=False, help="Folder, table, tar file or URL of the images.")
@@ -30,7 +35,13 @@ from featurepipe.commands.terminal import write, write_json
 )
 @cloup.option_group(
     "Backbone",
-    option("--backbone", type=Names(), default="xception", help="Names of one or more backbones."),
+    option(
+        "--backbone",
+        type=Names(),
+        default="xception",
+        metavar="NAME|FILE,…",
+        help="Names of backbones, or .onnx, .xml, .tflite or .keras files.",
+    ),
     option(
         "--weights",
         default="imagenet",
@@ -40,8 +51,8 @@ from featurepipe.commands.terminal import write, write_json
     option(
         "--pooling",
         default="avg",
-        metavar="avg|max|LAYER",
-        help="Pooling of the last feature map, or another layer.",
+        metavar="avg|max|LAYER|cls|mean|cls+mean",
+        help="Pooling of the last feature map, another layer, or tokens.",
     ),
     option(
         "--view",
@@ -62,6 +73,44 @@ from featurepipe.commands.terminal import write, write_json
         "--seed", type=click.IntRange(0), default=0, metavar="N", help="Seed of random weights."
     ),
     option("--list-backbones", is_flag=True, help="List all backbones and exit."),
+)
+@cloup.option_group(
+    "Backbone from a file (what is not given is read from a sidecar)",
+    option(
+        "--preprocess",
+        "raw",
+        type=click.Choice(["none"]),
+        help="The network takes pixels from 0 to 255 as they are.",
+    ),
+    option("--scale", metavar="NUMBER", show_default="1/255", help="Factor of pixels, first."),
+    option("--mean", metavar="R,G,B", help="Subtracted from scaled pixels, one number or three."),
+    option("--std", metavar="R,G,B", help="Divisor after that, one number or three."),
+    option(
+        "--channels",
+        type=click.Choice(["rgb", "bgr"]),
+        show_default="rgb",
+        help="Order of the channels.",
+    ),
+    option(
+        "--resize",
+        type=click.Choice(["squash", "shorter-side+crop"]),
+        show_default="squash",
+        help="Squash the image, or crop its centre.",
+    ),
+    option("--crop-pct", type=float, metavar="SHARE", help="Share of the side that a crop keeps."),
+    option(
+        "--interpolation",
+        type=click.Choice(["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]),
+        show_default="bilinear",
+        help="Filter that resizes.",
+    ),
+    option("--output", metavar="NAME", help="Output or layer.  [default: the only output]"),
+    option(
+        "--prefix-tokens",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Class and register tokens before the patches.",
+    ),
 )
 @cloup.option_group(
     "Computation",
@@ -101,7 +150,7 @@ from featurepipe.commands.terminal import write, write_json
     option("--strict", is_flag=True, help="Fail if an image is unreadable."),
 )
 @output()
-def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
+def extract(list_backbones: bool, as_json: bool, raw: str | None = None, **options: Any) -> None:
     """Compute features of images and cache them.
 
     SOURCE is a folder whose sub-folders are the labels, a CSV or Parquet table, tar files in
@@ -111,11 +160,18 @@ def extract(list_backbones: bool, as_json: bool, **options: Any) -> None:
     if list_backbones:
         _list_backbones(as_json)
         return
-    extractions = featurepipe.extract(**options)
+    values = {name: options.pop(name) for name in _PREPROCESSING if name in options}
+    if raw is not None and values:
+        raise UsageError(f"--preprocess none cannot be combined with {_flags(values)}. Omit one.")
+    extractions = featurepipe.extract(**options, preprocess=raw or values or None)
     if as_json:
         write_json([extraction.as_dict() for extraction in extractions])
     else:
         write("\n".join(extraction.in_words() for extraction in extractions))
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _list_backbones(as_json: bool) -> None:

@@ -12,10 +12,10 @@ from featurepipe.errors import UnknownNameError
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One headless network of `keras.applications`, or a descriptor.
+    """One headless network of `keras.applications` or of a file, or a descriptor.
 
     A descriptor is computed by featurepipe itself and has no weights: attributes
-    on weights and `keras.applications` are empty.
+    on weights and `keras.applications` are empty, as they are for a file.
 
     Attributes
     ----------
@@ -27,13 +27,14 @@ class BackboneSpec:
         Module of `keras.applications` with its `preprocess_input`.
     size_px, min_size_px : int
         Default and minimum side of its square input.
-    n_features : int
-        Width of its pooled output.
+    n_features : int or None
+        Width of its pooled output; None for a file, which shows it when it is loaded.
     preprocessing : str
         What `preprocess_input` does with pixels in [0, 255]: ``"tf"`` (to
         [-1, 1]), ``"caffe"`` (BGR, channel means subtracted), ``"torch"``
         (channel means and deviations of [0, 1]), or ``"none"`` (the network
-        does it itself). For a descriptor, the colour space: ``"hsv"``.
+        does it itself). For a descriptor, the colour space: ``"hsv"``; for a file,
+        `featurepipe.features.model_files.normalisation.Normalisation.text`.
     licence : str
         Licence of the ImageNet weights; ``"see source"`` where none is stated.
         For a descriptor, that of featurepipe.
@@ -47,7 +48,7 @@ class BackboneSpec:
         ``"block13"`` in ``"block13_sepconv1"``. `featurepipe.features.engines.keras_blocks`
         assigns layers that it does not match.
     kind : str
-        ``"network"`` or ``"descriptor"``.
+        ``"network"``, ``"descriptor"`` or ``"file"``.
     """
 
     name: str
@@ -55,14 +56,14 @@ class BackboneSpec:
     module: str
     size_px: int
     min_size_px: int
-    n_features: int
+    n_features: int | None
     preprocessing: str
     licence: str
     weights_url: str
     weights_file: str
     weights_hash: str | None
     blocks: str
-    kind: Literal["network", "descriptor"] = "network"
+    kind: Literal["network", "descriptor", "file"] = "network"
 
 
 def find_backbone(name: str) -> BackboneSpec:

@@ -9,8 +9,30 @@ from typing import Any
 
 from featurepipe.errors import UsageError
 from featurepipe.features.backbones import BackboneSpec
+from featurepipe.features.framing import Framing
+from featurepipe.features.model_files.normalisation import Normalisation
 from featurepipe.features.weights import Weights
 from featurepipe.files import user_cache
+
+
+@dataclass(frozen=True)
+class FileGraph:
+    """What of a network in a file is computed, and what becomes of images before it.
+
+    Attributes
+    ----------
+    framing : Framing
+    normalisation : Normalisation
+    output : str or None
+        Name of an output or layer; None: the only output.
+    prefix_tokens : int or None
+        Tokens before those of the patches; None where that is unknown.
+    """
+
+    framing: Framing
+    normalisation: Normalisation
+    output: str | None = None
+    prefix_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -25,13 +47,21 @@ class HeadlessNetwork:
         Side of the square input.
     pooling : str
         ``avg``, ``max`` or the name of a layer: a feature map is averaged over its
-        positions, a vector is taken as it is.
+        positions, a vector is taken as it is. Of tokens: ``cls``, ``mean`` or ``cls+mean``.
+    graph : FileGraph or None
+        None unless the backbone is a network in a file.
     """
 
     backbone: BackboneSpec
     weights: Weights
     size_px: int
     pooling: str = "avg"
+    graph: FileGraph | None = None
+
+    @property
+    def framing(self) -> Framing:
+        """How images become the input."""
+        return Framing(*self.input_size) if self.graph is None else self.graph.framing
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -40,12 +70,21 @@ class HeadlessNetwork:
 
     def identity(self) -> dict[str, Any]:
         """What distinguishes it from every other network, as JSON values."""
-        return {
+        identity = {
             "backbone": self.backbone.name,
             "weights": self.weights.identity(),
             "size_px": self.size_px,
             "pooling": self.pooling,
         }
+        if self.graph is not None:
+            graph = self.graph
+            identity |= {
+                "resize": graph.framing.method,
+                "normalisation": graph.normalisation.text,
+                "output": graph.output,
+                "prefix_tokens": graph.prefix_tokens,
+            }
+        return identity
 
     def require_possible(self) -> None:
         """Stop if its size or pooling is impossible, as far as that shows without loading it.

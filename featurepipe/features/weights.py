@@ -113,9 +113,9 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
         return Weights("random", "random", backbone.name, seed=seed)
     if spec_text == "imagenet":
         path = _fetch_imagenet(backbone)
-        return Weights("imagenet", "imagenet", backbone.name, _sha256(path), path=path)
+        return Weights("imagenet", "imagenet", backbone.name, sha256_of(path), path=path)
     path = require_weights_file(spec_text)
-    return Weights("file", path.name, backbone.name, _sha256(path), path=path)
+    return Weights("file", path.name, backbone.name, sha256_of(path), path=path)
 
 
 def weights_by_backbone(
@@ -221,7 +221,20 @@ def _without_suffix(name: str) -> str:
     return name
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file of weights, in hexadecimal.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    NotReadableError
+        If it is larger than `MAX_WEIGHTS_BYTES`, or no regular file.
+    WeightsError
+        If it cannot be read.
+    """
     require_readable(path, MAX_WEIGHTS_BYTES)
     try:
         with path.open("rb") as file:

@@ -12,11 +12,13 @@ import numpy as np
 from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, require_precision
+from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import Recipe, make_recipe
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.extraction.views import find_view
+from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
@@ -37,6 +39,9 @@ def extract(
     pooling: str = "avg",
     view: str | Sequence[str] = "rgb",
     size_px: int | None = None,
+    preprocess: str | Mapping[str, Any] | None = None,
+    output: str | None = None,
+    prefix_tokens: int | None = None,
     fast_decode: bool = False,
     attributes: Sequence[str] = (),
     labels: Path | str | None = None,
@@ -66,17 +71,30 @@ def extract(
         workspace remembers, else the current folder, which is logged. Refused if the workspace
         has stores, and none of the images is in them.
     backbone : str or sequence of str
-        Names of backbones.
+        Names of backbones, or paths of networks: `.onnx`, `.xml` (OpenVINO), `.tflite`, `.keras`.
     weights : str or mapping of str to str
         ``"imagenet"``, ``"random"`` (seeded by `seed`), or the path of a weights file. Applies
         to all backbones that have weights. Where several need files: a mapping of backbones to
         weights, or ``"NAME=WEIGHTS,NAME=WEIGHTS"``.
     pooling : str
-        ``"avg"``, ``"max"`` or the name of a layer.
+        ``"avg"``, ``"max"`` or the name of a layer. Of a network in a file: ``"avg"`` or
+        ``"max"`` for maps, ``"cls"``, ``"mean"`` or ``"cls+mean"`` for tokens; a vector is taken
+        as it is.
     view : str or sequence of str
         What each backbone is shown of the image; each view gives a store.
     size_px : int, optional
         Side of the square input; default: that of the backbone.
+    preprocess : str or mapping of str to object, optional
+        What a network in a file expects: ``"none"`` if it takes pixels in [0, 255] as they are;
+        or some of ``scale``, ``mean``, ``std`` (``(pixel * scale - mean) / std``; the scale is
+        1/255 unless given, mean and std are one number or three), ``channels`` (``"rgb"`` or
+        ``"bgr"``), ``resize`` (``"squash"`` or ``"shorter-side+crop"``), ``crop_pct`` and
+        ``interpolation``. What is not given is that of a `preprocessor_config.json` or
+        `config.json` beside the file; it is never guessed.
+    output : str, optional
+        Output or layer of a network in a file; default: its only output.
+    prefix_tokens : int, optional
+        Class and register tokens of a network in a file; default: what a sidecar says.
     fast_decode : bool
         Whether to decode large JPEGs at a reduced size. This changes features slightly, so they
         get a store of their own.
@@ -116,10 +134,13 @@ def extract(
         every image of a class was refused, it is raised after the others are done.
     """
     space = Workspace(workspace)
-    specs = [find_backbone(name) for name in dict.fromkeys(_listed(backbone))]
+    names = list(dict.fromkeys(_listed(backbone)))
+    specs = [find_backbone(name) for name in names if not is_model_file(name)]
+    of_file = FileOptions(preprocess, output, prefix_tokens)
+    _require_one_file(names, of_file)
     views = [find_view(name) for name in dict.fromkeys(_listed(view))]
     require_precision(precision)
-    chosen_engine = choose_engine(engine)
+    choose_engine(engine)
     weights_of = weights_by_backbone(weights, specs)
     remembered = Manifest.load(space.manifest) if space.manifest.exists() else None
     manifest = _read_source(
@@ -135,15 +156,16 @@ def extract(
     )
     ids = manifest.ids.tolist()
     stores: dict[Path, Recipe] = {}
-    for spec in specs:
+    for name in [spec.name for spec in specs] + [name for name in names if is_model_file(name)]:
         recipe = make_recipe(
-            spec.name,
-            weights_of[spec.name],
+            name,
+            weights_of.get(name, "none"),
             size_px=size_px,
             pooling=pooling,
-            engine=chosen_engine,
+            engine=engine,
             fast_decode=fast_decode,
             seed=seed,
+            of_file=of_file,
         )
         require_precision(precision, recipe.network)
         shown = [replace(recipe, view=view.name) for view in views]
@@ -160,6 +182,18 @@ def extract(
     _tell_refused(done[-1], strict)
     _require_readable_classes(manifest, done[-1].refused)
     return done
+
+
+def _require_one_file(names: Sequence[str], of_file: FileOptions) -> None:
+    """Stop if options of a network in a file are given for anything else."""
+    given = [name.replace("_", "-") for name, value in vars(of_file).items() if value is not None]
+    files = [name for name in names if is_model_file(name)]
+    if given and len(files) != 1:
+        what = "Preprocessing" if "preprocess" in given else f"--{given[0]}"
+        raise UsageError(
+            f"{what} applies to one network in a file, and --backbone names {len(files)}. Extract "
+            "each file by itself; the preprocessing of named backbones is known."
+        )
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from featurepipe.errors import UnknownNameError, UsageError, WorkspaceError
-from featurepipe.features.backbones import find_backbone
+from featurepipe.features.backbones import bare_name
 from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
@@ -190,7 +190,7 @@ def fit(
             seed=seed or 0,
         ),
         limits=FitLimits.of(n_jobs, memory),
-        backbones=tuple(find_backbone(name).name for name in names_of(backbone)),
+        backbones=names_of(backbone),
         features=features,
         objective=objective or OBJECTIVES[0],
         choose_a_head=features == AUTO and head is None and (solver, memory) == (None, None),
@@ -316,14 +316,16 @@ def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
     for path in stores:
         with FeatureStore.open(path) as store:
             stores_of.setdefault(store.key.backbone, []).append(path)
-    for name in sorted(set(backbones) - set(stores_of)):
+    by_bare_name = {bare_name(name): name for name in stores_of}
+    chosen = {name: by_bare_name.get(bare_name(name)) for name in backbones}
+    for name in (name for name, found in chosen.items() if found is None):
         raise UnknownNameError(
             "features of backbone",
             name,
             stores_of,
             f"Make them: featurepipe extract --backbone {name}",
         )
-    return [path for name in stores_of if name in backbones for path in stores_of[name]]
+    return [path for name in stores_of if name in chosen.values() for path in stores_of[name]]
 
 
 def _tasks(plan: _FitPlan, split: Split, request: _FitRequest) -> list[FitTask]:

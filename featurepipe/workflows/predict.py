@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, RunError, UnknownNameError, UsageError
-from featurepipe.features.backbones import find_backbone
+from featurepipe.features.backbones import BACKBONES, bare_name
 from featurepipe.features.extraction.embedding import Embedder, embed_images
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.image_types import READ
@@ -236,6 +236,7 @@ def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:
 def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
     """The files of ``--weights`` by backbone."""
     names = ", ".join(dict.fromkeys(backbones))
+    by_bare_name = {bare_name(backbone): backbone for backbone in backbones}
     moved = {}
     for text in weights:
         name, separator, path = text.rpartition("=")
@@ -244,12 +245,12 @@ def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str
                 f"--weights {text!r} does not name a backbone, but the run reads {names}. "
                 "Expected BACKBONE=PATH."
             )
-        backbone = find_backbone(name).name if separator else backbones[0]
-        if backbone not in backbones:
+        backbone = by_bare_name.get(bare_name(name)) if separator else backbones[0]
+        if backbone is None:
             raise UsageError(
-                f"--weights {text!r} is for {backbone}, but the run only reads {names}. Omit it."
+                f"--weights {text!r} is for {name}, but the run only reads {names}. Omit it."
             )
-        if find_backbone(backbone).kind != "network":
+        if backbone in BACKBONES and BACKBONES[backbone].kind != "network":
             raise UsageError(
                 f"--weights {text!r} does not apply to {backbone}, which has no weights. Omit it."
             )

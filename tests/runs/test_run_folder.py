@@ -227,7 +227,7 @@ def test_a_network_is_known_by_its_info(tmp_path):
     heads_bytes = (tmp_path / "network" / "heads.skops").stat().st_size
     assert run.info.costs.model_bytes == heads_bytes + 5
     network = load_run(tmp_path / "network").network
-    assert (network.name, network.title, network.input_size) == (
+    assert (network.name, network.title, network.framing.size) == (
         "smallervggnet", "smallervggnet", (96, 96)
     )  # fmt: skip
     assert (network.outputs, network.same) == ({"color": 3}, (-2.0, 1.5))

@@ -17,13 +17,14 @@ _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 
 class OpenVinoEngine(Engine):
-    """A backbone of `keras.applications` on the CPU, several batches in parallel.
+    """A backbone on the CPU, several batches in parallel.
 
     Parameters
     ----------
     network : HeadlessNetwork
     batch_size : int
-        Images in a batch; a smaller batch is padded.
+        Images in a batch; a smaller batch is padded. A network in a file may have a size of
+        its own.
     precision : {"float32", "bfloat16", "float16"}
         Precision in which the CPU computes where it does so natively, else float32; features
         are float32.
@@ -39,7 +40,7 @@ class OpenVinoEngine(Engine):
     n_features : int
         Width of the features.
     batch_size : int
-        As given.
+        As given, unless the network has its own.
     n_parallel : int
         Batches computed in parallel, each by its own threads.
 
@@ -55,6 +56,8 @@ class OpenVinoEngine(Engine):
         self, network: HeadlessNetwork, *, batch_size: int, precision: str = "float32"
     ) -> None:
         graph = ov.Core().read_model(graph_file(network))
+        own_size = graph.input(0).partial_shape[0]
+        batch_size = own_size.get_length() if own_size.is_static else batch_size
         graph.reshape([batch_size, *network.input_size, 3])
         compiled = ov.Core().compile_model(graph, "CPU", _settings(precision))
         self.versions = {"openvino": version("openvino")}

@@ -6,25 +6,16 @@ transpose every feature map, and those of JAX cannot be converted. As a process 
 change its backend, TensorFlow then runs in a separate process.
 """
 
-import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zlib
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from featurepipe.errors import (
-    ExtractionError,
-    FeaturepipeError,
-    NotReadableError,
-    UsageError,
-    WeightsError,
-)
+from featurepipe.errors import NotReadableError
+from featurepipe.features.engines.conversion_process import run_conversion
 from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.weights import MAX_WEIGHTS_BYTES
@@ -35,7 +26,6 @@ logger = logging.getLogger(__name__)
 _FORMAT = 3
 _CHECKSUM = ".crc32"
 _CHECKSUM_BYTES = 100
-_CONVERSION = "featurepipe.features.engines.openvino_conversion"
 
 
 def graph_file(network: HeadlessNetwork) -> Path:
@@ -91,20 +81,12 @@ def _checksum(graph: Path) -> str:
 
 
 def _convert(network: HeadlessNetwork, graph: Path) -> None:
-    # The only place where the OpenVINO engine needs Keras.
-    keras_engine = import_keras_engine()
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, "graph.xml")
-        if keras_engine.backend() == "tensorflow":
-            keras_engine.export_graph(network, exported)
+        if network.graph is None:
+            _convert_keras(network, exported)
         else:
-            if network.weights.kind == "random":
-                # Each backend draws different numbers; these are those of this process.
-                path = Path(folder, "random.weights.h5")
-                keras_engine.save_weights(network, path)
-                drawn = replace(network.weights, kind="file", path=path)
-                network = replace(network, weights=drawn)
-            _convert_elsewhere(network, exported)
+            _convert_file(network, exported)
         # The graph comes last, so that its weights are there whenever it is.
         exported.with_suffix(_CHECKSUM).write_text(_checksum(exported))
         for suffix in (".bin", _CHECKSUM, ".xml"):
@@ -112,34 +94,47 @@ def _convert(network: HeadlessNetwork, graph: Path) -> None:
                 shutil.copyfile(exported.with_suffix(suffix), beside)
 
 
+def _convert_keras(network: HeadlessNetwork, exported: Path) -> None:
+    # The only place where the OpenVINO engine needs Keras.
+    keras_engine = import_keras_engine()
+    if keras_engine.backend() == "tensorflow":
+        keras_engine.export_graph(network, exported)
+        return
+    if network.weights.kind == "random":
+        # Each backend draws different numbers; these are those of this process.
+        path = exported.with_name("random.weights.h5")
+        keras_engine.save_weights(network, path)
+        drawn = replace(network.weights, kind="file", path=path)
+        network = replace(network, weights=drawn)
+    _convert_elsewhere(network, exported)
+
+
 def _convert_elsewhere(network: HeadlessNetwork, exported: Path) -> None:
     weights = network.weights
-    task = {
-        "backbone": network.backbone.name,
-        "weights": asdict(weights) | {"path": str(weights.path)},
-        "size_px": network.size_px,
-        "pooling": network.pooling,
-        "exported": str(exported),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", _CONVERSION, json.dumps(task)],
-        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
+    run_conversion(
+        "convert_keras",
+        network.backbone.name,
+        "Use --engine keras.",
+        backbone=network.backbone.name,
+        weights=asdict(weights) | {"path": str(weights.path)},
+        size_px=network.size_px,
+        pooling=network.pooling,
+        exported=str(exported),
     )
-    if done.returncode != 0:
-        raise _error_of(done, network.backbone.name)
 
 
-def _error_of(done: "subprocess.CompletedProcess[str]", backbone: str) -> FeaturepipeError:
-    """The error of the other process, if it was raised on purpose."""
-    last_line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    name, _, text = last_line.partition(": ")
-    kinds = {kind.__name__: kind for kind in (UsageError, WeightsError)}
-    if name in kinds:
-        return kinds[name](text)
-    return ExtractionError(
-        f"{backbone} could not be converted for OpenVINO ({last_line[:200]}). Use --engine keras."
+def _convert_file(network: HeadlessNetwork, exported: Path) -> None:
+    graph, path = network.graph, network.weights.path
+    assert graph is not None and path is not None
+    run_conversion(
+        "convert_file",
+        path.name,
+        "Export it again, with a smaller opset or without a part that is not needed.",
+        path=str(path.absolute()),
+        size_px=network.size_px,
+        pooling=network.pooling,
+        normalisation=graph.normalisation.text,
+        output=graph.output,
+        prefix_tokens=graph.prefix_tokens,
+        exported=str(exported),
     )

@@ -1,77 +1,16 @@
-"""Embedding: what computes rows of images, opened once it is needed; rows without a store."""
+"""Embedding: features of images without a store."""
 
-import logging
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.features.engines import Engine
+from featurepipe.features.extraction.embedders import Embedder, share_engines
 from featurepipe.features.extraction.lanes import Cost, Lane
 from featurepipe.features.extraction.loading import ImageLoader, LoadedImage
 from featurepipe.features.extraction.single_pass import run_pass
 from featurepipe.features.extraction.views import find_view
 from featurepipe.sources import ImageSource
-
-logger = logging.getLogger(__name__)
-
-
-class Embedder(Protocol):
-    """What computes a row of an image: a `Recipe`, a `PixelRecipe` or a trained network."""
-
-    @property
-    def title(self) -> str:
-        """Title of a progress bar."""
-
-    @property
-    def beginning(self) -> str:
-        """Log line before the engine is opened."""
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of its pictures."""
-
-    @property
-    def view(self) -> str:
-        """Name of the view: what it is shown of the image."""
-
-    @property
-    def fast_decode(self) -> bool:
-        """Whether large JPEGs are decoded at a reduced size."""
-
-    def open_engine(self, batch_size: int | None = None) -> Engine:
-        """Load it, for batches of at most so many pictures."""
-
-
-class OnDemandEngine:
-    """Opens the engine of an embedder when something must be computed, and not before.
-
-    Parameters
-    ----------
-    embedder : Embedder
-    batch_size : int, optional
-        Images computed at once; default: the engine's own.
-    """
-
-    def __init__(self, embedder: Embedder, batch_size: int | None) -> None:
-        self._embedder = embedder
-        self._n_pictures = batch_size and batch_size * find_view(embedder.view).n_pictures
-        self._engine: Engine | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the engine is open already."""
-        return self._engine is not None
-
-    def open(self, n_pictures: int | None = None) -> Engine:
-        """The engine; it is loaded anew if batches of another size are requested."""
-        if n_pictures is not None:
-            self._n_pictures, self._engine = n_pictures, None
-        if self._engine is None:
-            logger.info("%s", self._embedder.beginning)
-            self._engine = self._embedder.open_engine(self._n_pictures)
-        return self._engine
 
 
 def embed_images(
@@ -105,13 +44,15 @@ def embed_images(
     lanes = [
         Lane(
             f"embedding by {embedder.title}",
-            embedder.input_size,
+            embedder.framing,
             find_view(embedder.view),
             dict.fromkeys(ids),
-            OnDemandEngine(embedder, batch_size).open,
+            engine,
             sink,
         )
-        for embedder, sink in zip(embedders, sinks, strict=True)
+        for embedder, engine, sink in zip(
+            embedders, share_engines(embedders, batch_size), sinks, strict=True
+        )
     ]
     for fast_decode in sorted({embedder.fast_decode for embedder in embedders}):
         alike = [

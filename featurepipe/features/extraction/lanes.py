@@ -1,6 +1,6 @@
-"""Lanes: one engine each in a pass over images."""
+"""Lanes: what is embedded in one pass over images, one for each store or caller."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.features.engines import Engine, is_out_of_memory, load_with_room
-from featurepipe.features.extraction.loading import LoadedImage, Size
+from featurepipe.features.extraction.loading import LoadedImage
 from featurepipe.features.extraction.views import View
+from featurepipe.features.framing import Framing
 from featurepipe.features.store.stages import BusyClock, StageTimes
 
 
@@ -29,6 +30,17 @@ class Cost:
     stages: StageTimes
 
 
+class OpensEngine(Protocol):
+    """Gives lanes their engine, which several may share."""
+
+    @property
+    def clock(self) -> BusyClock:
+        """How long the engine was busy."""
+
+    def open(self, n_pictures: int | None = None) -> Engine:
+        """The engine; it is loaded anew if batches of another size are requested."""
+
+
 class Sink(Protocol):
     """Receives the images of a lane; called by one thread."""
 
@@ -42,20 +54,19 @@ class Sink(Protocol):
 
 
 class Lane:
-    """One engine in a pass over images.
+    """What one store or caller gets in a pass over images.
 
     Parameters
     ----------
     title : str
         Such as ``"xception rgb"``.
-    size : (int, int)
-        Height and width of the engine's input.
+    framing : Framing
+        How images become the engine's input.
     view : View
     wanted : mapping of str to (bytes or None)
         Ids of the images to embed, each with the digest of the bytes that need not be
         embedded again, if any.
-    open_engine : callable
-        Loads the engine for batches of at most so many pictures (None: its default).
+    engine : OpensEngine
     sink : Sink
 
     Attributes
@@ -69,30 +80,28 @@ class Lane:
     def __init__(
         self,
         title: str,
-        size: Size,
+        framing: Framing,
         view: View,
         wanted: Mapping[str, bytes | None],
-        open_engine: Callable[[int | None], Engine],
+        engine: OpensEngine,
         sink: Sink,
     ) -> None:
-        self.title, self.size, self.view, self.wanted = title, size, view, wanted
+        self.title, self.framing, self.view, self.wanted = title, framing, view, wanted
         self.sink = sink
         self.stages = StageTimes()
         self.credited_s = 0.0
-        self._open_engine = open_engine
-        self._engine: Engine | None = None
-        self._clock = BusyClock(1)
+        self._engine = engine
         self._batch: list[LoadedImage] = []
 
     @property
     def n_parallel(self) -> int:
         """Batches that the engine computes in parallel."""
-        return self._opened().n_parallel
+        return self._engine.open().n_parallel
 
     def take(self, image: LoadedImage) -> list[LoadedImage]:
         """Add a decoded image; returns the batch once it is full."""
         self._batch.append(image)
-        is_full = len(self._batch) * self.view.n_pictures >= self._opened().batch_size
+        is_full = len(self._batch) * self.view.n_pictures >= self._engine.open().batch_size
         return self.take_rest() if is_full else []
 
     def take_rest(self) -> list[LoadedImage]:
@@ -102,35 +111,28 @@ class Lane:
 
     def start(self, images: Sequence[LoadedImage]) -> "Flight":
         """Begin to embed a batch, without waiting."""
-        engine = self._opened()
-        pictures = self.view.apply(np.stack([image.pixels[self.size] for image in images]))
-        future = self._clock.watch(lambda: _start(engine, pictures))
+        engine = self._engine.open()
+        pictures = self.view.apply(np.stack([image.pixels[self.framing] for image in images]))
+        future = self._engine.clock.watch(lambda: _start(engine, pictures))
         return Flight(self, images, pictures, future)
 
     def embed_in_less_memory(self, pictures: NDArray[np.uint8]) -> NDArray[Any]:
         """Features of a batch that did not fit into memory, computed in smaller batches."""
 
         def embed(n_pictures: int) -> NDArray[Any]:
-            if n_pictures < self._opened().batch_size:
-                # Released first: two engines would need even more memory.
-                self._engine = None
-                self._engine = self._open_engine(n_pictures)
-            return self._opened().embed(pictures)
+            if n_pictures < self._engine.open().batch_size:
+                self._engine.open(n_pictures)
+            return self._engine.open().embed(pictures)
 
-        return load_with_room(embed, self._opened().batch_size, self.title)
+        return load_with_room(embed, self._engine.open().batch_size, self.title)
 
     def count(self, images: Iterable[LoadedImage]) -> None:
         """Add the times of some images."""
         for image in images:
             self.stages.read += image.read_s
             self.stages.decode += image.decode_s
-        self.stages.infer = self._clock.seconds
-
-    def _opened(self) -> Engine:
-        if self._engine is None:
-            self._engine = self._open_engine(None)
-            self._clock = BusyClock(self._engine.n_parallel)
-        return self._engine
+        # Since any lane of this engine was counted: about what these images took.
+        self.stages.infer += self._engine.clock.take()
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import decode_at_sizes
+from featurepipe.features.extraction.decoding import decode_framed
 from featurepipe.features.extraction.memory_budget import count_cpus
+from featurepipe.features.framing import Framing
 from featurepipe.sources import ImageSource
-
-Size = tuple[int, int]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -32,8 +31,8 @@ class LoadedImage:
     image_id : str
     digest : bytes
         SHA-256 of its bytes; zeros if it could not be read at all.
-    pixels : dict of (int, int) to ndarray of shape (height, width, 3), uint8
-        By height and width. Empty if it cannot be decoded or need not be.
+    pixels : dict of Framing to ndarray of shape (height, width, 3), uint8
+        Empty if it cannot be decoded or need not be.
     reason : str
         Why there are no pixels; empty if there are, or if they are not needed.
     read_s, decode_s : float
@@ -43,7 +42,7 @@ class LoadedImage:
 
     image_id: str
     digest: bytes = bytes(32)
-    pixels: dict[Size, NDArray[np.uint8]] = field(default_factory=dict)
+    pixels: dict[Framing, NDArray[np.uint8]] = field(default_factory=dict)
     reason: str = ""
     read_s: float = 0.0
     decode_s: float = 0.0
@@ -67,15 +66,16 @@ class ImageLoader:
         # A slow source has more readers than there are cores for decoding.
         self._cores = threading.BoundedSemaphore(self._n_cpus)
 
-    def load(self, image_id: str, sizes: Mapping[Size, Collection[bytes | None]]) -> LoadedImage:
+    def load(
+        self, image_id: str, framings: Mapping[Framing, Collection[bytes | None]]
+    ) -> LoadedImage:
         """Load one image.
 
         Parameters
         ----------
         image_id : str
-        sizes : mapping of (int, int) to collection of (bytes or None)
-            Heights and widths to resize to, each with the digests of bytes that need
-            not be decoded at that size.
+        framings : mapping of Framing to collection of (bytes or None)
+            How to resize it, each with the digests of bytes that need not be decoded so.
         """
         image, started = LoadedImage(image_id), time.perf_counter()
         try:
@@ -87,23 +87,23 @@ class ImageLoader:
         image.read_s = (time.perf_counter() - started) / self._n_threads
         with self._cores:
             started = time.perf_counter()
-            self._decode(data, image, sizes)
+            self._decode(data, image, framings)
             image.decode_s = (time.perf_counter() - started) / self._n_cpus
         return image
 
     def _decode(
-        self, data: bytes, image: LoadedImage, sizes: Mapping[Size, Collection[bytes | None]]
+        self, data: bytes, image: LoadedImage, framings: Mapping[Framing, Collection[bytes | None]]
     ) -> None:
-        needed = [size for size, known in sizes.items() if image.digest not in known]
+        needed = [framing for framing, known in framings.items() if image.digest not in known]
         if not needed:
             return
         try:
-            image.pixels = decode_at_sizes(data, needed, fast=self._fast_decode)
+            image.pixels = decode_framed(data, needed, fast=self._fast_decode)
         except ImageError as error:
             image.reason = str(error)
 
     def load_all(
-        self, jobs: Iterable[tuple[str, Mapping[Size, Collection[bytes | None]]]], n_ahead: int
+        self, jobs: Iterable[tuple[str, Mapping[Framing, Collection[bytes | None]]]], n_ahead: int
     ) -> Iterator[LoadedImage]:
         """Load images in order, at most `n_ahead` of them in advance."""
         return _in_background(lambda job: self.load(*job), jobs, n_ahead, self._n_threads)

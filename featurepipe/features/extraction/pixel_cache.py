@@ -1,6 +1,6 @@
 """The pixel cache: images decoded once, so that networks can be trained without decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from featurepipe.errors import StoreError, UsageError
 from featurepipe.features.engines import Engine
 from featurepipe.features.engines.pixel_engine import Pixels
-from featurepipe.features.extraction.recipe import RESIZING
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.extraction.views import PLAIN_VIEW
+from featurepipe.features.framing import Framing
 from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.sources import ImageSource
 
@@ -58,7 +58,7 @@ class PixelRecipe:
             pooling="avg",
             view=PLAIN_VIEW,
             decoding="full",
-            resize=RESIZING,
+            resize=self.framing.method,
             preprocessing="none",
             precision="uint8",
         )
@@ -74,9 +74,9 @@ class PixelRecipe:
         return self.size_px * self.size_px * 3
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.size_px, self.size_px
+    def framing(self) -> Framing:
+        """How images become pixels."""
+        return Framing(self.size_px, self.size_px)
 
     @property
     def title(self) -> str:
@@ -87,6 +87,11 @@ class PixelRecipe:
     def beginning(self) -> str:
         """Log line before decoding begins."""
         return f"Decoding images to {self.size_px} px …"
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for what one engine can serve."""
+        return self
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """The engine that returns pixels; its batches have a size of their own."""

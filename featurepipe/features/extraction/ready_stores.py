@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import StoreMismatchError
 from featurepipe.features.engines import Engine, probes
-from featurepipe.features.extraction.embedding import Embedder, OnDemandEngine
+from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
 from featurepipe.features.store import (
     FeatureStore,
     StoreFile,
@@ -21,6 +21,7 @@ from featurepipe.features.store import (
     require_room,
     room_needed,
 )
+from featurepipe.features.store.stages import BusyClock
 from featurepipe.provenance import differences, library_versions, machine
 
 logger = logging.getLogger(__name__)
@@ -54,16 +55,22 @@ class ReadyStore:
     maker : RowMaker
     store : FeatureStore
         Locked, with a row for each image; `FeatureStore.begin_writing` opens it for writing.
-    engine : OnDemandEngine
+    engine : SharedEngine
     file : StoreFile
     """
 
     maker: RowMaker
     store: FeatureStore
-    engine: OnDemandEngine
+    engine: SharedEngine
     file: StoreFile
+    _checked: Engine | None = None
 
-    def open_engine(self, n_pictures: int | None = None) -> Engine:
+    @property
+    def clock(self) -> BusyClock:
+        """How long the engine was busy."""
+        return self.engine.clock
+
+    def open(self, n_pictures: int | None = None) -> Engine:
         """The engine, if it computes what the store holds.
 
         Raises
@@ -71,10 +78,10 @@ class ReadyStore:
         StoreMismatchError
             If it does not: the store was made by other software.
         """
-        was_open = self.engine.is_open
         engine = self.engine.open(n_pictures)
-        if not was_open:
+        if engine is not self._checked:
             _require_same_probe(self.store, engine)
+            self._checked = engine
         return engine
 
     def complete(self) -> None:
@@ -128,7 +135,7 @@ def open_stores(
         files = [opened.enter_context(StoreFile.look(path)) for path in makers]
         settled = _settle(list(makers.values()), files, precision)
         _require_room(files, settled, ids)
-        engines = [OnDemandEngine(maker, batch_size) for maker in settled]
+        engines = share_engines(settled, batch_size)
         creations = [
             None if file.store else _prepare_creation(file.path, maker, ids, engine.open())
             for file, maker, engine in zip(files, settled, engines, strict=True)

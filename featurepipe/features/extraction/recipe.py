@@ -1,19 +1,26 @@
 """Recipe: everything that decides the features of an image."""
 
+import re
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
-from featurepipe.errors import StoreMismatchError
-from featurepipe.features.backbones import find_backbone
+from featurepipe.errors import StoreMismatchError, UsageError
+from featurepipe.features.backbones import BACKBONES, find_backbone
 from featurepipe.features.engines import Engine, choose_engine, feature_precision, open_engine
+from featurepipe.features.extraction.file_recipe import (
+    FileOptions,
+    network_of_file,
+    repeat_network_of_file,
+)
 from featurepipe.features.extraction.views import find_view
+from featurepipe.features.framing import Framing
 from featurepipe.features.headless import HeadlessNetwork
+from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.features.store import StoreKey, WeightsKey
 from featurepipe.features.weights import resolve_weights
 from featurepipe.provenance import differences
-
-RESIZING = "pillow-bilinear"
-"""How `featurepipe.features.extraction.decoding` resizes images."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,21 @@ class Recipe:
     def key(self) -> StoreKey:
         """The key of its store."""
         network = self.network
-        return StoreKey(
+        key = StoreKey(
             backbone=network.backbone.name,
             weights=WeightsKey(**network.weights.identity()),
             size_px=network.size_px,
             pooling=network.pooling,
             view=self.view,
             decoding="reduced" if self.fast_decode else "full",
-            resize=RESIZING,
+            resize=network.framing.method,
             preprocessing=network.backbone.preprocessing,
             precision=self.precision,
         )
+        if network.graph is None:
+            return key
+        graph = network.graph
+        return replace(key, output=graph.output, prefix_tokens=graph.prefix_tokens)
 
     @property
     def origin(self) -> dict[str, str]:
@@ -73,15 +84,18 @@ class Recipe:
     def store_name(self) -> str:
         """Name of its store, such as ``xception-imagenet-299-avg-rgb``."""
         network = self.network
-        names = [network.backbone.name, network.weights.file_label]
-        parts = [*names, network.size_px, network.pooling, self.view]
+        weights = network.weights
+        # Files of one name are told apart by what they hold.
+        label = weights.file_label if network.graph is None else weights.sha256[:8]
+        parts = [network.backbone.name, label, network.size_px, network.pooling, self.view]
+        parts += [network.graph.output] if network.graph and network.graph.output else []
         parts += ["fast"] if self.fast_decode else []
-        return "-".join(map(str, parts)).replace("/", "_")
+        return re.sub(r"[^\w.+-]", "_", "-".join(map(str, parts)))
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the network's input."""
-        return self.network.input_size
+    def framing(self) -> Framing:
+        """How images become the network's input."""
+        return self.network.framing
 
     @property
     def title(self) -> str:
@@ -93,6 +107,11 @@ class Recipe:
         """Log line before the engine is opened."""
         network = self.network
         return f"Loading {network.backbone.name} ({network.weights.label} weights) …"
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for all views of one network."""
+        return self.network, self.precision, self.engine
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most so many pictures."""
@@ -124,13 +143,15 @@ def make_recipe(
     engine: str = "auto",
     fast_decode: bool = False,
     seed: int = 0,
+    of_file: FileOptions = FileOptions(),  # noqa: B008 (it is frozen)
 ) -> Recipe:
     """Look up the names of a recipe; ImageNet weights are downloaded if needed.
 
     Parameters
     ----------
     backbone, weights, pooling, view : str
-        As on the command line.
+        As on the command line. The backbone may be the path of a network, whose weights are its
+        own.
     size_px : int, optional
         Default: that of the backbone.
     engine : {"auto", "openvino", "keras"}
@@ -138,18 +159,25 @@ def make_recipe(
         Whether large JPEGs may be decoded at a reduced size, which changes features slightly.
     seed : int
         Seed of random weights.
+    of_file : FileOptions
+        Of a network in a file.
 
     Raises
     ------
     UnknownNameError
         If there is no such backbone, view or engine.
     UsageError
-        If the backbone cannot have this size or pooling.
+        If the backbone cannot have this size, pooling or preprocessing.
+    ModelFileError
+        If a file is no network that takes square images.
     WeightsError
         If the weights are missing or cannot be downloaded.
     """
-    spec = find_backbone(backbone)
     find_view(view)
+    if is_model_file(backbone):
+        network = network_of_file(Path(backbone), of_file, pooling=pooling, size_px=size_px)
+        return Recipe(network, view, engine=_engine_of_files(engine), fast_decode=fast_decode)
+    spec = find_backbone(backbone)
     chosen_engine = choose_engine(engine)
     network = HeadlessNetwork(
         spec,
@@ -159,6 +187,12 @@ def make_recipe(
     )
     network.require_possible()
     return Recipe(network, view, engine=chosen_engine, fast_decode=fast_decode)
+
+
+def _engine_of_files(name: str) -> str:
+    if name == "keras":
+        raise UsageError("Networks in files are computed by OpenVINO. Omit --engine keras.")
+    return choose_engine("openvino")
 
 
 def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
@@ -176,15 +210,21 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
     StoreMismatchError
         If the weights, or what this version makes of the key, differ.
     """
-    recipe = make_recipe(
-        key.backbone,
-        weights,
-        size_px=key.size_px,
-        pooling=key.pooling,
-        view=key.view,
-        fast_decode=key.decoding == "reduced",
-        seed=key.weights.seed or 0,
-    ).settled(key.precision)
+    fast_decode = key.decoding == "reduced"
+    if key.backbone in BACKBONES:
+        recipe = make_recipe(
+            key.backbone,
+            weights,
+            size_px=key.size_px,
+            pooling=key.pooling,
+            view=key.view,
+            fast_decode=fast_decode,
+            seed=key.weights.seed or 0,
+        )
+    else:
+        network = repeat_network_of_file(key, Path(weights))
+        recipe = Recipe(network, key.view, engine=_engine_of_files("auto"), fast_decode=fast_decode)
+    recipe = recipe.settled(key.precision)
     differing = differences(key.as_dict(), recipe.key.as_dict())
     if differing:
         raise StoreMismatchError(

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from featurepipe.features.extraction.lanes import Cost, Flight, Lane
-from featurepipe.features.extraction.loading import ImageLoader, LoadedImage, Size
+from featurepipe.features.extraction.loading import ImageLoader, LoadedImage
+from featurepipe.features.framing import Framing
 from featurepipe.progress import Progress
 
 _N_IMAGES_AHEAD = 64
@@ -44,15 +45,15 @@ def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> 
 
 def _jobs(
     ids: Iterable[str], lanes: Sequence[Lane]
-) -> Iterator[tuple[str, dict[Size, set[bytes | None]]]]:
-    """Images that are wanted, with their sizes and the digests that need no decoding."""
+) -> Iterator[tuple[str, dict[Framing, set[bytes | None]]]]:
+    """Images that are wanted, with their framings and the digests that need no decoding."""
     for image_id in ids:
-        known: dict[Size, set[bytes | None]] = {}
+        known: dict[Framing, set[bytes | None]] = {}
         for lane in lanes:
             if image_id in lane.wanted:
                 digest = {lane.wanted[image_id]}
-                # Where two lanes share a size, both must know the bytes.
-                known[lane.size] = known.get(lane.size, digest) & digest
+                # Where two lanes share a framing, both must know the bytes.
+                known[lane.framing] = known.get(lane.framing, digest) & digest
         if known:
             yield image_id, known
 
@@ -70,7 +71,7 @@ class _Pass:
         # It was read once for all lanes.
         image.read_s, image.decode_s = image.read_s / len(wanting), image.decode_s / len(wanting)
         for lane in wanting:
-            if lane.wanted[image.image_id] == image.digest or lane.size not in image.pixels:
+            if lane.wanted[image.image_id] == image.digest or lane.framing not in image.pixels:
                 lane.count([image])
                 self._writer.submit(lane, lane.sink.not_embedded, image)
                 self._progress.advance()

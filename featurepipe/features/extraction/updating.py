@@ -90,10 +90,10 @@ def update_stores(
     lanes = [
         Lane(
             one.maker.title,
-            one.maker.input_size,
+            one.maker.framing,
             find_view(one.maker.view),
             to_look_at,
-            one.open_engine,
+            one,
             update,
         )
         for one, to_look_at, update in zip(ready, stale, updates, strict=True)

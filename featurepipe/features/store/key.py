@@ -50,7 +50,7 @@ class StoreKey:
     size_px : int
         Side of the square input.
     pooling : str
-        ``avg``, ``max`` or the name of a layer.
+        ``avg``, ``max`` or the name of a layer; of tokens ``cls``, ``mean`` or ``cls+mean``.
     view : str
         Name of the view.
     decoding : str
@@ -61,6 +61,10 @@ class StoreKey:
         `featurepipe.features.backbones.BackboneSpec.preprocessing`.
     precision : str
         ``"float32"``, ``"bfloat16"`` or ``"float16"``; ``"uint8"`` for a pixel cache.
+    output : str, optional
+        Of a network in a file: the output or layer that is read, if it was named.
+    prefix_tokens : int, optional
+        Of a network in a file: tokens before those of the patches, if known.
     """
 
     __pydantic_config__ = _STRICT
@@ -74,6 +78,13 @@ class StoreKey:
     resize: str
     preprocessing: str
     precision: str
+    output: str | None = None
+    prefix_tokens: Annotated[int, Field(ge=0, le=2**16)] | None = None
+
+    @property
+    def is_of_network(self) -> bool:
+        """Whether a network with weights made the features; descriptors and pixels have none."""
+        return self.weights.kind != "none"
 
     @classmethod
     def from_json(cls, text: str, owner: str) -> Self:
@@ -101,14 +112,13 @@ class StoreKey:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The key as JSON values, sorted by name; fields of the weights that are None are left out.
+        """The key as JSON values, sorted by name; fields that are None are left out.
 
         Returns
         -------
         dict of str to (str or int or dict)
         """
-        weights = {name: value for name, value in asdict(self.weights).items() if value is not None}
-        return dict(sorted({**asdict(self), "weights": dict(sorted(weights.items()))}.items()))
+        return {**_said(asdict(self)), "weights": _said(asdict(self.weights))}
 
     def to_json(self) -> str:
         """The text that a store keeps; equal keys have equal texts."""
@@ -139,6 +149,10 @@ def made_by_damage(text: str) -> str:
     except ValidationError as error:
         return f"made_by is not valid ({invalid_field(error)})"
     return ""
+
+
+def _said(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sorted(fields.items()) if value is not None}
 
 
 def _reason(error: ValidationError) -> str:

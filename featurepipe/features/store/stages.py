@@ -53,7 +53,7 @@ class BusyClock:
     def __init__(self, n_parallel: int) -> None:
         self._n_parallel = n_parallel
         self._lock = threading.Lock()
-        self._n_started, self._since, self._seconds = 0, 0.0, 0.0
+        self._n_started, self._since, self._seconds, self._taken = 0, 0.0, 0.0, 0.0
 
     def watch(self, start: Callable[[], Future[Any]]) -> Future[Any]:
         """Start a batch, and count its time until it is done."""
@@ -62,11 +62,11 @@ class BusyClock:
         future.add_done_callback(lambda _: self._tick(-1))
         return future
 
-    @property
-    def seconds(self) -> float:
-        """Seconds busy so far; half of them count while half the batches run."""
+    def take(self) -> float:
+        """Seconds busy since the last call; half of them count while half the batches run."""
         self._tick(0)
-        return self._seconds
+        before, self._taken = self._taken, self._seconds
+        return self._taken - before
 
     def _tick(self, change: int) -> None:
         with self._lock:

@@ -1,10 +1,12 @@
 """SavedNetwork: the trained network of a run, loaded when images are to be embedded."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurepipe.features.engines import Engine, load_with_room
 from featurepipe.features.extraction.views import PLAIN_VIEW
+from featurepipe.features.framing import Framing
 
 NETWORK_FILE = "network.keras"
 
@@ -51,9 +53,14 @@ class SavedNetwork:
         return f"Loading {self.name} …"
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the images."""
-        return self.size_px, self.size_px
+    def framing(self) -> Framing:
+        """How images become its input."""
+        return Framing(self.size_px, self.size_px)
+
+    @property
+    def engine_key(self) -> Hashable:
+        """Equal for what one engine can serve."""
+        return self.path
 
     def open_engine(self, batch_size: int | None = None) -> Engine:
         """Load the network, for batches of at most `batch_size` images.

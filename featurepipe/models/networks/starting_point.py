@@ -11,6 +11,7 @@ from featurepipe.features.backbones import BACKBONES, BackboneSpec, find_backbon
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.features.extraction.recipe import make_recipe, repeat_recipe
 from featurepipe.features.headless import HeadlessNetwork
+from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.models.networks.building import count_blocks
 from featurepipe.models.networks.network_settings import NetworkSettings, require_applicable
 
@@ -77,6 +78,7 @@ def find_starting_points(
         _require_size(spec.name, start.size_px, spec.min_size_px)
         return [start]
     caches = [cache for cache in caches if _is_reusable(cache)]
+    _require_no_files(backbones)
     chosen = [find_backbone(name) for name in backbones] or [_only_backbone(caches, settings)]
     starts = []
     for backbone in chosen:
@@ -87,9 +89,18 @@ def find_starting_points(
     return starts
 
 
+def _require_no_files(backbones: Sequence[str]) -> None:
+    for name in filter(is_model_file, backbones):
+        raise UsageError(
+            f"{name} cannot be trained: only networks of keras.applications can be fine-tuned. "
+            "Choose one from `featurepipe extract --list-backbones`, or fit heads on its features: "
+            "featurepipe extract --backbone FILE, then featurepipe fit."
+        )
+
+
 def _is_reusable(cache: CachedFeatures) -> bool:
     is_plain = all(getattr(cache.key, name) == value for name, value in _REUSABLE.items())
-    return is_plain and BACKBONES[cache.key.backbone].kind == "network"
+    return is_plain and cache.key.backbone in BACKBONES and cache.key.is_of_network
 
 
 def _only_backbone(caches: Sequence[CachedFeatures], settings: NetworkSettings) -> BackboneSpec:

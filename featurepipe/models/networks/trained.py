@@ -1,8 +1,6 @@
 """TrainedNetwork: the engine that computes scores and embeddings with a run's network."""
 
-import json
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,32 +10,13 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import RunError
 from featurepipe.features.engines import Engine
+from featurepipe.features.engines.keras_classes import require_known_classes
 from featurepipe.features.engines.keras_weights import open_weights
 from featurepipe.features.engines.protocol import pad_batch
 from featurepipe.features.engines.quiet_keras import backend, keras, library_versions
 from featurepipe.files import require_readable
 from featurepipe.models.networks.network import build_inference_graph
 from featurepipe.words import one_line
-
-_CLASSES = {
-    None: {"__ellipsis__", "__keras_tensor__", "__tensor__"},
-    "keras": {"DTypePolicy", "Sequential"},
-    "keras.initializers": {"GlorotUniform", "HeNormal", "Ones", "VarianceScaling", "Zeros"},
-    "keras.layers": {
-        "Activation", "Add", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D",
-        "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D", "InputLayer", "LayerNormalization", "MaxPooling2D", "Multiply",
-        "Normalization", "ReLU", "Rescaling", "Reshape", "SeparableConv2D", "ZeroPadding2D",
-    },
-    "keras.regularizers": {"L1L2", "L2"},
-    "keras.src.applications.convnext": {"LayerScale"},
-    "keras.src.applications.inception_resnet_v2": {"CustomScaleLayer"},
-    "keras.src.models.functional": {"Functional"},
-    "keras.src.ops.image": {"RGBToGrayscale"},
-    "keras.src.ops.numpy": {"Add", "GetItem", "Multiply", "Stack", "Subtract", "TrueDivide"},
-}  # fmt: skip
-"""By module, the classes of Keras of which networks and backbones consist. Others may read files,
-fetch addresses or hold code, even in Keras' safe mode."""
 
 
 class TrainedNetwork(Engine):
@@ -96,31 +75,6 @@ def _load(path: Path) -> "keras.Model":
             f"Run {path.parent.name!r} is damaged: {path} cannot be read ({reason}). Train it "
             "again."
         ) from error
-
-
-def require_known_classes(path: Path) -> None:
-    """Stop unless a `.keras` file consists of layers of networks and backbones.
-
-    Raises
-    ------
-    ValueError
-        If it does not. What else a damaged file raises depends on the damage.
-    """
-    with zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-    for module, name in _classes_in(config):
-        if module not in _CLASSES or name not in _CLASSES[module]:
-            raise ValueError(f"{module}.{name} belongs to no network")
-
-
-def _classes_in(config: Any) -> Iterator[tuple[str | None, str]]:
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config.get("module"), config["class_name"]
-        config = list(config.values())
-    if isinstance(config, list):
-        for part in config:
-            yield from _classes_in(part)
 
 
 def _inference_graph_of(

@@ -12,7 +12,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from featurepipe.features.backbones import find_backbone
 from featurepipe.features.extraction.views import PLAIN_VIEW
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.studies.duplicates_file import read_duplicates, write_duplicates
@@ -205,7 +204,7 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
     for path in stores:
         with FeatureStore.open(path) as store:
             key = store.key
-        if find_backbone(key.backbone).kind == "network":
+        if key.is_of_network:
             ranked.append((key.view != PLAIN_VIEW, path))
     return min(ranked, key=lambda candidate: candidate[0])[1] if ranked else None
 

@@ -170,7 +170,7 @@ def test_with_another_backend_tensorflow_converts_elsewhere(small, another_backe
         (
             "ModuleNotFoundError: No module named 'tensorflow'",
             ExtractionError,
-            "mobilenet_v2 could not be converted for OpenVINO (ModuleNotFoundError: No module "
+            "mobilenet_v2 could not be converted (ModuleNotFoundError: No module "
             "named 'tensorflow'). Use --engine keras.",
         ),
     ],

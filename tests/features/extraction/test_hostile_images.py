@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import decode_at_sizes, decode_image
+from featurepipe.features.extraction.decoding import decode_framed, decode_image
 from featurepipe.features.extraction.image_headers import MAX_BYTES, MAX_PIXELS
+from featurepipe.features.framing import Framing
 
 FUZZ = Path(__file__).parents[3] / "benchmarks" / "fuzz.py"
 _spec = importlib.util.spec_from_file_location("fuzz", FUZZ)
@@ -239,8 +240,8 @@ def test_fast_is_pillows_draft_of_twice_the_size(name):
             picture = opened.convert("RGB")
             picture = picture.transpose(Image.Transpose.ROTATE_270) if lying else picture
             expected = np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-        fast = decode_at_sizes(data, [(1, 1), size, (30, 50)], fast=True)
-        np.testing.assert_array_equal(fast[size], expected)
+        fast = decode_framed(data, [Framing(1, 1), Framing(*size), Framing(30, 50)], fast=True)
+        np.testing.assert_array_equal(fast[Framing(*size)], expected)
 
 
 def test_the_campaign_runs(tmp_path):

@@ -1,0 +1,111 @@
+"""Framing: how an image of any shape becomes the rectangle that a network sees."""
+
+import re
+from typing import NamedTuple, Self
+
+from featurepipe.errors import UnknownNameError
+
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+"""Pillow's resampling filters; all but `nearest` average when they shrink."""
+
+_METHOD = re.compile(r"pillow-(?P<interpolation>[a-z]+)(-crop-(?P<shorter_px>\d+))?")
+
+
+class Framing(NamedTuple):
+    """How an image of any shape becomes the rectangle that a network sees.
+
+    Attributes
+    ----------
+    height, width : int
+        Of the result, in pixels.
+    interpolation : str
+        One of `INTERPOLATIONS`.
+    shorter_px : int or None
+        The image's shorter side is resized to so many pixels, and the centre is cropped. None:
+        the whole image is resized, and its aspect ratio is not kept.
+
+    Examples
+    --------
+    >>> Framing(224, 224, "bicubic", 256).method
+    'pillow-bicubic-crop-256'
+    """
+
+    height: int
+    width: int
+    interpolation: str = "bilinear"
+    shorter_px: int | None = None
+
+    @classmethod
+    def by_method(cls, method: str, size: tuple[int, int]) -> Self:
+        """The framing of a `method` and a size.
+
+        Parameters
+        ----------
+        method : str
+        size : (int, int)
+            Height and width.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such method.
+        """
+        parts = _METHOD.fullmatch(method)
+        if parts is None or parts["interpolation"] not in INTERPOLATIONS:
+            raise UnknownNameError("resizing", method, [cls(*size).method])
+        shorter_px = parts["shorter_px"]
+        return cls(*size, parts["interpolation"], int(shorter_px) if shorter_px else None)
+
+    @property
+    def method(self) -> str:
+        """How the image is resized, whatever the size: part of a store's key."""
+        crop = "" if self.shorter_px is None else f"-crop-{self.shorter_px}"
+        return f"pillow-{self.interpolation}{crop}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    def resized(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width to which the whole of an image would be resized.
+
+        Parameters
+        ----------
+        image_size : (int, int)
+            Its height and width.
+        """
+        if self.shorter_px is None:
+            return self.size
+        shorter = min(image_size)
+        # As torchvision and timm round.
+        height, width = (int(self.shorter_px * side / shorter) for side in image_size)
+        return height, width
+
+    def box(self, image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The rectangle of an image that becomes the result.
+
+        Parameters
+        ----------
+        image_size : (int, int)
+            Its height and width.
+
+        Returns
+        -------
+        left, top, right, bottom : float
+            In pixels of the image.
+        """
+        (top, bottom), (left, right) = (
+            _cropped(given, resized, kept)
+            for given, resized, kept in zip(
+                image_size, self.resized(image_size), self.size, strict=True
+            )
+        )
+        return left, top, right, bottom
+
+
+def _cropped(given: int, resized: int, kept: int) -> tuple[float, float]:
+    """The range of a side that remains of it after it was resized and cropped at both ends."""
+    # Python's rounding to even, as torchvision and timm crop.
+    start = round((resized - kept) / 2)
+    return start * given / resized, (start + kept) * given / resized
