@@ -4,8 +4,8 @@
 
 `speed` and `large` measure the time on generated features. `quality` measures bagged SGD on
 generated features and on every store of each workspace: five random divisions of the training
-rows, each with its own seed. `heads` compares all heads, and some that are none, by what they answer
-for training rows out of fold, calibrated. `tune` fits each head as `featurepipe fit` does,
+rows, each with its own seed. `heads` compares all heads, and some that are none, by what they
+answer for training rows out of fold, calibrated. `tune` fits each head as `featurepipe fit` does,
 calibrated, with and without `--tune`. `logistic` compares the search for C with scikit-learn's, on
 generated features and on the training rows of each workspace.
 """
