@@ -3,7 +3,7 @@
     KERAS_BACKEND=jax python benchmarks/gpu.py [--images FOLDER] [--only speed] [--out gpu.json]
 
 Every measurement is a process of its own. After each, the JSON file is complete: what is ended
-early keeps its figures. `--toy` tries all of it in minutes, on a CPU as well.
+early keeps its figures. `--toy` tries all parts within minutes, on a CPU as well.
 """
 
 import json
@@ -55,6 +55,7 @@ class Plan:
         Side of the networks' input; None: their own.
     n_compared : int
         Images whose features are compared, beside the probes.
+    backbones, precisions : tuple of str
     batch_sizes : tuple of int
     epochs : int
         Epochs of each stage of a training.
@@ -66,14 +67,17 @@ class Plan:
     picture_size: tuple[int, int] = (640, 480)
     size_px: int | None = None
     n_compared: int = 32
+    backbones: tuple[str, ...] = MISSION
+    precisions: tuple[str, ...] = PRECISIONS
     batch_sizes: tuple[int, ...] = (64, 256)
     epochs: int = 4
     repeats: int = 3
 
 
 TOY = Plan(
-    n_images=20, n_drawn=100, picture_size=(160, 120), size_px=75, n_compared=2, batch_sizes=(4,),
-    epochs=2, repeats=1,
+    n_images=20, n_drawn=100, picture_size=(160, 120), size_px=75, n_compared=2,
+    backbones=("resnet50",), precisions=("float32", "bfloat16"), batch_sizes=(4,), epochs=2,
+    repeats=1,
 )  # fmt: skip
 
 
@@ -127,9 +131,7 @@ def possible(precisions: Sequence[str], weights: str) -> list[str]:
 # The parts ------------------------------------------------------------------------------
 
 
-def measure_parity(
-    images: Path, weights: dict[str, str], precisions: Sequence[str], plan: Plan, results: Results
-) -> None:
+def measure_parity(images: Path, weights: dict[str, str], plan: Plan, results: Results) -> None:
     """Compare features of the GPU with those of float32 on the CPU."""
     for backbone, given in weights.items():
         with tempfile.TemporaryDirectory(dir=images.parent) as folder:
@@ -139,7 +141,7 @@ def measure_parity(
             except click.ClickException as error:
                 results.add(of, lambda why: {"failed": why}, error.message)
                 continue
-            for precision in possible(precisions, given):
+            for precision in possible(plan.precisions, given):
                 results.add({**of, "precision": precision}, _compare, network, precision, plan)
 
 
@@ -171,13 +173,11 @@ def _compare(network: Sequence[Any], precision: str, plan: Plan) -> dict[str, An
     }
 
 
-def measure_speed(
-    images: Path, weights: dict[str, str], precisions: Sequence[str], plan: Plan, results: Results
-) -> None:
+def measure_speed(images: Path, weights: dict[str, str], plan: Plan, results: Results) -> None:
     """Measure decoding, the bare forward, extraction and the PyTorch loop."""
     for backbone, given in weights.items():
         results.add({"what": "decoding", "backbone": backbone}, _decoding, images, backbone, plan)
-        for precision, batch_size in product(possible(precisions, given), plan.batch_sizes):
+        for precision, batch_size in product(possible(plan.precisions, given), plan.batch_sizes):
             of = {"backbone": backbone, "precision": precision, "batch_size": batch_size}
             network = (images, backbone, given, plan.size_px)
             for what, measure in _SPEEDS.items():
@@ -235,11 +235,8 @@ def measure_training(images: Path, weights: dict[str, str], plan: Plan, results:
     """Train ResNet50 from scratch, and Xception on pairs."""
     for network in ("resnet50", "pair"):
         given = (network, weights.get("xception", "random"), plan.size_px, plan.epochs)
-        results.add({"what": "training", "network": network}, _training, images, *given)
-
-
-def _training(*given: Any) -> dict[str, Any]:
-    return in_a_process(gpu_processes.training, *given)
+        of = {"what": "training", "network": network}
+        results.add(of, in_a_process, gpu_processes.training, images, *given)
 
 
 # The command ----------------------------------------------------------------------------
@@ -283,19 +280,25 @@ def describe(plan: Plan, weights: dict[str, str], images: Path) -> dict[str, Any
     "backbones",
     multiple=True,
     type=click.Choice(MISSION),
-    default=MISSION,
-    help="Backbone; repeatable.  [default: all four]",
+    help="Backbone; repeatable.  [default: all four; resnet50 with --toy]",
 )
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     type=click.Choice(PRECISIONS),
-    default=PRECISIONS,
-    help="Precision; repeatable.  [default: all; float16 needs trained weights]",
+    help="Precision; repeatable; float16 needs trained weights.  [default: all]",
 )
-@click.option("--batch-size", "batch_sizes", multiple=True, type=int, help="Batch; repeatable.")
-@click.option("--repeats", type=int, help="Measurements of each figure.")
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Batch size; repeatable.  [default: 64 and 256]",
+)
+@click.option(
+    "--repeats", type=click.IntRange(1), help="Measurements of each figure.  [default: 3]"
+)
 @click.option(
     "--only",
     multiple=True,
@@ -315,12 +318,15 @@ def main(
     only: tuple[str, ...],
 ) -> None:
     """Measure, write the JSON file, and print the tables."""
-    plan = TOY if toy else Plan()
+    wanted = {
+        "backbones": backbones, "precisions": precisions, "batch_sizes": batch_sizes,
+        "repeats": repeats,
+    }  # fmt: skip
     plan = replace(
-        plan, batch_sizes=batch_sizes or plan.batch_sizes, repeats=repeats or plan.repeats
+        TOY if toy else Plan(), **{name: given for name, given in wanted.items() if given}
     )
     try:
-        given = weights_by_backbone(weights, [find_backbone(name) for name in backbones])
+        given = weights_by_backbone(weights, [find_backbone(name) for name in plan.backbones])
     except FeaturepipeError as error:
         raise click.ClickException(str(error)) from error
     with tempfile.TemporaryDirectory() as scratch:
@@ -342,9 +348,9 @@ def main(
         sample_images([folder], plan.n_images, many)
         results = Results(out, about)
         if "parity" in only:
-            measure_parity(many, given, precisions, plan, results)
+            measure_parity(many, given, plan, results)
         if "speed" in only:
-            measure_speed(many, given, precisions, plan, results)
+            measure_speed(many, given, plan, results)
         if "training" in only:
             sample_images([folder], min(plan.n_drawn, n_files), distinct)
             measure_training(distinct, given, plan, results)

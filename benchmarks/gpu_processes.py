@@ -79,14 +79,14 @@ def bare_forward(
 ) -> dict[str, Any]:
     """Images per second of the engine's own graph on a batch that is on the device already."""
     from featurepipe.features.engines.keras_engine import build_graph
+    from featurepipe.features.engines.probes import probe_images
     from featurepipe.features.engines.quiet_keras import computing_in, keras
     from featurepipe.features.extraction.recipe import make_recipe
 
     network = make_recipe(backbone, weights, size_px=size_px, engine="keras").network
     with computing_in(precision):
         compute = _compile(build_graph(network, batch_size))
-    shape = (batch_size, *network.input_size, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    pixels = np.resize(probe_images(network.input_size), (batch_size, *network.input_size, 3))
     batch, n_batches = keras.ops.convert_to_tensor(pixels), -(-n_images // batch_size)
 
     def measure() -> float:

@@ -27,6 +27,7 @@ class Results:
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
         self.path, self.about = path, about
         self.figures: list[dict[str, Any]] = []
+        self._write()
 
     def add(self, of: dict[str, Any], measure: Callable[..., Any], *arguments: Any) -> None:
         """Measure, and keep the figures with their median, or why there are none."""
@@ -37,9 +38,12 @@ class Results:
         if values := found.get("values"):
             found["median"] = statistics.median(values)
         self.figures.append({**of, **found})
+        self._write()
+        click.echo(json.dumps(self.figures[-1]), err=True)
+
+    def _write(self) -> None:
         with replacing(self.path) as beside:
             beside.write_text(json.dumps({**self.about, "figures": self.figures}, indent=1))
-        click.echo(json.dumps(self.figures[-1]), err=True)
 
     def of(self, what: str) -> list[dict[str, Any]]:
         """The figures of one kind."""
@@ -55,9 +59,9 @@ def write_tables(results: Results) -> None:
     """Print a table of each part, and why figures are missing."""
     if parity := results.of("parity"):
         click.echo("\n## parity\n")
-        click.echo(table_head(("backbone", "precision", "generated pictures", "images", "allowed")))
+        click.echo(table_head(("backbone", "precision", "generated pictures", "allowed", "images")))
         for one in parity:
-            distances = (_cell(one, name, ".1e") for name in ("probes", "images", "allowed"))
+            distances = (_cell(one, name, ".1e") for name in ("probes", "allowed", "images"))
             click.echo(table_row((one["backbone"], one.get("precision", MISSING), *distances)))
     if results.of("extract"):
         click.echo("\n## speed, images/s\n")

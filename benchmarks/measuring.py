@@ -21,6 +21,22 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
+# Some libraries end their tracebacks with advice: the reason is repeated after it.
+_CALL = """
+import importlib, json, sys, traceback
+from pathlib import Path
+_, folder, module, name, given = sys.argv
+sys.path.insert(0, folder)
+images, *others = json.loads(given)
+try:
+    result = getattr(importlib.import_module(module), name)(Path(images), *others)
+except Exception as error:
+    traceback.print_exc()
+    reason = (str(error).splitlines() or [""])[0]
+    sys.exit(f"{type(error).__name__}: {reason}")
+print(json.dumps(result))
+"""
+
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of those libraries that are installed."""
@@ -46,25 +62,21 @@ def describe_machine() -> str:
 def in_a_process(measure: Callable[..., Any], *arguments: object, **environment: str) -> Any:
     """Call a function of a benchmark in a process of its own; its result as JSON values.
 
-    The first argument is the folder of the images, the others are JSON values.
+    The first argument is the folder of the images, the others are JSON values. If it fails, the
+    error names the reason, after the traceback on stderr.
     """
     path = Path(inspect.getfile(measure)).resolve()
-    code = (
-        "import importlib, json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "measure = getattr(importlib.import_module(sys.argv[2]), sys.argv[3]);"
-        "images, *others = json.loads(sys.argv[4]);"
-        "print(json.dumps(measure(Path(images), *others)))"
-    )
     given = json.dumps([str(arguments[0]), *arguments[1:]])
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path.parent), path.stem, measure.__name__, given],
+        [sys.executable, "-c", _CALL, str(path.parent), path.stem, measure.__name__, given],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"{measure.__name__} ended without a word"]
+        click.echo(done.stderr, err=True)
+        lines = done.stderr.strip().splitlines() or [f"{measure.__name__} ended by itself"]
         raise click.ClickException(lines[-1])
     return json.loads(done.stdout.splitlines()[-1])
 

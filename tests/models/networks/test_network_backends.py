@@ -13,6 +13,8 @@ pytestmark = pytest.mark.keras
 TRAIN = """
 import json
 import sys
+# As if it were not installed.
+sys.modules["tensorflow"] = None
 from dataclasses import replace
 from pathlib import Path
 
