@@ -68,6 +68,21 @@ def invalid_field(error: "ValidationError") -> str:
     return f"{field}: {first['msg']}" if field else first["msg"]
 
 
+def names_of(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as a tuple.
+
+    Parameters
+    ----------
+    names : str or sequence of str
+
+    Examples
+    --------
+    >>> names_of("color")
+    ('color',)
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def visible(text: str) -> str:
     r"""Text on one line in which whatever is not printable is escaped, as JSON writes it.
 

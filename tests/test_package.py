@@ -9,7 +9,8 @@ import featurepipe
 def test_the_public_names_are_these():
     assert sorted(featurepipe.__all__) == [
         "FeatureStore",
-        "__version__",
+        "Predictor",
+    "__version__",
         "audit",
         "export",
         "extract",
@@ -33,6 +34,14 @@ def test_importing_the_package_imports_nothing_heavy():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert not loaded & {"numpy", "pandas", "sklearn", "tensorflow", "keras", "h5py", "matplotlib"}
+
+
+def test_commands_that_read_no_heads_do_not_import_skops():
+    """It imports all of scikit-learn, which takes a second."""
+    code = "import sys, featurepipe; featurepipe.report, featurepipe.fit; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "featurepipe.workflows.fit" in result.stdout.split()
+    assert "skops" not in result.stdout.split()
 
 
 def test_it_runs_as_a_module():

@@ -59,7 +59,7 @@ from featurepipe.commands.terminal import write_runs
     ),
     option(
         "--head",
-        metavar="bagged-sgd|logistic|knn",
+        metavar="bagged-sgd|logistic|svm|knn",
         show_default="bagged-sgd; auto features choose",
         help="Classifier on the features.",
     ),

@@ -34,7 +34,7 @@ _SETTINGS = {
     "augments": "augmented",
 }
 # A row says it elsewhere.
-_SAID_ELSEWHERE = ("head", "network", "task", "calibrate")
+_SAID_ELSEWHERE = ("head", "network", "task", "calibrate", "own")
 
 
 def run_sections(facts: Facts, room: int) -> list[Section]:
@@ -51,6 +51,7 @@ def run_sections(facts: Facts, room: int) -> list[Section]:
     images = {part: facts[f"n_{part}"] for part in PARTS}
     return [
         ("network" if network else "head", [f"{head}, {_TASKS[facts['task']]}"]),
+        ("parameters", _parameters(facts["settings"], room)),
         ("split", [f"{visible(facts['split'])}: {parts_text(images)}"]),
         ("accuracy", _accuracy_lines(facts, room)),
         ("changed", _changed(facts["changed"], room)),
@@ -69,6 +70,12 @@ def _changed(changed: Sequence[str], room: int) -> list[str]:
     return paragraph(visible("; ".join(changed)), room).split("\n") if changed else []
 
 
+def _parameters(settings: Facts, room: int) -> list[str]:
+    """Those of a head of one's own."""
+    own = settings.get("own")
+    return paragraph(visible(own["parameters"]), room).split("\n") if own else []
+
+
 def _command(facts: Facts) -> str:
     """The command that makes such a run; options of its split and settings are left out."""
     if facts["is_network"]:
@@ -82,6 +89,8 @@ def _command(facts: Facts) -> str:
         features = next(iter(reads.values()))
     else:
         features = ",".join(f"{name}={blocks}" for name, blocks in reads.items())
+    if facts["settings"].get("own"):
+        return f'In Python: featurepipe.fit(head={facts["head"]}(…), features="{features}")'
     return f"featurepipe fit --head {facts['head']} --features {features}"
 
 

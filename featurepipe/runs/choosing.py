@@ -20,12 +20,14 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def all_runs(workspace: Workspace) -> list[Run]:
+def all_runs(workspace: Workspace, trusted: Sequence[str] = ()) -> list[Run]:
     """Every run of a workspace that can be read, by name; warnings say which cannot.
 
     Parameters
     ----------
     workspace : Workspace
+    trusted : sequence of str
+        See `Run`.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def all_runs(workspace: Workspace) -> list[Run]:
     runs, problems = [], []
     for folder in folders:
         try:
-            runs.append(load_run(folder))
+            runs.append(load_run(folder, trusted))
         except FeaturepipeError as error:
             problems.append(str(error))
     if not runs:
@@ -53,7 +55,13 @@ def all_runs(workspace: Workspace) -> list[Run]:
     return runs
 
 
-def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False) -> Run:
+def find_run(
+    workspace: Workspace,
+    name: str | None,
+    *,
+    heads_only: bool = False,
+    trusted: Sequence[str] = (),
+) -> Run:
     """The run of a name, or the best one that was fitted on the present labels and images.
 
     Parameters
@@ -67,6 +75,8 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
         is taken, and the faster one if two are equal. Test images are never used for this.
     heads_only : bool
         Leave trained networks out of that choice.
+    trusted : sequence of str
+        See `Run`.
 
     Returns
     -------
@@ -84,8 +94,8 @@ def find_run(workspace: Workspace, name: str | None, *, heads_only: bool = False
         If the named run is damaged.
     """
     if name is not None:
-        return _with_changes_named(named_run(workspace, name), workspace)
-    runs = all_runs(workspace)
+        return _with_changes_named(named_run(workspace, name, trusted), workspace)
+    runs = all_runs(workspace, trusted)
     if heads_only:
         runs = [run for run in runs if run.network is None]
     if not runs:
@@ -130,13 +140,15 @@ def find_pair_run(workspace: Workspace, name: str | None) -> Run:
     return _best_run(pairs, workspace)
 
 
-def named_run(workspace: Workspace, name: str) -> Run:
+def named_run(workspace: Workspace, name: str, trusted: Sequence[str] = ()) -> Run:
     """The run of a name, whatever has changed since it was fitted.
 
     Parameters
     ----------
     workspace : Workspace
     name : str
+    trusted : sequence of str
+        See `Run`.
 
     Raises
     ------
@@ -149,7 +161,7 @@ def named_run(workspace: Workspace, name: str) -> Run:
     folders = workspace.runs()
     if folder not in folders:
         raise UnknownNameError("run", name, [path.name for path in folders])
-    return load_run(folder)
+    return load_run(folder, trusted)
 
 
 def outdated_runs(runs: Sequence[Run], workspace: Workspace) -> dict[str, list[str]]:

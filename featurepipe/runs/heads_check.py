@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline
 
 from featurepipe.errors import RunError
 from featurepipe.models.answers.arrays import columns_of_blocks, widths_of
@@ -21,6 +24,7 @@ from featurepipe.models.answers.head import FeatureHead, Head, KnownClasses, Sco
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.questions import ALL_LABELS, COMBINATIONS
 from featurepipe.models.answers.rejection import Rejector
+from featurepipe.models.heads.own_head import title_of
 from featurepipe.models.heads.pipelines import build_head
 from featurepipe.predictions import Predictions, Task
 from featurepipe.runs.run_facts import MAX_FEATURES
@@ -28,6 +32,8 @@ from featurepipe.runs.run_info import HeadRunInfo, NetworkRunInfo
 from featurepipe.words import one_line
 
 _Info = HeadRunInfo | NetworkRunInfo
+
+_ANY_OWN = DummyClassifier()
 
 
 def require_fitting_heads(
@@ -162,15 +168,25 @@ def _feature_head_problems(name: str, head: Head, info: HeadRunInfo) -> Iterator
     else:
         tuned = (info.tuned or {}).get(name)
         built = build_head(
-            info.settings,
+            info.settings.with_estimator(_ANY_OWN),
             1,
             label_sets=not head.known.exclusive,
             widths=widths_of(columns),
             tuned=tuned.chosen if tuned else {},
         )
         there, kept = list(_kinds(head.estimator)), list(_kinds(built))
+        if info.settings.own is not None:
+            # Only what featurepipe puts around it, and its class, are known.
+            kept[-1] = info.head
+            there = [*there[: len(kept) - 1], _title_of_own(head.estimator, built)]
         if there != kept:
             yield f"the estimator {' > '.join(there)} instead of {' > '.join(kept)}"
+
+
+def _title_of_own(estimator: Any, built: Pipeline) -> str:
+    """The class of the user's own estimator in a head that was built like another one."""
+    last = estimator[-1]
+    return title_of(last.estimator if isinstance(built[-1], OneVsRestClassifier) else last)
 
 
 def _kinds(value: Any) -> Iterator[str]:

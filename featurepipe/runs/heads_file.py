@@ -1,17 +1,20 @@
-"""heads.skops: fitted heads as a file that executes nothing when it is read."""
+"""heads.skops: fitted heads as a file that executes nothing when it is read.
+
+skops is imported where heads are read or saved: it imports all of scikit-learn and, where that is
+installed, torch, which takes a second. Most commands read no heads.
+"""
 
 import io
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
+from typing import TypeVar
 
 from featurepipe.array_archives import require_sound_archive
 from featurepipe.errors import RunError
 from featurepipe.models.answers.head_model import HeadModel
-from featurepipe.words import one_line
+from featurepipe.words import listed, one_line
 
 TRUSTED_TYPES = [
     "featurepipe.models.heads.estimators.bagged_sgd.BaggedSGDClassifier",
@@ -27,6 +30,7 @@ TRUSTED_TYPES = [
     "featurepipe.models.heads.estimators.logistic.LogisticSweep",
     "featurepipe.models.heads.estimators.scaling.BlockScale",
     "featurepipe.models.heads.estimators.scaling.CommonScale",
+    "featurepipe.models.heads.estimators.svm.RbfSVM",
     "featurepipe.models.heads.estimators.variances.AbsoluteVarianceThreshold",
     "featurepipe.models.heads.estimators.variances.RelativeVarianceThreshold",
     "featurepipe.models.answers.rejection.Rejector",
@@ -36,29 +40,38 @@ estimators that skops itself trusts."""
 
 _SCHEMA = "schema.json"
 
+Saved = TypeVar("Saved")
 
-def load_heads(path: Path) -> HeadModel:
+
+def load_heads(path: Path, trusted: Sequence[str] | None = None) -> HeadModel:
     """Read the heads of a run; see `featurepipe.runs.heads_check` for whether they fit it.
 
     Parameters
     ----------
     path : Path
+    trusted : sequence of str or None
+        The types beyond `TRUSTED_TYPES` that the caller trusts, in a head of one's own. None if
+        `run.json` says that the head is one of featurepipe.
 
     Raises
     ------
     RunError
-        If the file is damaged or holds other types than `TRUSTED_TYPES`; nothing in it is
-        executed.
+        If the file is damaged or holds types that are not trusted; nothing in it is executed.
     """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     run = path.parent.name
     try:
         require_sound_archive(path, [_SCHEMA])
-        model = skops.io.load(path, trusted=TRUSTED_TYPES)
+        model = skops.io.load(path, trusted=[*TRUSTED_TYPES, *(trusted or ())])
     except UntrustedTypesFoundException as error:
-        raise RunError(
-            f"Run {run!r} is not trusted: {path} holds types that no run has ({one_line(error)}). "
-            "Nothing in it was executed. Fit the run again."
-        ) from error
+        if trusted is None:
+            raise RunError(
+                f"Run {run!r} is not trusted: {path} holds types that no run has "
+                f"({one_line(error)}). Nothing in it was executed. Fit the run again."
+            ) from error
+        raise _not_trusted(run, path, trusted) from error
     # What a damaged or forged file raises depends on what is wrong with it.
     except Exception as error:
         raise RunError(
@@ -72,11 +85,61 @@ def load_heads(path: Path) -> HeadModel:
     return model
 
 
-def heads_content(model: HeadModel) -> bytes:
+def _not_trusted(run: str, path: Path, trusted: Sequence[str]) -> RunError:
+    types = sorted({*types_to_trust(path.read_bytes())} - {*trusted})
+    return RunError(
+        f"Run {run!r} is not trusted: its head is made of {listed(types)}, which neither skops nor "
+        "featurepipe trusts. Nothing in it was executed. If you know where the run comes from, and "
+        f"trust these types, use Python: trusted={types}."
+    )
+
+
+def types_to_trust(content: bytes) -> list[str]:
+    """The types in a file that neither skops nor featurepipe trusts, sorted.
+
+    Parameters
+    ----------
+    content : bytes
+        What `heads_content` returns.
+    """
+    import skops.io
+
+    return sorted({*skops.io.get_untrusted_types(data=content)} - {*TRUSTED_TYPES})
+
+
+def saved_and_loaded(value: Saved) -> tuple[list[str], Saved]:
+    """A value of this process as another one will read it, and what that one has to trust.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    types : list of str
+        See `types_to_trust`.
+    loaded : object
+
+    Raises
+    ------
+    Exception
+        Of any type, if it cannot be saved or loaded.
+    """
+    import skops.io
+
+    content = heads_content(value)
+    types = types_to_trust(content)
+    # They are the types of an object that exists here.
+    return types, skops.io.loads(content, trusted=[*TRUSTED_TYPES, *types])
+
+
+def heads_content(model: object) -> bytes:
     """The heads in the format of skops: the same bytes for the same heads.
 
     skops itself names objects by their memory addresses and stores the time.
     """
+    import skops.io
+
     dumped = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
     schema = dumped.read("schema.json").decode()
     addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))

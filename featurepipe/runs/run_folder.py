@@ -1,7 +1,7 @@
 """The folder of a run: files that execute nothing when they are read."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,12 +44,15 @@ class Run:
         Test rows, and those of combinations that were held out.
     selection : Predictions
         Training rows, predicted out of fold.
+    trusted : tuple of str
+        Types that the caller, never the run itself, trusts in a head of one's own.
     """
 
     folder: Path
     info: HeadRunInfo | NetworkRunInfo
     predictions: Predictions
     selection: Predictions
+    trusted: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,9 +70,13 @@ class Run:
             are not those of the run; nothing in it is executed.
         """
         path = self.file(HEADS_FILE)
-        model = load_heads(path)
+        model = load_heads(path, self.trusted if self._has_own_head else None)
         require_fitting_heads(model, self.info, self.predictions, path)
         return model
+
+    @property
+    def _has_own_head(self) -> bool:
+        return isinstance(self.info, HeadRunInfo) and self.info.settings.own is not None
 
     @property
     def n_features(self) -> int:
@@ -162,12 +169,14 @@ def save_run(folder: Path, new: NewRun) -> Run:
     return Run(folder, info, new.predictions, new.selection)
 
 
-def load_run(folder: Path) -> Run:
+def load_run(folder: Path, trusted: Sequence[str] = ()) -> Run:
     """Load a run; its heads are read on first use.
 
     Parameters
     ----------
     folder : Path
+    trusted : sequence of str
+        See `Run`.
 
     Raises
     ------
@@ -179,7 +188,7 @@ def load_run(folder: Path) -> Run:
     selection = _predictions_of(folder, SELECTION_FILE, info)
     if problem := _contradiction(predictions, selection):
         raise RunError(f"Run {folder.name!r} is damaged: {problem}. Fit or train it again.")
-    return Run(folder, info, predictions, selection)
+    return Run(folder, info, predictions, selection, tuple(trusted))
 
 
 def _predictions_of(folder: Path, name: str, info: HeadRunInfo | NetworkRunInfo) -> Predictions:

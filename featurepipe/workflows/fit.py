@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from sklearn.base import BaseEstimator
 
 from featurepipe.errors import UnknownNameError, UsageError, WorkspaceError
 from featurepipe.features.backbones import bare_name
@@ -19,6 +20,7 @@ from featurepipe.runs.naming import reserve_name
 from featurepipe.runs.run_folder import Run, save_run
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split
+from featurepipe.words import names_of
 from featurepipe.workflows.auto_choice import chosen_task
 from featurepipe.workflows.curves import check_curve, with_curve
 from featurepipe.workflows.dividing import (
@@ -43,12 +45,14 @@ from featurepipe.workflows.relabelling import (
     relabelled,
     require_images,
 )
+from featurepipe.workflows.trial_fit import require_usable_head
 from featurepipe.workspace import Workspace
 
 
 def fit(
     *,
-    head: str | None = None,
+    head: str | BaseEstimator | None = None,
+    trusted: Sequence[str] = (),
     solver: str | None = None,
     backbone: str | Sequence[str] = (),
     task: str = "per-attribute",
@@ -81,10 +85,15 @@ def fit(
 
     Parameters
     ----------
-    head : str, optional
-        ``bagged-sgd``, ``logistic`` or ``knn``; default: ``bagged-sgd``. With the features
+    head : str or BaseEstimator, optional
+        ``bagged-sgd``, ``logistic``, ``svm`` or ``knn``; default: ``bagged-sgd``. With the features
         ``auto``, the default is to choose one of the first two, by trials on training images,
-        unless `solver` or `memory` is given.
+        unless `solver` or `memory` is given. Or a scikit-learn classifier, or pipeline that ends
+        in one, with `decision_function` or `predict_proba`. It is cloned; each `random_state`
+        that is None becomes the seed. The targets are numbers of classes, from 0.
+    trusted : sequence of str
+        Types such as ``"mypackage.MyClassifier"`` that such a classifier is made of, and that
+        skops does not trust by itself. Name them again to `predict`.
     solver : str, optional
         ``sklearn`` fits bagged SGD with scikit-learn itself, which takes about a hundred
         times as long; default: ``minibatch``.
@@ -164,10 +173,14 @@ def fit(
             f"--curve {curve} cannot be combined with --memory {memory}: a learning curve "
             "reads all features at once. Omit one of them."
         )
+    if names_of(trusted) and not isinstance(head, BaseEstimator):
+        raise UsageError(
+            f"trusted only applies to an estimator as head, and the head is {head!r}. Omit it."
+        )
     check_features(features, objective, task)
     request = _FitRequest(
         settings=HeadSettings.of(
-            head or DEFAULT_HEAD,
+            DEFAULT_HEAD if head is None else head,
             solver=solver,
             task=task,
             calibrate=calibrate,
@@ -177,15 +190,16 @@ def fit(
             seed=seed or 0,
         ),
         limits=FitLimits.of(n_jobs, memory),
-        backbones=(backbone,) if isinstance(backbone, str) else tuple(backbone),
+        backbones=names_of(backbone),
         features=features,
         objective=objective or OBJECTIVES[0],
-        choose_a_head=features == AUTO and (head, solver, memory) == (None, None, None),
+        choose_a_head=features == AUTO and head is None and (solver, memory) == (None, None),
         allow_partial=allow_partial,
         splits=wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
         ),
         curve=curve,
+        trusted=names_of(trusted),
     )
     home = Workspace(workspace)
     require_images(home)
@@ -221,6 +235,7 @@ class _FitRequest:
     allow_partial: bool
     splits: SplitRequest
     curve: str | None
+    trusted: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -261,7 +276,20 @@ def _plan(home: Workspace, manifest: Manifest, request: _FitRequest) -> _FitPlan
             train = split.rows("train")
             labels = manifest.labels(split.ids[train])
             require_combinations(labels, split.groups[train], request.settings.seed)
+    _check_own_head(plan, request)
     return plan
+
+
+def _check_own_head(plan: _FitPlan, request: _FitRequest) -> None:
+    """Stop if a head of one's own cannot be used, for any of the features.
+
+    Of features that trials will choose, the widest store is tried. Splits have the same classes.
+    """
+    widest = max(plan.caches, key=lambda cache: cache.n_features)
+    likely = [one_store_set(widest, plan.manifest.attribute_names)]
+    for feature_set in plan.feature_sets or likely:
+        task = FitTask(plan.manifest, plan.splits[0], feature_set, request.settings, request.limits)
+        require_usable_head(task, request.trusted)
 
 
 def _check_memory(plan: _FitPlan, split: Split, request: _FitRequest) -> None:

@@ -18,6 +18,7 @@ from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, available_memory, in_words, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.registry import COMPARES_PAIRS
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.models.heads.tuning import describe_tuned
 from featurepipe.models.studies.head_choice import HeadTrial
@@ -121,7 +122,14 @@ class FitTask:
     def needed_memory(self) -> FitMemory:
         """What fitting needs."""
         n_features = self.feature_set.rows(self.train_ids).n_features
-        return FitMemory.of(self.labels, n_features, self.settings.task, self.settings.n_folds)
+        settings = self.settings
+        return FitMemory.of(
+            self.labels,
+            n_features,
+            settings.task,
+            settings.n_folds,
+            pairs=settings.own is None and settings.head in COMPARES_PAIRS,
+        )
 
     @cached_property
     def chunk_rows(self) -> int | None:
@@ -148,7 +156,7 @@ class FitTask:
     def digests(self) -> Digests:
         """Digests of everything that decides the run."""
         # Heads that are fitted chunk by chunk depend on the size of the chunks.
-        settings = {**asdict(self.settings), "chunk_rows": self.chunk_rows}
+        settings = {**self.settings.as_dict(), "chunk_rows": self.chunk_rows}
         # A head that was chosen by trials may be another one on other splits of the series.
         shared = settings | {"head": None, "solver": None} if self.head_trials else settings
         return digests_of(

@@ -1,7 +1,7 @@
 """info(): what a workspace, or one file or folder of it, is."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from featurepipe.runs.run_check import run_problems
 from featurepipe.runs.run_files import RUN_FILE
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import PARTS, Split
-from featurepipe.words import counted
+from featurepipe.words import counted, names_of
 from featurepipe.workspace import Workspace
 
 Facts = dict[str, Any]
@@ -30,7 +30,13 @@ Facts = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
-def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".") -> Facts:
+def info(
+    path: Path | str,
+    *,
+    verify: bool = False,
+    workspace: Path | str = ".",
+    trusted: Sequence[str] = (),
+) -> Facts:
     """Describe a workspace, or one file or folder of it.
 
     Parameters
@@ -42,6 +48,9 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
         runs, heads, and whether the splits of runs have changed.
     workspace : Path or str
         Whose images a store is compared with that lies in no workspace of its own.
+    trusted : sequence of str
+        Types that heads of one's own are made of, and whose code you trust; `verify` reads heads.
+        See `featurepipe.predict`.
 
     Returns
     -------
@@ -64,9 +73,9 @@ def info(path: Path | str, *, verify: bool = False, workspace: Path | str = ".")
         path = path.parent
     if path.is_dir() and (path / RUN_FILE).is_file():
         home = _workspace_of(path, workspace)
-        return _run_facts(path, home, Present.if_known(home), verify)
+        return _run_facts(path, home, Present.if_known(home), verify, names_of(trusted))
     if path.is_dir() and Workspace(path).manifest.is_file():
-        return _workspace_facts(Workspace(path), verify)
+        return _workspace_facts(Workspace(path), verify, names_of(trusted))
     describe: dict[str, Callable[[Path], Facts]] = {
         ".h5": lambda path: _store_facts(path, Workspace(workspace), verify),
         ".json": _split_facts,
@@ -99,7 +108,7 @@ def _nothing_to_describe(path: Path) -> WorkspaceError:
     )
 
 
-def _workspace_facts(place: Workspace, verify: bool) -> Facts:
+def _workspace_facts(place: Workspace, verify: bool, trusted: Sequence[str]) -> Facts:
     # A manifest that cannot be read is met again at every store.
     damaged: dict[str, None] = {}
 
@@ -129,7 +138,9 @@ def _workspace_facts(place: Workspace, verify: bool) -> Facts:
         "stores": read_all(place.stores(), store),
         "pixel_caches": read_all(place.pixel_caches(), store),
         "splits": read_all(place.splits(), _split_facts),
-        "runs": read_all(place.runs(), lambda path: _run_facts(path, place, present, verify)),
+        "runs": read_all(
+            place.runs(), lambda path: _run_facts(path, place, present, verify, trusted)
+        ),
     }
     damaged.update(dict.fromkeys(_folders_without_run(place)))
     facts["damaged"] = list(damaged)
@@ -227,8 +238,10 @@ def _verify_rows(store: FeatureStore, place: Workspace) -> str:
     return f"{counted(n_settled, 'row')}: checksums and images match{beside}"
 
 
-def _run_facts(path: Path, place: Workspace, present: Present | None, verify: bool) -> Facts:
-    run = load_run(path)
+def _run_facts(
+    path: Path, place: Workspace, present: Present | None, verify: bool, trusted: Sequence[str]
+) -> Facts:
+    run = load_run(path, trusted)
     problems = run_problems(run, place) if verify else []
     if problems:
         raise RunError("\n".join(problems))

@@ -20,7 +20,7 @@ from featurepipe.reports.csv_text import write_csv
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.sources import is_url
-from featurepipe.words import counted
+from featurepipe.words import counted, names_of
 from featurepipe.workflows.label_table import label_table
 from featurepipe.workflows.suggestions import Suggestions, suggest
 from featurepipe.workflows.unlabelled import Unlabelled, new_images, unlabelled_images
@@ -37,6 +37,7 @@ def next_labels(
     workspace: Path | str = ".",
     run: str | None = None,
     weights: Sequence[str] = (),
+    trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Choose the unlabelled images to label next, and write them to next.csv.
 
@@ -61,6 +62,8 @@ def next_labels(
     weights : sequence of str
         Current files of the run's weights, if they were moved; see `predict`. Needed for images
         of `pool` only.
+    trusted : sequence of str
+        Types that a head of one's own is made of, and whose code you trust; see `predict`.
 
     Returns
     -------
@@ -79,7 +82,8 @@ def next_labels(
     if n < 1:
         raise UsageError(f"--n is {n}. Set the number of images to choose, at least 1.")
     home = Workspace(workspace)
-    used, manifest = find_run(home, run), Manifest.load(home.manifest)
+    used = find_run(home, run, trusted=names_of(trusted))
+    manifest = Manifest.load(home.manifest)
     _require_attributes(used, manifest)
     sheet = None if contact_sheet is None else Path(contact_sheet)
     if sheet is not None:

@@ -48,6 +48,7 @@ def predict(
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
     batch_size: int | None = None,
+    trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Predict the attributes of images.
 
@@ -77,6 +78,9 @@ def predict(
         `extract` never reads them.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
+    trusted : sequence of str
+        Types such as ``"mypackage.MyClassifier"`` that a head of one's own is made of, and whose
+        code you trust; see `fit`. No type is trusted because a run names it.
 
     Returns
     -------
@@ -97,7 +101,9 @@ def predict(
     check_answering(top, coverage, coverage_per)
     given = find_images(images)
     home = Workspace(workspace)
-    predictor = Predictor(run, workspace=workspace, weights=weights, batch_size=batch_size)
+    predictor = Predictor(
+        run, workspace=workspace, weights=weights, batch_size=batch_size, trusted=trusted
+    )
     if annotate is not None:
         prepare_pictures(Path(annotate), home, "--annotate")
     logger.info("Predicting with %s.", predictor.run.name)

@@ -23,6 +23,7 @@ from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import ImageSource, LocalFolder
 from featurepipe.sources.given import GivenImages
+from featurepipe.words import names_of
 from featurepipe.workspace import Workspace
 
 COVERAGE_PER = ("image", "attribute")
@@ -50,6 +51,8 @@ class Predictor:
         See `featurepipe.predict`.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine, memory and number of images.
+    trusted : sequence of str
+        See `featurepipe.predict`.
 
     Raises
     ------
@@ -72,10 +75,13 @@ class Predictor:
         workspace: Path | str = ".",
         weights: Sequence[str] = (),
         batch_size: int | None = None,
+        trusted: Sequence[str] = (),
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"The batch size is {batch_size}. Set at least 1.")
-        self.run = run if isinstance(run, Run) else find_run(Workspace(workspace), run)
+        if not isinstance(run, Run):
+            run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
+        self.run = run
         self.model = self.run.model
         self._embedders = _embedders(self.run, weights)
         self._batch_size = batch_size

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator
 
-from featurepipe.errors import RunError
+from featurepipe.errors import RunError, UsageError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.manifest import Manifest
+from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.own_head import OwnHead
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.predictions import Predictions
 from featurepipe.provenance import differences, library_versions, machine
@@ -29,7 +32,13 @@ from featurepipe.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 
-def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.DataFrame:
+def repeat(
+    run: str,
+    *,
+    head: BaseEstimator | None = None,
+    workspace: Path | str = ".",
+    n_jobs: int = -1,
+) -> pd.DataFrame:
     """Fit a run again exactly as it was fitted, and compare the numbers with its own.
 
     The split, the settings and the seed are those of the run; features that were chosen by
@@ -39,6 +48,9 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
     ----------
     run : str
         Name of a run of heads.
+    head : BaseEstimator, optional
+        The estimator of a run whose head is one of your own. No estimator that is read from a
+        file is ever fitted.
     workspace : Path or str
     n_jobs : int
         Processor cores to use; -1: all.
@@ -54,6 +66,8 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
         If the split, labels or features have changed, or a number differs; says which.
     UnknownNameError
         If there is no run of the name.
+    UsageError
+        If `head` is missing, or is not the one that the run was fitted with.
     """
     limits = FitLimits(n_jobs)
     home = Workspace(workspace)
@@ -64,6 +78,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
             f"Run {kept.name!r} is a trained network, and only runs of heads can be repeated. "
             "Train it again with the command that trained it, and --no-resume."
         )
+    settings = _settings(kept, info, head)
     for problem in split_problems([kept], home):
         raise RunError(f"Run {kept.name!r} cannot be repeated. {problem}")
     with home.writing():
@@ -76,7 +91,7 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
                 f"{'; '.join(changed)}. Use featurepipe fit for the present labels and features."
             )
         limits = FitLimits(n_jobs, info.memory_bytes)
-        task = _task(kept, info, caches, manifest, split, limits)
+        task = _task(kept, info, settings, caches, manifest, split, limits)
         again = fit_task(task, kept.name)
     _require_same_numbers(kept, again)
     logger.info(
@@ -86,6 +101,29 @@ def repeat(run: str, *, workspace: Path | str = ".", n_jobs: int = -1) -> pd.Dat
         "".join(f" {difference}." for difference in _changed_software(kept)),
     )
     return summary([kept])
+
+
+def _settings(run: Run, info: HeadRunInfo, head: BaseEstimator | None) -> HeadSettings:
+    """The settings of a run, with the estimator of a head of one's own."""
+    own = info.settings.own
+    if own is None:
+        if head is not None:
+            raise UsageError(
+                f"Run {run.name!r} has the head {info.head} of featurepipe. Repeat it without head."
+            )
+        return info.settings
+    if head is None:
+        raise UsageError(
+            f"Run {run.name!r} has a head of one's own, which is not taken from its file. Give it "
+            f"in Python: featurepipe.repeat({run.name!r}, head={info.head}(…))."
+        )
+    given = OwnHead.of(head, info.settings.seed)
+    if given.digest != own.digest:
+        raise UsageError(
+            f"The head {given.parameters} is not that of run {run.name!r}, which is "
+            f"{own.parameters}. Give that one."
+        )
+    return info.settings.with_estimator(given.estimator)
 
 
 def _changed_inputs(
@@ -122,6 +160,7 @@ def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) 
 def _task(
     run: Run,
     info: HeadRunInfo,
+    settings: HeadSettings,
     caches: Sequence[CachedFeatures],
     manifest: Manifest,
     split: Split,
@@ -130,12 +169,12 @@ def _task(
     """The fit that made the run; choices by trials are made again."""
     if not info.feature_trials:
         feature_set = FeatureSet(run.name, tuple(caches), info.features)
-        return FitTask(manifest, split, feature_set, info.settings, limits)
+        return FitTask(manifest, split, feature_set, settings, limits)
     task = chosen_task(
         caches,
         manifest,
         split,
-        info.settings,
+        settings,
         limits,
         objective=info.objective or OBJECTIVES[0],
         choose_a_head=bool(info.head_trials),

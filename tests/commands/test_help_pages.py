@@ -29,8 +29,15 @@ HEADINGS = {
 OF_THE_TERMINAL = {"as_json", "quiet", "list_backbones", "full", "attribute"}
 # Where the command itself prints what the option is about.
 OF_THE_COMMAND = {"predict": {"spreadsheet_safe"}}
-# How many images are embedded at once is for programs that serve predictions.
-OF_PYTHON = {"predict": {"batch_size"}}
+# How many images are embedded at once is for programs that serve predictions. The command line
+# imports no code of others.
+OF_PYTHON = {
+    "fit": {"trusted"},
+    "predict": {"batch_size", "trusted"},
+    "next": {"trusted"},
+    "repeat": {"head"},
+    "info": {"trusted"},
+}
 # Functions that cannot have the name of their command, which is one of Python's own.
 FUNCTIONS = {"next": "next_labels"}
 

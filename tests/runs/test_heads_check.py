@@ -94,7 +94,10 @@ def changed_classifier(model, **changes):
             "the calibration of 'color'",
         ),
         (lambda m: changed_classifier(m, directions_=np.ones((3, 2))), "they cannot answer: "),
-        (lambda m: changed_classifier(m, truth_=np.full((N, 3), np.nan)), "are not from 0 to 1"),
+        (
+            lambda m: changed_classifier(m, truth_=np.full((N, 3), np.nan)),
+            "scores that are not finite",
+        ),
         (lambda m: changed_classifier(m, truth_=None), "they cannot answer: "),
     ],
 )

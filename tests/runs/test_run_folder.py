@@ -103,7 +103,7 @@ def test_a_run_is_four_files_and_the_marker_of_written_folders(tmp_path):
     assert set(run.selection.parts) == {"train"}
 
 
-@pytest.mark.parametrize("head", ["bagged-sgd", "logistic", "knn"])
+@pytest.mark.parametrize("head", ["bagged-sgd", "logistic", "svm", "knn"])
 def test_the_same_run_gives_the_same_bytes(tmp_path, head):
     save(tmp_path / "a", head=head, calibrate="isotonic")
     save(tmp_path / "b", head=head, calibrate="isotonic")

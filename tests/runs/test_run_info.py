@@ -134,7 +134,7 @@ def test_it_cannot_be_changed():
         ("blocks", "x" * 99, f"has no valid blocks (got '{'x' * 59}…)"),
         ("mood", "good", "has an unknown field mood"),
         ("settings.depth", 3, "has an unknown field settings.depth"),
-        ("settings.head", "svm", "has settings that cannot be used (Unknown head 'svm'."),
+        ("settings.head", "tree", "has settings that cannot be used (Unknown head 'tree'."),
         ("split.settings.test_size", 2.0, "has settings that cannot be used (The test size is 2.0"),
         ("n_train.color", DELETED, "has n_train of other attributes than color"),
         ("attributes", ["hue"], "has backbone of other attributes than hue"),

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, logit, softmax
 from sklearn.pipeline import Pipeline
 
+from featurepipe.errors import FitError
 from featurepipe.models.answers.arrays import (
     Columns,
     Features,
@@ -22,6 +23,9 @@ from featurepipe.models.answers.arrays import (
     side_by_side,
 )
 from featurepipe.models.answers.calibration import Calibrator
+
+# Probabilities of 0, as forests give, would have infinite scores.
+_LEAST_PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -203,15 +207,53 @@ class FeatureHead(Head):
     tuned: dict[str, Any] = field(default_factory=dict)
 
     def _learnt_scores(self, X: Features) -> Features:
-        scores = self.estimator.decision_function(self.select(X)).reshape(len(X), -1)
+        features = self.select(X)
+        if not hasattr(self.estimator, "decision_function"):
+            return self._log_probabilities(features)
+        scores = self.estimator.decision_function(features).reshape(len(X), -1)
         # scikit-learn scores two exclusive classes with one number.
         if self.known.exclusive and len(self.known.learnt) == 2:
             scores = scores * [-1, 1]
-        return scores
+        return self._in_order(scores)
 
     def _uncalibrated(self, X: Features) -> Features:
-        # For a single label there is a column for its absence, too.
-        return self.estimator.predict_proba(self.select(X))[:, -len(self.known.learnt) :]
+        if hasattr(self.estimator, "predict_proba"):
+            return self._probabilities(self.select(X))
+        scores = self._learnt_scores(X)
+        return softmax(scores, axis=1) if self.known.exclusive else expit(scores)
+
+    def _probabilities(self, features: Features) -> Features:
+        probabilities = self.estimator.predict_proba(features)
+        if not self.known.exclusive:
+            # For a single label there is a column for its absence, too.
+            probabilities = probabilities[:, -len(self.known.learnt) :]
+        return self._in_order(probabilities)
+
+    def _log_probabilities(self, features: Features) -> Features:
+        """Logarithms of exclusive probabilities, log-odds of labels."""
+        probabilities = self._probabilities(features).astype(np.float64)
+        probabilities = np.clip(probabilities, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return np.log(probabilities) if self.known.exclusive else logit(probabilities)
+
+    def _in_order(self, columns: Features) -> Features:
+        """Columns in the order of the classes, which the estimator may have in another one."""
+        learnt = self.known.learnt
+        if columns.shape[1] != len(learnt):
+            raise FitError(
+                f"The head has {columns.shape[1]} scores for {len(learnt)} classes. Use a head, or "
+                "parameters, with one score for each class."
+            )
+        if not np.isfinite(columns).all():
+            raise FitError("The head has scores that are not finite. Use another head.")
+        if not self.known.exclusive:
+            return columns
+        classes = np.asarray(getattr(self.estimator, "classes_", learnt))
+        if not np.array_equal(np.sort(classes), learnt):
+            raise FitError(
+                f"The head has the classes {classes.tolist()}, but was fitted on "
+                f"{learnt.tolist()}. Use a head that learns its classes when it is fitted."
+            )
+        return columns[:, np.argsort(classes)]
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def make_questions(
             n_left_out,
             len(groups),
         )
-    return _make_questions(labels, task, columns, groups)
+    return questions_of(labels, task, columns, groups)
 
 
 def check_questions(labels: dict[str, Labels], task: str) -> None:
@@ -149,12 +149,24 @@ def check_questions(labels: dict[str, Labels], task: str) -> None:
         See `make_questions`.
     """
     n_rows = max(map(len, labels.values()))
-    _make_questions(labels, Task(task), dict.fromkeys(labels, ()), np.arange(n_rows))
+    questions_of(labels, Task(task), dict.fromkeys(labels, ()), np.arange(n_rows))
 
 
-def _make_questions(
+def questions_of(
     labels: dict[str, Labels], task: Task, columns: Mapping[str, Columns], groups: Rows
 ) -> Questions:
+    """The questions of `make_questions`, without its log message.
+
+    Parameters
+    ----------
+    labels, task, columns, groups
+        See `make_questions`.
+
+    Raises
+    ------
+    FitError
+        See `make_questions`.
+    """
     rows_for = _labelled_rows(labels, task)
     questions = [
         Question(

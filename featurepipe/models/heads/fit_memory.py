@@ -18,6 +18,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _COPIES_OF_A_FIT = 4
 # A chunk, its copies in the current fit, and the rows of it that ten members draw.
 _COPIES_OF_A_CHUNK = 9
+# A kernel in float64, and while it is computed its float32 copies.
+_BYTES_A_PAIR = 16
 # Float64 arrays with a number for each row and class: truth, scores, probabilities, calibration.
 _ARRAYS_OF_ANSWERS = 8
 # Weights of all members before and after a step, and for all features.
@@ -30,10 +32,10 @@ class FitMemory:
     """Memory for fitting the heads of one run, besides the libraries and the manifest.
 
     With M = 4 ``n_rows n_features`` bytes of training features, A = 64 ``n_rows n_outputs``
-    bytes of answers, and W = 120 ``n_heads n_outputs n_features`` bytes of weights, fitting
-    takes
+    bytes of answers, W = 120 ``n_heads n_outputs n_features`` bytes of weights, and
+    K = 16 ``n_rows^2`` bytes for a head that compares all pairs of rows (else 0), fitting takes
 
-    * in memory ``M (1 + 4 j) + A + W`` bytes with j fits side by side;
+    * in memory ``M + (4 M + K) j + A + W`` bytes with j fits side by side;
     * in chunks of c bytes ``9 c + A + W`` bytes.
 
     Attributes
@@ -44,16 +46,25 @@ class FitMemory:
         Classes of all attributes; combinations in the joint task.
     n_heads : int
         Heads for a question: the final one, and one for each fold.
+    pairs : bool
+        Whether a fit compares all pairs of rows.
     """
 
     n_rows: int
     n_features: int
     n_outputs: int
     n_heads: int
+    pairs: bool = False
 
     @classmethod
     def of(
-        cls, labels: Mapping[str, Labels], n_features: int, task: Task, n_folds: int
+        cls,
+        labels: Mapping[str, Labels],
+        n_features: int,
+        task: Task,
+        n_folds: int,
+        *,
+        pairs: bool = False,
     ) -> "FitMemory":
         """Memory for heads with these labels of training rows.
 
@@ -63,15 +74,20 @@ class FitMemory:
         n_features : int
         task : Task
         n_folds : int
+        pairs : bool
         """
         truth = np.hstack([of_attribute.indicator for of_attribute in labels.values()])
         n_outputs = len(np.unique(truth, axis=0)) if task == Task.JOINT else truth.shape[1]
-        return cls(len(truth), n_features, n_outputs, n_folds + 1)
+        return cls(len(truth), n_features, n_outputs, n_folds + 1, pairs)
 
     @property
     def features(self) -> int:
         """Bytes of the training features."""
         return 4 * self.n_rows * self.n_features
+
+    @property
+    def _of_a_fit(self) -> int:
+        return _COPIES_OF_A_FIT * self.features + _BYTES_A_PAIR * self.pairs * self.n_rows**2
 
     @property
     def _besides(self) -> int:
@@ -87,12 +103,12 @@ class FitMemory:
         n_fits : int
             Fits side by side.
         """
-        return self.features * (1 + _COPIES_OF_A_FIT * n_fits) + self._besides
+        return self.features + self._of_a_fit * n_fits + self._besides
 
     def fits_within(self, budget: int) -> int:
         """Number of fits side by side that a budget of bytes allows; 0 if not even one."""
         left = budget - self._besides - self.features
-        return max(0, left // (_COPIES_OF_A_FIT * self.features))
+        return max(0, left // self._of_a_fit)
 
     def chunk_rows(self, budget: int) -> int:
         """Rows of a chunk that a budget of bytes allows.

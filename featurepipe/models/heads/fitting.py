@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError
@@ -22,11 +24,14 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head, fit_head
 from featurepipe.models.heads.tuning import fit_tuned_head
 from featurepipe.splits import inner_folds
+from featurepipe.words import one_line
 
 Advance = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
 
 Result = TypeVar("Result")
+
+_ONE_AT_A_TIME = Lock()
 
 _Job = Callable[[], tuple[str, Head | HeldOut]]
 
@@ -74,8 +79,9 @@ def fit_heads(
     Raises
     ------
     FitError
-        If features are not finite, no feature varies enough, or an attribute has fewer than
-        two classes or a class with a single image.
+        If features are not finite, no feature varies enough, an attribute has fewer than two
+        classes or a class with a single image, or a head of the user's own cannot be fitted or
+        has no finite score for each class.
     UsageError
         If thresholds are requested, and no attribute has sets of labels.
     """
@@ -121,6 +127,11 @@ def fit_one_head(X: Features, question: Question, rows: Rows, settings: HeadSett
     -------
     Head
         A `FeatureHead`, or a `ConstantHead` if these rows all have the same classes.
+
+    Raises
+    ------
+    FitError
+        If a head of the user's own cannot be fitted.
     """
     truth, columns = question.truth[rows], question.columns
     known = KnownClasses.of(truth, question.exclusive)
@@ -131,12 +142,29 @@ def fit_one_head(X: Features, question: Question, rows: Rows, settings: HeadSett
     label_sets, widths = not question.exclusive, widths_of(columns)
     if not settings.tune:
         head = build_head(settings, len(rows), label_sets=label_sets, widths=widths)
-        return FeatureHead(known, columns, fit_head(head, features, targets, groups))
+        fit = fit_head
+        if settings.own is not None:
+            fit = partial(_fit_own, f"{settings.head} of {question.name!r}")
+        return FeatureHead(known, columns, fit(head, features, targets, groups))
     strata = question.take(rows).strata(settings.n_folds)
     estimator, tuned = fit_tuned_head(
         settings, features, targets, groups, strata=strata, widths=widths, label_sets=label_sets
     )
     return FeatureHead(known, columns, estimator, tuned)
+
+
+def _fit_own(title: str, head: Pipeline, X: Features, y: Rows, groups: Rows) -> Pipeline:
+    try:
+        # Those of scikit-learn that use liblinear share one generator of random numbers: fitted
+        # side by side they would not give the same numbers again.
+        with _ONE_AT_A_TIME:
+            return fit_head(head, X, y, groups)
+    # A head of the user's own may raise anything.
+    except Exception as error:
+        raise FitError(
+            f"The head {title} cannot be fitted on {len(X)} images with {X.shape[1]} features: "
+            f"{one_line(error)}. Change its parameters, or use another head."
+        ) from error
 
 
 # One BLAS thread in each of ours: more would contend, and round differently.

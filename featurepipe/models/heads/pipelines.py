@@ -60,15 +60,21 @@ def build_head(
     Returns
     -------
     Pipeline
-        It ends in a classifier with `decision_function` and `predict_proba`.
+        It ends in a classifier with `decision_function` and `predict_proba`; one of the user's
+        own may have only one of them.
     """
-    alpha = tuned.get("alpha_by_rows", 1.0) / n_train_rows
-    needed, classifier = find_head(settings.head, settings.solver)(alpha, settings.seed)
-    if label_sets and not get_tags(classifier).classifier_tags.multi_label:
-        classifier = OneVsRestClassifier(classifier)
     threshold = tuned.get("variance_threshold", settings.variance_threshold)
-    scalers = SCALINGS[tuned.get("scaling", GRIDS[settings.head]["scaling"][0])]
-    steps = [build_variance_threshold(threshold), *map(clone, scalers), *needed]
+    steps = [build_variance_threshold(threshold)]
+    if settings.own is not None:
+        classifier = settings.own.build()
+    else:
+        alpha = tuned.get("alpha_by_rows", 1.0) / n_train_rows
+        needed, classifier = find_head(settings.head, settings.solver)(alpha, settings.seed)
+        scalers = SCALINGS[tuned.get("scaling", GRIDS[settings.head]["scaling"][0])]
+        steps += [*map(clone, scalers), *needed]
+    # Classifiers of others that take sets of labels answer in several shapes.
+    if label_sets and (settings.own or not get_tags(classifier).classifier_tags.multi_label):
+        classifier = OneVsRestClassifier(classifier)
     if len(widths) > 1:
         steps = [_side_by_side(steps, widths)]
     return make_pipeline(*steps, classifier)

@@ -12,6 +12,7 @@ from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
 from featurepipe.models.heads.estimators.knn import CosineNeighbours
 from featurepipe.models.heads.estimators.logistic import LogisticSweep
 from featurepipe.models.heads.estimators.scaling import CommonScale
+from featurepipe.models.heads.estimators.svm import RbfSVM
 
 Builder = Callable[[float, int], tuple[list[Any], Any]]
 """Penalty and seed -> the steps that a classifier needs before it, and the classifier."""
@@ -50,12 +51,20 @@ def _knn(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
     return [], CosineNeighbours()
 
 
+def _svm(alpha: float, seed: int) -> tuple[list[BaseEstimator], BaseEstimator]:
+    return [], RbfSVM()
+
+
 HEADS: dict[str, dict[str, Builder]] = {
     "bagged-sgd": {"minibatch": _bagged_sgd, "sklearn": _bagged_sgd_by_sklearn},
     "logistic": {"lbfgs": _logistic},
+    "svm": {"libsvm": _svm},
     "knn": {"exact": _knn},
 }
 """Builders for each head by solver; the first solver is the default."""
+
+COMPARES_PAIRS = ("svm",)
+"""Heads whose fit takes memory for all pairs of rows."""
 
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "bagged-sgd": {
@@ -66,6 +75,10 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "logistic": {
         "variance_threshold": ("1%", "0%", "10%"),
         "scaling": ("standardised", "as-is", "normalised-standardised"),
+    },
+    "svm": {
+        "variance_threshold": ("1%", "0%", "10%"),
+        "scaling": ("normalised", "as-is", "standardised"),
     },
     "knn": {
         "variance_threshold": ("1%", "0%", "10%"),
@@ -99,14 +112,14 @@ def default_solver(head: str) -> str:
     return next(iter(HEADS[head]))
 
 
-def find_head(head: str, solver: str) -> Builder:
+def find_head(head: str, solver: str | None) -> Builder:
     """The builder for a head.
 
     Parameters
     ----------
     head : str
         A key of `HEADS`.
-    solver : str
+    solver : str or None
         One of its solvers.
 
     Raises
@@ -116,6 +129,6 @@ def find_head(head: str, solver: str) -> Builder:
     """
     if head not in HEADS:
         raise UnknownNameError("head", head, HEADS)
-    if solver not in HEADS[head]:
-        raise UnknownNameError(f"solver of {head}", solver, HEADS[head])
+    if solver is None or solver not in HEADS[head]:
+        raise UnknownNameError(f"solver of {head}", str(solver), HEADS[head])
     return HEADS[head][solver]

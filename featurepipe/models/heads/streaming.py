@@ -48,9 +48,10 @@ def plan_chunks(settings: HeadSettings, needed: FitMemory, budget: int) -> int |
         f"{in_words(needed.in_memory())}, more than --memory {in_words(budget)}."
     )
     if not isinstance(build_head(settings, n_train_rows=2)[-1], BaggedSGDClassifier):
+        solver = "" if settings.solver is None else f" --solver {settings.solver}"
         raise FitError(
-            f"--head {settings.head} --solver {settings.solver} {reads_all} Raise --memory, or set "
-            "--head bagged-sgd, which reads chunk by chunk."
+            f"--head {settings.head}{solver} {reads_all} Raise --memory, or set --head bagged-sgd, "
+            "which reads chunk by chunk."
         )
     if settings.tune:
         raise FitError(f"--tune {reads_all} Raise --memory, or remove --tune.")

@@ -15,7 +15,7 @@ from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.predictions import Task
 
-HEADS = ["bagged-sgd", "logistic", "knn"]
+HEADS = ["bagged-sgd", "logistic", "svm", "knn"]
 CALIBRATIONS = ["sigmoid", "isotonic", "temperature", "none"]
 TASKS = ["per-attribute", "multi-label"]
 
@@ -75,6 +75,7 @@ def test_settings_say_what_they_hold():
         ("bagged-sgd", "minibatch", 0.78),
         ("bagged-sgd", "sklearn", 0.8),
         ("logistic", None, 0.8),
+        ("svm", None, 0.8),
         ("knn", None, 0.75),
     ],
 )

@@ -5,7 +5,7 @@ from featurepipe.models.heads.registry import HEADS, default_solver, find_head
 
 
 def test_heads_are_listed():
-    assert list(HEADS) == ["bagged-sgd", "logistic", "knn"]
+    assert list(HEADS) == ["bagged-sgd", "logistic", "svm", "knn"]
 
 
 @pytest.mark.parametrize("find", [default_solver, lambda head: find_head(head, "minibatch")])
@@ -16,7 +16,7 @@ def test_unknown_head_gets_the_nearest(find):
 
 def test_solvers():
     assert default_solver("bagged-sgd") == "minibatch"
-    assert [default_solver(head) for head in HEADS] == ["minibatch", "lbfgs", "exact"]
+    assert [default_solver(head) for head in HEADS] == ["minibatch", "lbfgs", "libsvm", "exact"]
     assert find_head("bagged-sgd", "minibatch") is HEADS["bagged-sgd"]["minibatch"]
     with pytest.raises(UnknownNameError, match="Unknown solver of logistic 'minibatch'"):
         find_head("logistic", "minibatch")

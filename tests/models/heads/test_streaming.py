@@ -213,6 +213,17 @@ def test_memory_holds_all_or_chunks_or_too_little():
         plan_chunks(settings, needed, 40_000_000)
 
 
+def test_heads_with_a_kernel_take_memory_for_all_pairs_of_rows():
+    shape = {"n_rows": 60_000, "n_features": 512, "n_outputs": 10, "n_heads": 6}
+    without, needed = FitMemory(**shape), FitMemory(**shape, pairs=True)
+    for n_fits in (1, 3):
+        more = needed.in_memory(n_fits) - without.in_memory(n_fits)
+        assert more == n_fits * 16 * 60_000**2
+        assert needed.fits_within(needed.in_memory(n_fits)) == n_fits
+    with pytest.raises(FitError, match=r"--head svm .* needs about 58.3GB, more than --memory 4GB"):
+        plan_chunks(HeadSettings.of("svm"), needed, 4_000_000_000)
+
+
 @pytest.mark.parametrize("settings", [{"head": "logistic"}, {"head": "knn"}, {"solver": "sklearn"}])
 def test_heads_that_cannot_be_streamed_say_what_they_need(settings):
     needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
