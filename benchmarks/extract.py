@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 import numpy as np
-from measuring import describe_machine, table_head, table_row
+from measuring import describe_machine, in_a_process, table_head, table_row
 
 MISSION = ("resnet50", "inception_v3", "xception", "inception_resnet_v2")
 BATCH_SIZE = 32
@@ -107,22 +107,6 @@ def bare_decoding(images: Path, backbone: str) -> float:
 
 
 # How they are run -----------------------------------------------------------------------
-
-
-def in_a_process(measure: Callable[..., float], *arguments: object) -> float:
-    """Call one of the functions above in its own process."""
-    call = f"{measure.__name__}(Path(a[0]), *a[1:])"
-    code = (
-        "import sys, json; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "import extract; a = json.loads(sys.argv[2]);"
-        f"print(extract.{call})"
-    )
-    given = json.dumps([str(arguments[0]), *arguments[1:]])
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(done.stderr.strip().splitlines()[-1])
-    return float(done.stdout.split()[-1])
 
 
 def run_featurepipe(*arguments: object, **environment: str) -> tuple[Any, float, int]:

@@ -1,11 +1,18 @@
-"""What several benchmarks need: the machine in words, seconds, Markdown tables, cached rows."""
+"""What several benchmarks need: the machine, processes, seconds, Markdown tables, cached rows."""
 
+import inspect
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
@@ -14,6 +21,31 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
 
+# Some libraries end their tracebacks with advice: the reason is repeated after it.
+_CALL = """
+import importlib, json, sys, traceback
+from pathlib import Path
+_, folder, module, name, given = sys.argv
+sys.path.insert(0, folder)
+images, *others = json.loads(given)
+try:
+    result = getattr(importlib.import_module(module), name)(Path(images), *others)
+except Exception as error:
+    traceback.print_exc()
+    reason = (str(error).splitlines() or [""])[0]
+    sys.exit(f"{type(error).__name__}: {reason}")
+print(json.dumps(result))
+"""
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those libraries that are installed."""
+    versions = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
 
 def describe_machine() -> str:
     """Name the processor, its cores and extensions, and the versions of the libraries."""
@@ -21,9 +53,32 @@ def describe_machine() -> str:
     names = [line.split(":")[1] for line in cpu.splitlines() if line.startswith("model name")]
     processor = names[0].strip() if names else "unknown processor"
     extensions = [name for name in ("avx512_bf16", "amx_bf16") if name in cpu]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("openvino", "keras", "tensorflow"))
+    versions = installed_versions(("openvino", "keras", "tensorflow"))
     cores = f"{len(os.sched_getaffinity(0))} cores"
-    return f"{', '.join([processor, cores, *extensions])}; {versions}"
+    libraries = ", ".join(map(" ".join, versions.items()))
+    return f"{', '.join([processor, cores, *extensions])}; {libraries}"
+
+
+def in_a_process(measure: Callable[..., Any], *arguments: object, **environment: str) -> Any:
+    """Call a function of a benchmark in a process of its own; its result as JSON values.
+
+    The first argument is the folder of the images, the others are JSON values. If it fails, the
+    error names the reason, after the traceback on stderr.
+    """
+    path = Path(inspect.getfile(measure)).resolve()
+    given = json.dumps([str(arguments[0]), *arguments[1:]])
+    done = subprocess.run(
+        [sys.executable, "-c", _CALL, str(path.parent), path.stem, measure.__name__, given],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        click.echo(done.stderr, err=True)
+        lines = done.stderr.strip().splitlines() or [f"{measure.__name__} ended by itself"]
+        raise click.ClickException(lines[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.info import info
     from featurepipe.workflows.next_labels import next_labels
     from featurepipe.workflows.predict import predict
+    from featurepipe.workflows.predictor import Predictor
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import same
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FeatureStore",
+    "Predictor",
     "__version__",
     "audit",
     "export",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "FeatureStore": "featurepipe.features.store",
+    "Predictor": "featurepipe.workflows.predictor",
     "audit": "featurepipe.workflows.audit",
     "export": "featurepipe.workflows.export",
     "extract": "featurepipe.workflows.extract",

@@ -9,7 +9,8 @@ import featurepipe
 def test_the_public_names_are_these():
     assert sorted(featurepipe.__all__) == [
         "FeatureStore",
-        "__version__",
+        "Predictor",
+    "__version__",
         "audit",
         "export",
         "extract",

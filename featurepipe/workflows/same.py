@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from featurepipe.errors import ExtractionError
+from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.image_types import READ
 from featurepipe.models.networks.saved import NETWORK_FILE
@@ -53,7 +54,8 @@ def same(
     assert network.same is not None
     chosen.file(NETWORK_FILE)
     logger.info("Comparing with %s.", chosen.name)
-    rows, refused = embed_images(LocalFolder(Path()), ids, [network], batch_size=len(ids))
+    engines = share_engines([network], len(ids))
+    rows, refused = embed_images(LocalFolder(Path()), ids, [network], engines=engines)
     for position, reason in refused.items():
         raise _unreadable(ids[position], reason)
     embeddings = rows[:, sum(network.outputs.values()) :]

@@ -18,7 +18,7 @@ from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import LocalFolder, is_url
 from featurepipe.words import counted, examples, visible
-from featurepipe.workflows.predict import embed_files
+from featurepipe.workflows.predictor import Predictor, embed_files
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -104,10 +104,10 @@ def new_images(
     Raises
     ------
     FeaturepipeError
-        As `featurepipe.workflows.predict.embed_files`.
+        As `featurepipe.workflows.predictor.embed_files`.
     """
     given = find_images(pool)
-    features, refused = embed_files(run, given, weights)
+    features, refused = embed_files(Predictor(run, weights=weights), given)
     for image_id, reason in refused.items():
         logger.warning("Leaving out %s: %s.", visible(image_id), reason)
     paths = [image.path for image in given if image.image_id not in refused]

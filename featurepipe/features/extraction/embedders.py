@@ -1,6 +1,7 @@
 """Embedders: what computes rows of images, and the engines that they share."""
 
 import logging
+import threading
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
@@ -63,6 +64,7 @@ class SharedEngine:
         self._embedder = embedder
         self._n_pictures = n_pictures
         self._engine: Engine | None = None
+        self._opening = threading.Lock()
         self.clock = BusyClock(1)
 
     @property
@@ -72,17 +74,20 @@ class SharedEngine:
 
     def open(self, n_pictures: int | None = None) -> Engine:
         """The engine; it is loaded anew if batches of another size are requested."""
-        if n_pictures is not None:
-            # Released first: two engines would need even more memory.
-            self._n_pictures, self._engine = n_pictures, None
-        if self._engine is None:
-            logger.info("%s", self._embedder.beginning)
-            self._engine = self._embedder.open_engine(self._n_pictures)
-            self.clock = BusyClock(self._engine.n_parallel)
-        return self._engine
+        with self._opening:
+            if n_pictures is not None:
+                # Released first: two engines would need even more memory.
+                self._n_pictures, self._engine = n_pictures, None
+            if self._engine is None:
+                logger.info("%s", self._embedder.beginning)
+                self._engine = self._embedder.open_engine(self._n_pictures)
+                self.clock = BusyClock(self._engine.n_parallel)
+            return self._engine
 
 
-def share_engines(embedders: Sequence[Embedder], batch_size: int | None) -> list[SharedEngine]:
+def share_engines(
+    embedders: Sequence[Embedder], batch_size: int | None = None
+) -> list[SharedEngine]:
     """The engine of each embedder; views of one network share one.
 
     Parameters

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.features.extraction.embedders import Embedder, share_engines
+from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
 from featurepipe.features.extraction.lanes import Cost, Lane
 from featurepipe.features.extraction.loading import ImageLoader, LoadedImage
 from featurepipe.features.extraction.single_pass import run_pass
@@ -18,7 +18,7 @@ def embed_images(
     ids: Sequence[str],
     embedders: Sequence[Embedder],
     *,
-    batch_size: int | None = None,
+    engines: Sequence[SharedEngine] | None = None,
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Embed images without a store.
 
@@ -29,8 +29,8 @@ def embed_images(
         Image ids, each once.
     embedders : sequence of Embedder
         Embedders that decode alike share one pass over the images.
-    batch_size : int, optional
-        Images embedded at once; default: the engine's own.
+    engines : sequence of SharedEngine, optional
+        The engine of each embedder, if they are kept open; see `share_engines`.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def embed_images(
             sink,
         )
         for embedder, engine, sink in zip(
-            embedders, share_engines(embedders, batch_size), sinks, strict=True
+            embedders, engines or share_engines(embedders), sinks, strict=True
         )
     ]
     for fast_decode in sorted({embedder.fast_decode for embedder in embedders}):

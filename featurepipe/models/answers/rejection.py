@@ -1,9 +1,10 @@
 """When not to answer: images unlike the training images, and uncertain answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,15 @@ class Rejector:
         ndarray of shape (n_samples,), float64
             In [0, 2 sqrt(n_blocks)], to the precision of float16.
         """
-        return _neighbour_distances(unit_blocks(X, _columns(self.ends, X.shape[1])), self.bank)
+        return _neighbour_distances(unit_blocks(X, _columns(self.ends, X.shape[1])), self._ready)
+
+    @cached_property
+    def _ready(self) -> "_ReadyBank":
+        return _ReadyBank.of(self.bank)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is saved does not depend on what was asked before.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def p_values(self, X: Features, confidence: NDArray[np.float64]) -> NDArray[np.float64]:
         """Share of images like the training rows that look at least as strange.
@@ -96,6 +105,18 @@ class Rejector:
 
     def _p_values(self, ranks: NDArray[np.intp]) -> NDArray[np.float64]:
         return conformal_p_values(self.ranks, ranks, self.group_size)
+
+
+class _ReadyBank(NamedTuple):
+    """A bank in the precision of the computation, with the squared lengths of its rows."""
+
+    rows: NDArray[np.float32]
+    squares: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, bank: NDArray[np.float16]) -> Self:
+        rows = bank.astype(np.float32)
+        return cls(rows, np.square(rows).sum(axis=1))
 
 
 class FittedRejector(NamedTuple):
@@ -207,7 +228,7 @@ def fit_rejector(
     units = unit_blocks(X, _columns(ends, X.shape[1]))
     banked = np.flatnonzero(labelled)[_draw_bank(truth[labelled], seed)]
     bank = units[banked].astype(np.float16)
-    distances = _neighbour_distances(units, bank, groups, groups[banked])
+    distances = _neighbour_distances(units, _ReadyBank.of(bank), groups, groups[banked])
     learnt = np.sort(distances[labelled]), np.sort(confidence[labelled])
     group_size = mean_group_size(groups[labelled])
     rejector = Rejector(ends, bank, *learnt, np.empty(0, np.intp), group_size)
@@ -233,19 +254,17 @@ def _columns(ends: NDArray[np.intp], n_features: int) -> Columns:
 
 def _neighbour_distances(
     units: NDArray[np.float32],
-    bank: NDArray[np.float16],
+    bank: _ReadyBank,
     groups: NDArray[np.intp] | None = None,
     bank_groups: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
     """Distance from the 5th nearest row of the bank outside the row's group."""
-    neighbours = bank.astype(np.float32)
-    squares = np.square(neighbours).sum(axis=1)
-    kth = min(N_NEIGHBOURS, len(bank)) - 1
+    kth = min(N_NEIGHBOURS, len(bank.rows)) - 1
     distances = np.empty(len(units))
     for start in range(0, len(units), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         rows = units[chunk]
-        squared = np.square(rows).sum(axis=1)[:, None] + squares - 2 * rows @ neighbours.T
+        squared = np.square(rows).sum(axis=1)[:, None] + bank.squares - 2 * rows @ bank.rows.T
         if groups is not None and bank_groups is not None:
             squared[groups[chunk, None] == bank_groups] = np.inf
         distances[chunk] = np.partition(squared, kth, axis=1)[:, kth]

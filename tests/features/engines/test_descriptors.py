@@ -183,7 +183,7 @@ def test_a_recipe_and_its_store(tmp_path):
     assert hues.argmax(axis=1).tolist() == [10, 0]
     again = repeat_recipe(recipe.key, str(made_by["weights_source"]))
     assert again == recipe
-    rows, _ = embed_images(source, ids, [again], batch_size=1)
+    rows, _ = embed_images(source, ids, [again])
     np.testing.assert_array_equal(rows, features)
 
 

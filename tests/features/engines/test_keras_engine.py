@@ -19,6 +19,7 @@ from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.views import find_view
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.weights import resolve_weights
+from hidden_modules import hiding
 
 keras = pytest.importorskip("keras")
 
@@ -303,18 +304,8 @@ def test_nothing_is_said_on_stderr():
     assert (done.stdout, done.stderr) == ("(1, 1280)\n", "")
 
 
-HIDE = """
-import sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name == "torch":
-            raise ModuleNotFoundError("No module named 'torch'")
-sys.meta_path.insert(0, Hidden())
-"""
-
-
 def test_a_backend_that_is_not_installed():
-    done = run_python(HIDE + OPEN, KERAS_BACKEND="torch")
+    done = run_python(hiding("torch") + OPEN, KERAS_BACKEND="torch")
     assert done.stdout == (
         "Keras cannot be loaded with the backend 'torch' (No module named 'torch'). Install it, "
         "or set KERAS_BACKEND to one that is installed.\n"

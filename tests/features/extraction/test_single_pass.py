@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from featurepipe.errors import DiskFullError, ExtractionError
+from featurepipe.errors import DiskFullError, ExtractionError, StoreMismatchError
+from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.updating import extract_features
@@ -148,7 +149,7 @@ def test_short_memory_means_smaller_batches(source, ids, tmp_path, engine_class)
     expected, _ = embed_images(source, ids, [recipe()])
     opened = engine_class(ShortOfMemory)
     opened.clear()
-    features, refused = embed_images(source, ids, [recipe()], batch_size=16)
+    features, refused = embed_images(source, ids, [recipe()], engines=share_engines([recipe()], 16))
     np.testing.assert_array_equal(features, expected)
     assert refused == {}
     assert [engine.batch_size for engine in opened] == [16, 8, 4, 2]
@@ -161,7 +162,7 @@ def test_memory_too_short_for_one_image_is_an_error(source, ids, engine_class):
 
     opened = engine_class(Hopeless)
     with pytest.raises(ExtractionError, match=r"does not fit into memory.*not even one"):
-        embed_images(source, ids, [recipe()], batch_size=4)
+        embed_images(source, ids, [recipe()], engines=share_engines([recipe()], 4))
     assert [engine.batch_size for engine in opened] == [4, 2, 1]
 
 
@@ -169,7 +170,7 @@ def test_batches_side_by_side_keep_their_rows(source, ids, tmp_path, engine_clas
     engine_class(ColourMean)
     expected, _ = embed_images(source, ids, [recipe()])
     engine_class(SideBySide)
-    features, _ = embed_images(source, ids, [recipe()], batch_size=2)
+    features, _ = embed_images(source, ids, [recipe()], engines=share_engines([recipe()], 2))
     np.testing.assert_array_equal(features, expected)
 
 
@@ -246,3 +247,27 @@ def test_stage_times():
     assert times == StageTimes(0, 2, 3, 4)
     assert times.bottleneck == "write"
     assert StageTimes().bottleneck == ""
+
+
+def test_views_of_one_network_share_an_engine(source, ids, tmp_path, engine_class):
+    opened = engine_class(ColourMean)
+    recipes = {tmp_path / f"{view}.h5": recipe(view=view) for view in ("rgb", "grey", "flip")}
+    extract_features(recipes, source, ids, batch_size=4)
+    assert [engine.batch_size for engine in opened] == [8]
+    recipes[tmp_path / "large.h5"] = recipe(size_px=10)
+    extract_features(recipes, source, ids)
+    assert [engine.input_size for engine in opened] == [(8, 8), (10, 10)]
+    embed_images(source, ids, [recipe(), recipe(view="shuffle")])
+    assert [engine.input_size for engine in opened] == [(8, 8), (10, 10), (8, 8)]
+
+
+def test_every_store_of_a_shared_engine_is_compared_with_it(source, ids, tmp_path, engine_class):
+    engine_class(ColourMean)
+    recipes = {tmp_path / "rgb.h5": recipe(), tmp_path / "grey.h5": recipe(view="grey")}
+    extract_features(recipes, source, ids[:12])
+    engine_class(lambda size, batch_size: ColourMean(size, {"colour-mean": "2"}, 0.1, batch_size))
+    with pytest.raises(StoreMismatchError, match=r"rgb\.h5"):
+        extract_features(recipes, source, ids)
+    (tmp_path / "rgb.h5").unlink()
+    with pytest.raises(StoreMismatchError, match=r"grey\.h5"):
+        extract_features(recipes, source, ids)

@@ -13,6 +13,7 @@ import pytest
 from featurepipe import FeatureStore
 from featurepipe.errors import ExtractionError, StoreMismatchError
 from featurepipe.features.extraction.decoding import decode_image
+from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.updating import extract_features
@@ -192,9 +193,10 @@ def test_other_software_may_go_on_only_if_it_computes_the_same(
 @pytest.mark.parametrize("batch_size", [None, 1, 2, 10])
 def test_images_without_a_store_keep_their_order(engine, recipe, images, tmp_path, batch_size):
     ids, source = list(images)[:7], LocalFolder(tmp_path / "images")
-    whole, _ = embed_images(source, ids, [recipe], batch_size=batch_size)
+    engines = share_engines([recipe], batch_size)
+    whole, _ = embed_images(source, ids, [recipe], engines=engines)
     images[ids[3]].write_bytes(b"broken")
-    features, refused = embed_images(source, ids, [recipe], batch_size=batch_size)
+    features, refused = embed_images(source, ids, [recipe], engines=engines)
     assert features.tolist() == np.delete(whole, 3, axis=0).tolist()
     assert list(refused) == [3]
     assert refused[3].startswith("not an image")

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from featurepipe.errors import UnknownNameError
+from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.updating import extract_features
@@ -164,7 +165,7 @@ def test_an_image_and_its_mirror_image_have_the_same_features(files, tmp_path, m
     by_hand = (once[:3] + once[3:]) / 2
 
     recipe = make_recipe("mobilenet_v2", "random", size_px=8, view="flip")
-    rows, _ = embed_images(source, ids, [recipe], batch_size=4)
+    rows, _ = embed_images(source, ids, [recipe], engines=share_engines([recipe], 4))
     np.testing.assert_array_equal(rows, np.concatenate([by_hand, by_hand]))
     store_path = tmp_path / "flip.h5"
     extract_features({store_path: recipe}, source, ids, batch_size=4)

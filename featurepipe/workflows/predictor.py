@@ -1,0 +1,345 @@
+"""Predictor: a run that is opened once, and then asked about images."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.errors import ExtractionError, RunError, UnknownNameError, UsageError
+from featurepipe.features.backbones import BACKBONES, bare_name
+from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
+from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
+from featurepipe.image_types import READ
+from featurepipe.manifest import GivenImage
+from featurepipe.models.networks.saved import NETWORK_FILE
+from featurepipe.predictions import COVERAGE
+from featurepipe.runs.choosing import find_run
+from featurepipe.runs.run_facts import Block
+from featurepipe.runs.run_folder import Run
+from featurepipe.runs.run_info import HeadRunInfo
+from featurepipe.sources import ImageSource, LocalFolder
+from featurepipe.sources.given import GivenImages
+from featurepipe.words import names_of
+from featurepipe.workspace import Workspace
+
+COVERAGE_PER = ("image", "attribute")
+"""What gets an answer at the target coverage: images to all attributes, or to each attribute."""
+
+# Fewer images are computed one by one, so that no batch is padded to its full size.
+_FEW = 16
+
+Features = NDArray[np.float32]
+Scores = dict[str, NDArray[np.float64]]
+Answer = list[dict[str, Any]]
+"""What is answered about one image: the best classes of each attribute."""
+
+
+class Predictor:
+    """A run that is opened once, and then asked about images; several threads may ask.
+
+    Parameters
+    ----------
+    run : str or Run, optional
+        Its name. Default: the best run that was fitted on the present labels and images; see
+        `featurepipe.runs.choosing.find_run`. Test images are never used for this.
+    workspace : Path or str
+    weights : sequence of str
+        See `featurepipe.predict`.
+    batch_size : int, optional
+        Images embedded at once; default: chosen by engine, memory and number of images.
+    trusted : sequence of str
+        See `featurepipe.predict`.
+
+    Raises
+    ------
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    FeaturepipeError
+        If anything else given cannot be used; see `featurepipe.errors`.
+
+    Examples
+    --------
+    >>> predictor = Predictor(workspace="garments")  # doctest: +SKIP
+    >>> predictor.predict(["new/shirt.jpg"])  # doctest: +SKIP
+    [{'image': 'new/shirt.jpg', 'attributes': {'color': [{'class': 'red', …
+    """
+
+    def __init__(
+        self,
+        run: str | Run | None = None,
+        *,
+        workspace: Path | str = ".",
+        weights: Sequence[str] = (),
+        batch_size: int | None = None,
+        trusted: Sequence[str] = (),
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"The batch size is {batch_size}. Set at least 1.")
+        if not isinstance(run, Run):
+            run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
+        self.run = run
+        self.model = self.run.model
+        self._embedders = _embedders(self.run, weights)
+        self._batch_size = batch_size
+        self._opening = threading.Lock()
+        self._engines: dict[int | None, list[SharedEngine]] = {}
+
+    def predict(
+        self,
+        images: Sequence[Path | str | bytes | NDArray[np.uint8]],
+        *,
+        top: int = 1,
+        coverage: float = COVERAGE,
+        coverage_per: str = COVERAGE_PER[0],
+    ) -> list[dict[str, Any]]:
+        """Predict the attributes of images.
+
+        Parameters
+        ----------
+        images : sequence of Path, str, bytes or ndarray of shape (height, width, 3), uint8
+            Paths of image files, their bytes, or RGB in [0, 255].
+        top, coverage, coverage_per
+            See `featurepipe.predict`.
+
+        Returns
+        -------
+        list of dict
+            One for each image, in their order: ``image`` (the path, or the position) and
+            ``attributes``, which has for each attribute the best classes, the most probable
+            first, each with ``class, probability, given, unknown``; see `featurepipe.predict`.
+            Instead of ``attributes``, ``refused`` says why an image cannot be read.
+
+        Raises
+        ------
+        UsageError
+            If an image is of another type, or an option is impossible.
+        """
+        check_answering(top, coverage, coverage_per)
+        for position, image in enumerate(images):
+            _require_image(position, image)
+        ids = [str(position) for position in range(len(images))]
+        features, refused = self.embed(GivenImages(images), ids)
+        rows = iter(self.answer(features, top, coverage, coverage_per) if len(features) else [])
+        return [
+            {"image": _name(image, position)}
+            | (
+                {"refused": refused[position]}
+                if position in refused
+                else {"attributes": _by_attribute(next(rows))}
+            )
+            for position, image in enumerate(images)
+        ]
+
+    def embed(
+        self, source: ImageSource, ids: Sequence[str]
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """What the heads read of images.
+
+        Parameters
+        ----------
+        source : ImageSource
+        ids : sequence of str
+
+        Returns
+        -------
+        features : ndarray of shape (n_readable, n_features), float32
+        refused : dict of int to str
+            Positions of the other images, each with the reason.
+
+        Raises
+        ------
+        RunError
+            If the heads read another number of features.
+        """
+        batch_size = self._batch_size or (1 if len(ids) < _FEW else None)
+        with self._opening:
+            if batch_size not in self._engines:
+                self._engines[batch_size] = share_engines(self._embedders, batch_size)
+        engines = self._engines[batch_size]
+        features, refused = embed_images(source, ids, self._embedders, engines=engines)
+        if len(features) and features.shape[1] != self.run.n_features:
+            raise RunError(
+                f"Run {self.run.name!r} is damaged: its heads read {self.run.n_features:,} "
+                f"features of an image, but there are {features.shape[1]:,}. Fit or train it again."
+            )
+        return features, refused
+
+    def p_values(
+        self, features: Features, scores: Scores, coverage_per: str
+    ) -> dict[str, NDArray[np.float64]]:
+        """How similar images are to the training images.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_images, n_features), float32
+        scores : dict of str to ndarray of shape (n_images, n_classes), float64
+        coverage_per : {"image", "attribute"}
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_images,), float64
+            For each attribute; see `featurepipe.models.answers.head_model.HeadModel`.
+        """
+        p_values = self.model.p_values(features, scores)
+        return self.model.image_p_values(p_values) if coverage_per == "image" else p_values
+
+    def answer(
+        self, features: Features, top: int, coverage: float, coverage_per: str
+    ) -> list[Answer]:
+        """For each image, the `top` classes of each attribute, the most probable first.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_images, n_features), float32
+        top, coverage, coverage_per
+            See `featurepipe.predict`.
+        """
+        scores = self.model.predict(features)
+        p_values = self.p_values(features, scores, coverage_per)
+        answers: list[Answer] = [[] for _ in features]
+        for attribute, (classes, probabilities) in self.model.in_words(scores).items():
+            given = self.model.given(attribute, scores[attribute])
+            order = np.argsort(-probabilities, axis=1, kind="stable")
+            unknown = p_values[attribute] <= 1 - coverage
+            for image, answer in enumerate(answers):
+                n_named = max(top, int(given[image].sum()))
+                answer += [
+                    {
+                        "attribute": attribute,
+                        "rank": rank,
+                        "class": classes[column],
+                        "probability": float(probabilities[image, column]),
+                        "given": bool(given[image, column] and not unknown[image]),
+                        "unknown": bool(unknown[image]),
+                    }
+                    for rank, column in enumerate(order[image, :n_named], start=1)
+                ]
+        return answers
+
+
+def embed_files(
+    predictor: Predictor, given: Sequence[GivenImage]
+) -> tuple[NDArray[np.float32], dict[str, str]]:
+    """What the heads of a run read of image files.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    given : sequence of GivenImage
+
+    Returns
+    -------
+    features : ndarray of shape (n_readable, n_features), float32
+    refused : dict of str to str
+        The reason for each image that cannot be read, by its id.
+
+    Raises
+    ------
+    ExtractionError
+        If none can be read.
+    RunError
+        If the run is damaged.
+    """
+    ids = [image.image_id for image in given if not image.reason]
+    features, unreadable = predictor.embed(LocalFolder(Path()), ids)
+    refused = {ids[position]: reason for position, reason in unreadable.items()}
+    if not len(features):
+        image_id, reason = next(iter(refused.items()))
+        raise ExtractionError(
+            f"None of the {len(ids)} images can be read ({image_id}: {reason}). Give {READ} files."
+        )
+    return features, {image.image_id: image.reason for image in given if image.reason} | refused
+
+
+def check_answering(top: int, coverage: float, coverage_per: str) -> None:
+    """Stop at an impossible way to answer; see `featurepipe.predict`.
+
+    Raises
+    ------
+    UsageError
+    UnknownNameError
+        If there is no such `coverage_per`.
+    """
+    if top < 1:
+        raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")
+    if not 0 < coverage <= 1:
+        raise UsageError(f"--coverage is {coverage}. Set a share above 0 and up to 1.")
+    if coverage_per not in COVERAGE_PER:
+        raise UnknownNameError("--coverage-per", coverage_per, COVERAGE_PER)
+
+
+def _require_image(position: int, image: object) -> None:
+    if isinstance(image, Path | str | bytes):
+        return
+    if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[2] == 3 and image.size and image.dtype == np.uint8:
+            return
+        what = f"an array of shape {image.shape} and type {image.dtype}"
+    else:
+        what = f"of type {type(image).__name__}"
+    raise UsageError(
+        f"Image {position} is {what}. Give paths, bytes, or uint8 arrays of shape "
+        "(height, width, 3)."
+    )
+
+
+def _name(image: object, position: int) -> str | int:
+    return str(image) if isinstance(image, Path | str) else position
+
+
+def _by_attribute(answer: Answer) -> dict[str, list[dict[str, Any]]]:
+    attributes: dict[str, list[dict[str, Any]]] = {}
+    for best in answer:
+        named = {name: best[name] for name in ("class", "probability", "given", "unknown")}
+        attributes.setdefault(best["attribute"], []).append(named)
+    return attributes
+
+
+def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    if isinstance(run.info, HeadRunInfo):
+        return _recipes(run.info.blocks, weights)
+    if weights:
+        raise UsageError(
+            f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
+        )
+    assert run.network is not None
+    run.file(NETWORK_FILE)
+    return [run.network]
+
+
+def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:
+    """The recipes of the features that a run reads, with the weights where they are now."""
+    moved = _moved_weights([block.recipe.backbone for block in blocks], weights)
+    return [
+        repeat_recipe(block.recipe, moved.get(block.recipe.backbone, block.weights_source))
+        for block in blocks
+    ]
+
+
+def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
+    """The files of ``--weights`` by backbone."""
+    names = ", ".join(dict.fromkeys(backbones))
+    by_bare_name = {bare_name(backbone): backbone for backbone in backbones}
+    moved = {}
+    for text in weights:
+        name, separator, path = text.rpartition("=")
+        if not separator and len(set(backbones)) > 1:
+            raise UsageError(
+                f"--weights {text!r} does not name a backbone, but the run reads {names}. "
+                "Expected BACKBONE=PATH."
+            )
+        backbone = by_bare_name.get(bare_name(name)) if separator else backbones[0]
+        if backbone is None:
+            raise UsageError(
+                f"--weights {text!r} is for {name}, but the run only reads {names}. Omit it."
+            )
+        if backbone in BACKBONES and BACKBONES[backbone].kind != "network":
+            raise UsageError(
+                f"--weights {text!r} does not apply to {backbone}, which has no weights. Omit it."
+            )
+        moved[backbone] = path
+    return moved
