@@ -1,15 +1,16 @@
 """heads.skops: fitted heads as a file that executes nothing when it is read.
 
-skops is imported where heads are read or saved: it imports all of scikit-learn and, where that is
-installed, torch, which takes a second. Most commands read no heads.
+skops is imported where heads are read or saved, and without its walk through all modules of
+scikit-learn, which takes seconds and, where that is installed, imports torch.
 """
 
 import io
 import re
 import zipfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from featurepipe.array_archives import require_sound_archive
 from featurepipe.errors import RunError
@@ -34,9 +35,18 @@ TRUSTED_TYPES = [
     "featurepipe.models.heads.estimators.variances.AbsoluteVarianceThreshold",
     "featurepipe.models.heads.estimators.variances.RelativeVarianceThreshold",
     "featurepipe.models.answers.rejection.Rejector",
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.ensemble._bagging.BaggingClassifier",
+    "sklearn.linear_model._logistic.LogisticRegression",
+    "sklearn.linear_model._stochastic_gradient.SGDClassifier",
+    "sklearn.multiclass.OneVsRestClassifier",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.Normalizer",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._label.LabelBinarizer",
+    "sklearn.svm._classes.SVC",
 ]
-"""Types that the file of heads may hold, besides the arrays, containers and scikit-learn
-estimators that skops itself trusts."""
+"""Types that the heads of featurepipe consist of, besides arrays and containers."""
 
 _SCHEMA = "schema.json"
 
@@ -58,13 +68,14 @@ def load_heads(path: Path, trusted: Sequence[str] | None = None) -> HeadModel:
     RunError
         If the file is damaged or holds types that are not trusted; nothing in it is executed.
     """
-    import skops.io
+    skops_io = _import_skops()
     from skops.io.exceptions import UntrustedTypesFoundException
 
+    of_own_head = () if trusted is None else (*_types_of_sklearn(), *trusted)
     run = path.parent.name
     try:
         require_sound_archive(path, [_SCHEMA])
-        model = skops.io.load(path, trusted=[*TRUSTED_TYPES, *(trusted or ())])
+        model = skops_io.load(path, trusted=[*TRUSTED_TYPES, *of_own_head])
     except UntrustedTypesFoundException as error:
         if trusted is None:
             raise RunError(
@@ -95,16 +106,15 @@ def _not_trusted(run: str, path: Path, trusted: Sequence[str]) -> RunError:
 
 
 def types_to_trust(content: bytes) -> list[str]:
-    """The types in a file that neither skops nor featurepipe trusts, sorted.
+    """The types in a file that are neither featurepipe's nor scikit-learn's estimators, sorted.
 
     Parameters
     ----------
     content : bytes
         What `heads_content` returns.
     """
-    import skops.io
-
-    return sorted({*skops.io.get_untrusted_types(data=content)} - {*TRUSTED_TYPES})
+    types = {*_import_skops().get_untrusted_types(data=content)}
+    return sorted(types - {*TRUSTED_TYPES, *_types_of_sklearn()})
 
 
 def saved_and_loaded(value: Saved) -> tuple[list[str], Saved]:
@@ -125,12 +135,11 @@ def saved_and_loaded(value: Saved) -> tuple[list[str], Saved]:
     Exception
         Of any type, if it cannot be saved or loaded.
     """
-    import skops.io
-
     content = heads_content(value)
     types = types_to_trust(content)
     # They are the types of an object that exists here.
-    return types, skops.io.loads(content, trusted=[*TRUSTED_TYPES, *types])
+    trusted = [*TRUSTED_TYPES, *_types_of_sklearn(), *types]
+    return types, _import_skops().loads(content, trusted=trusted)
 
 
 def heads_content(model: object) -> bytes:
@@ -138,9 +147,7 @@ def heads_content(model: object) -> bytes:
 
     skops itself names objects by their memory addresses and stores the time.
     """
-    import skops.io
-
-    dumped = zipfile.ZipFile(io.BytesIO(skops.io.dumps(model)))
+    dumped = zipfile.ZipFile(io.BytesIO(_import_skops().dumps(model)))
     schema = dumped.read("schema.json").decode()
     addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))
     numbers = {address: str(number) for number, address in enumerate(addresses, start=1)}
@@ -156,3 +163,26 @@ def heads_content(model: object) -> bytes:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return settled.getvalue()
+
+
+def _import_skops() -> Any:
+    """skops.io, which so trusts no estimator of scikit-learn by default."""
+    import sklearn.utils
+
+    walk = sklearn.utils.all_estimators
+    sklearn.utils.all_estimators = list
+    try:
+        import skops.io
+    finally:
+        sklearn.utils.all_estimators = walk
+    return skops.io
+
+
+@cache
+def _types_of_sklearn() -> tuple[str, ...]:
+    """The estimators of scikit-learn, as skops trusts them by default."""
+    from sklearn.utils import all_estimators
+
+    classes = (kind for _, kind in all_estimators())
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in classes)
+    return tuple(name for name in names if name.startswith("sklearn."))
