@@ -10,7 +10,7 @@ def test_the_public_names_are_these():
     assert sorted(featurepipe.__all__) == [
         "FeatureStore",
         "Predictor",
-    "__version__",
+        "__version__",
         "audit",
         "export",
         "extract",
