@@ -21,7 +21,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "extract images/ --labels labels.csv --group patient",
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
-        "extract --backbone mine.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        "extract --backbone mine.onnx --size 224 --mean 0.48,0.46,0.41 --std 0.23,0.22,0.23",
     )
 )
 @cloup.argument("source", required=False, help="Folder, table, tar file or URL of the images.")
@@ -75,12 +75,12 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     option("--list-backbones", is_flag=True, help="List all backbones and exit."),
 )
 @cloup.option_group(
-    "Backbone from a file (what is not given is read from a sidecar)",
+    "Backbone from a file",
     option(
         "--preprocess",
         "raw",
         type=click.Choice(["none"]),
-        help="The network takes pixels from 0 to 255 as they are.",
+        help="Pixels from 0 to 255 as they are.",
     ),
     option("--scale", metavar="NUMBER", show_default="1/255", help="Factor of pixels, first."),
     option("--mean", metavar="R,G,B", help="Subtracted from scaled pixels, one number or three."),
@@ -104,11 +104,14 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         show_default="bilinear",
         help="Filter that resizes.",
     ),
-    option("--output", metavar="NAME", help="Output or layer.  [default: the only output]"),
+    option(
+        "--output", metavar="NAME", show_default="the only output", help="Output or layer to use."
+    ),
     option(
         "--prefix-tokens",
         type=click.IntRange(0),
         metavar="N",
+        show_default="as a sidecar says",
         help="Class and register tokens before the patches.",
     ),
 )

@@ -166,7 +166,7 @@ def heads_content(model: object) -> bytes:
 
 
 def _import_skops() -> Any:
-    """skops.io, which so trusts no estimator of scikit-learn by default."""
+    """skops.io, without the walk by which it learns the names of all estimators of scikit-learn."""
     import sklearn.utils
 
     walk = sklearn.utils.all_estimators

@@ -82,8 +82,8 @@ class Predictor:
         if not isinstance(run, Run):
             run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
         self.run = run
-        self.model = self.run.model
         self._embedders = _embedders(self.run, weights)
+        self.model = self.run.model
         self._batch_size = batch_size
         self._opening = threading.Lock()
         self._engines: dict[int | None, list[SharedEngine]] = {}
@@ -335,7 +335,7 @@ def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str
         backbone = by_bare_name.get(bare_name(name)) if separator else backbones[0]
         if backbone is None:
             raise UsageError(
-                f"--weights {text!r} is for {name}, but the run only reads {names}. Omit it."
+                f"--weights {text!r} is for {name!r}, but the run only reads {names}. Omit it."
             )
         if backbone in BACKBONES and BACKBONES[backbone].kind != "network":
             raise UsageError(

@@ -13,7 +13,14 @@ from featurepipe.models.networks.recipes import NETWORKS
 
 COMMANDS = sorted(cli.commands)
 HEADINGS = {
-    "extract": ["Data", "Backbone", "Computation", "Cached features", "Output"],
+    "extract": [
+        "Data",
+        "Backbone",
+        "Backbone from a file",
+        "Computation",
+        "Cached features",
+        "Output",
+    ],
     "fit": ["Data", "Split", "Model", "Training", "Computation", "Output"],
     "train": ["Data", "Split", "Network", "Training", "Output"],
     "report": ["Table", "Output"],
@@ -28,10 +35,17 @@ HEADINGS = {
 # What decides how results are printed, and nothing about the results themselves.
 OF_THE_TERMINAL = {"as_json", "quiet", "list_backbones", "full", "attribute"}
 # Where the command itself prints what the option is about.
-OF_THE_COMMAND = {"predict": {"spreadsheet_safe"}}
+# In Python, the values of preprocessing are one mapping.
+OF_THE_COMMAND = {
+    "extract": {
+        "raw", "scale", "mean", "std", "channels", "resize", "interpolation", "crop_pct"
+    },
+    "predict": {"spreadsheet_safe"},
+}  # fmt: skip
 # How many images are embedded at once is for programs that serve predictions. The command line
 # imports no code of others.
 OF_PYTHON = {
+    "extract": {"preprocess"},
     "fit": {"trusted"},
     "predict": {"batch_size", "trusted"},
     "next": {"trusted"},

@@ -81,7 +81,7 @@ FIT = [
     ({"solver": "nosuch"}, "'nosuch'"),
     ({"task": "nosuch"}, "Unknown task 'nosuch'"),
     ({"calibrate": "nosuch"}, "Unknown calibration 'nosuch'"),
-    ({"backbone": "nosuch"}, "Unknown backbone 'nosuch'"),
+    ({"backbone": "nosuch"}, "Unknown features of backbone 'nosuch'"),
     ({"backbone": "xception"}, "Unknown features of backbone 'xception'"),
     ({"features": "nosuch"}, "Unknown features 'nosuch'"),
     ({"features": "colour=hsv_histogram"}, "Unknown attribute 'colour'"),
