@@ -100,7 +100,7 @@ def repeat_network_of_file(key: StoreKey, path: Path) -> HeadlessNetwork:
     file = ModelFile.open(path)
     try:
         normalisation = Normalisation.from_text(key.preprocessing)
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise StoreMismatchError(
             f"The features were made with the preprocessing {key.preprocessing!r}, which this "
             "version does not know. Extract them again."
