@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import openvino as ov
+from openvino.frontend import FrontEndManager
 
 from featurepipe.errors import ModelFileError
 from featurepipe.features.model_files.model_file import require_beside
@@ -12,6 +13,7 @@ from featurepipe.features.weights import MAX_WEIGHTS_BYTES
 from featurepipe.files import require_readable
 from featurepipe.words import one_line
 
+_FORMATS = {".onnx": "onnx", ".xml": "ir", ".tflite": "tflite"}
 _REASON_LENGTH = 200
 
 
@@ -58,7 +60,9 @@ def read_model(path: Path, layer: str | None = None) -> ov.Model:
     try:
         if path.suffix.lower() == ".keras":
             return _read_keras(path, layer)
-        return ov.Core().read_model(path)
+        # By its suffix: OpenVINO would go by the content, and read what was not checked.
+        front_end = FrontEndManager().load_by_framework(_FORMATS[path.suffix.lower()])
+        return front_end.convert(front_end.load(str(path)))
     except ModelFileError:
         raise
     # The type of the error depends on what is wrong with the file.
@@ -98,6 +102,8 @@ def _files_beside(path: Path) -> list[str]:
 
     try:
         model = onnx.load(path, load_external_data=False)
+        if not model.graph.node:
+            raise ValueError("it computes nothing")
         names = {
             ExternalDataInfo(tensor).location
             for tensor in _tensors(model)
@@ -150,7 +156,11 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
         return model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
 
     traced = tf.function(computed).get_concrete_function(*specs)
-    return ov.convert_model(traced)
+    converted = ov.convert_model(traced)
+    for port, name in zip(converted.outputs, model.output_names, strict=True):
+        # Messages list what --output takes: names of layers.
+        port.get_tensor().set_names({name})
+    return converted
 
 
 def _reason(error: Exception) -> str:

@@ -114,9 +114,9 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """The stem of the file; with its suffix if a backbone of featurepipe has that name."""
+        """The stem of the file; with its suffix if featurepipe has a backbone of that name."""
         stem = re.sub(r"[^\w.-]+", "_", self.path.stem)
-        known = {bare_name(name) for name in BACKBONES}
+        known = {bare_name(name) for name in (*BACKBONES, "pixels")}
         return f"{stem}_{self.path.suffix[1:]}" if bare_name(stem) in known else stem
 
     @property

@@ -176,7 +176,7 @@ def test_other_than_one_row_an_image_is_refused(path, rows):
 def test_features_that_are_not_finite_are_refused(path):
     graph = Graph(["n", 3, SIDE, SIDE])
     graph.save(path, graph.add("Div", graph.vector(), graph.constant(np.float32(0))))
-    with pytest.raises(ModelFileError, match="not finite numbers. Correct the preprocessing"):
+    with pytest.raises(ModelFileError, match=r"not finite numbers\. Correct the preprocessing"):
         features_of(path, noise())
 
 
@@ -206,7 +206,7 @@ def test_one_of_several_outputs_or_an_inner_layer(path):
     with pytest.raises(ModelFileError) as error:
         features_of(path, noise())
     assert f"has 2 outputs: {tokens}, {vector}. Choose one with --output NAME." in str(error.value)
-    with pytest.raises(ModelFileError, match="has no output or layer 'pooler'. Its outputs are"):
+    with pytest.raises(ModelFileError, match=r"has no output or layer 'pooler'\. Its outputs are"):
         features_of(path, noise(), output="pooler")
 
 
