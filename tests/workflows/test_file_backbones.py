@@ -174,6 +174,22 @@ def test_refused_before_anything_is_written(folder, capsys, options, message):
     assert content(folder / "work") == {}
 
 
+def test_a_sidecar_that_contradicts_the_network(folder, capsys):
+    path = save_network(folder / "small.onnx")
+    sidecar = {
+        "image_processor_type": "ViTImageProcessor", "resample": 2, "size": {"height": 16,
+        "width": 16}, "do_normalize": True, "image_mean": [0.5], "image_std": [0.5],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(sidecar))
+    given = ("extract", "dataset", "--workspace", "work", "--backbone", path)
+    line = fail(capsys, *given)
+    assert "small.onnx takes images of 12 px, but " in line
+    assert "preprocessor_config.json says 16 px. Correct the size." in line
+    (folder / "preprocessor_config.json").write_text("{")
+    assert "preprocessor_config.json cannot be used (" in fail(capsys, *given)
+    assert content(folder / "work") == {}
+
+
 @pytest.mark.parametrize(
     "backbones, options",
     [

@@ -21,6 +21,7 @@ _FLOATS = ("bf16", "f16", "f32", "f64")
 _WHOLE_NUMBERS = ("u8", "i32")
 _FACTS_BYTES = 1_000_000
 _SHOWN = 8
+_NAME_LENGTH = 60
 
 
 class Port(BaseModel):
@@ -114,8 +115,8 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """The stem of the file; with its suffix if featurepipe has a backbone of that name."""
-        stem = re.sub(r"[^\w.-]+", "_", self.path.stem)
+        """The stem, cut to 60 characters; with the suffix if a backbone has that name."""
+        stem = re.sub(r"[^\w.-]+", "_", self.path.stem)[:_NAME_LENGTH]
         known = {bare_name(name) for name in (*BACKBONES, "pixels")}
         return f"{stem}_{self.path.suffix[1:]}" if bare_name(stem) in known else stem
 

@@ -120,8 +120,8 @@ class Preprocessing:
         found = Normalisation(scale, mean, std, channels)  # type: ignore[arg-type]
         if not found.is_possible():
             raise UsageError(
-                f"The normalisation {found.text} is impossible: every number must be finite, and "
-                "scale and std above 0."
+                f"The normalisation {found.text} is impossible: every number must be finite, "
+                "scale and std above 0, and the result within float32."
             )
         return found
 

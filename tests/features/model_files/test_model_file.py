@@ -62,6 +62,7 @@ def test_what_a_network_takes(folder):
         ("ResNet-50", "ResNet-50_onnx"),
         ("hsv_histogram", "hsv_histogram_onnx"),
         ("pixels", "pixels_onnx"),
+        ("x" * 200, "x" * 60),
     ],
 )
 def test_names(folder, stem, name):

@@ -55,3 +55,10 @@ def test_impossible_numbers(wrong):
     assert not Normalisation(scale=wrong).is_possible()
     assert not Normalisation(std=(1.0, wrong, 1.0)).is_possible()
     assert Normalisation(mean=(-1.0, 0.0, 5.0)).is_possible()
+
+
+def test_numbers_that_float32_does_not_hold():
+    assert not Normalisation(std=(1e-31, 1.0, 1.0)).is_possible()
+    assert not Normalisation(std=(1.0, 1e31, 1.0)).is_possible()
+    assert not Normalisation(scale=1e-20, mean=(1e20, 0.0, 0.0)).is_possible()
+    assert not Normalisation(scale=5e-324, mean=(1e300, 0.0, 0.0)).is_possible()

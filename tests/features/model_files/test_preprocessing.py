@@ -59,6 +59,7 @@ def test_a_scale_that_may_be_1_or_1_255_is_asked_for(values):
         ({"scale": "-1/255"}, "is impossible"),
         ({"mean": "nan"}, "is impossible"),
         ({"scale": "1e999"}, "is impossible"),
+        ({"std": "1e-300"}, "is impossible"),
     ],
 )
 def test_impossible_normalisations(values, message):
