@@ -21,7 +21,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "extract images/ --labels labels.csv --group patient",
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
-        "extract --backbone mine.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        "extract --backbone mine.onnx --size 224 --mean 0.5 --std 0.5",
     )
 )
 @cloup.argument("source", required=False, help="Folder, table, tar file or URL of the images.")
@@ -75,7 +75,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     option("--list-backbones", is_flag=True, help="List all backbones and exit."),
 )
 @cloup.option_group(
-    "Backbone from a file (what is not given is read from a sidecar)",
+    "Backbone from a file",
     option(
         "--preprocess",
         "raw",
@@ -104,11 +104,14 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         show_default="bilinear",
         help="Filter that resizes.",
     ),
-    option("--output", metavar="NAME", help="Output or layer.  [default: the only output]"),
+    option(
+        "--output", metavar="NAME", show_default="the only output", help="Output or inner layer."
+    ),
     option(
         "--prefix-tokens",
         type=click.IntRange(0),
         metavar="N",
+        show_default="from the sidecar",
         help="Class and register tokens before the patches.",
     ),
 )

@@ -13,7 +13,14 @@ from featurepipe.models.networks.recipes import NETWORKS
 
 COMMANDS = sorted(cli.commands)
 HEADINGS = {
-    "extract": ["Data", "Backbone", "Computation", "Cached features", "Output"],
+    "extract": [
+        "Data",
+        "Backbone",
+        "Backbone from a file",
+        "Computation",
+        "Cached features",
+        "Output",
+    ],
     "fit": ["Data", "Split", "Model", "Training", "Computation", "Output"],
     "train": ["Data", "Split", "Network", "Training", "Output"],
     "report": ["Table", "Output"],
@@ -28,9 +35,13 @@ HEADINGS = {
 # What decides how results are printed, and nothing about the results themselves.
 OF_THE_TERMINAL = {"as_json", "quiet", "list_backbones", "full", "attribute"}
 # Where the command itself prints what the option is about.
-OF_THE_COMMAND = {"predict": {"spreadsheet_safe"}}
+OF_THE_COMMAND = {
+    "predict": {"spreadsheet_safe"},
+    # In Python, one mapping has these values.
+    "extract": {"raw", "scale", "mean", "std", "channels", "resize", "crop_pct", "interpolation"},
+}
 # How many images are embedded at once is for programs that serve predictions.
-OF_PYTHON = {"predict": {"batch_size"}}
+OF_PYTHON = {"predict": {"batch_size"}, "extract": {"preprocess"}}
 # Functions that cannot have the name of their command, which is one of Python's own.
 FUNCTIONS = {"next": "next_labels"}
 
