@@ -21,7 +21,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "extract images/ --labels labels.csv --group patient",
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
-        "extract --backbone mine.onnx --size 224 --mean 0.48,0.46,0.41 --std 0.23,0.22,0.23",
+        "extract --backbone mine.onnx --size 224 --mean 0.5 --std 0.5",
     )
 )
 @cloup.argument("source", required=False, help="Folder, table, tar file or URL of the images.")
@@ -105,13 +105,13 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         help="Filter that resizes.",
     ),
     option(
-        "--output", metavar="NAME", show_default="the only output", help="Output or layer to use."
+        "--output", metavar="NAME", show_default="the only output", help="Output or inner layer."
     ),
     option(
         "--prefix-tokens",
         type=click.IntRange(0),
         metavar="N",
-        show_default="as a sidecar says",
+        show_default="from the sidecar",
         help="Class and register tokens before the patches.",
     ),
 )

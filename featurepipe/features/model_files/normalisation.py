@@ -1,11 +1,20 @@
 """Normalisation: how pixels become the numbers that a network from a file expects."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 NOTHING = "none"
 """The text of pixels as they are: the network normalises them itself, or needs none."""
+
+# What is computed with it has to stay below float32's 3e38.
+_LARGEST = 1e30
+_THREE = r"[^ ,]+,[^ ,]+,[^ ,]+"
+_TEXT = re.compile(
+    rf"scale=(?P<scale>[^ ]+) mean=(?P<mean>{_THREE}) std=(?P<std>{_THREE}) "
+    r"channels=(?P<channels>rgb|bgr)"
+)
 
 Channels = tuple[float, float, float]
 
@@ -53,7 +62,9 @@ class Normalisation:
         """
         if text == NOTHING:
             return cls()
-        parts = dict(part.split("=") for part in text.split(" "))
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
+            raise ValueError(text)
         mean, std = (tuple(map(float, parts[name].split(","))) for name in ("mean", "std"))
         found = cls(float(parts["scale"]), mean, std, parts["channels"])  # type: ignore[arg-type]
         if found.text != text or not found.is_possible():
@@ -61,6 +72,9 @@ class Normalisation:
         return found
 
     def is_possible(self) -> bool:
-        """Whether every number is finite, and none divides by zero."""
+        """Whether every number is finite, none divides by zero, and float32 holds the input."""
         numbers = [self.scale, *self.mean, *self.std]
-        return all(map(math.isfinite, numbers)) and self.scale > 0 and min(self.std) > 0
+        if not all(map(math.isfinite, numbers)) or self.scale <= 0 or min(self.std) <= 0:
+            return False
+        shifts, divisors = ([abs(x) / self.scale for x in xs] for xs in (self.mean, self.std))
+        return max(shifts + divisors) < _LARGEST and min(divisors) > 1 / _LARGEST
