@@ -4,10 +4,12 @@ import json
 import zipfile
 
 import numpy as np
+import openvino as ov
 import pytest
 
 from featurepipe.errors import ModelFileError
 from featurepipe.features.engines import open_engine
+from featurepipe.features.engines.model_graph import export
 from featurepipe.features.engines.model_reading import inspect
 from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.recipe import make_recipe
@@ -65,41 +67,17 @@ def test_a_keras_file_equals_the_named_backbone_with_its_weights(mobilenet):
     assert np.linalg.norm(found[0] - found[1]) > 1e-3 * np.linalg.norm(found[0])
 
 
-def test_a_layer_of_a_keras_file_equals_that_of_the_named_backbone(mobilenet):
-    weights = str(mobilenet / "net.weights.h5")
-    layer = "block_12_project_BN"
-    expected = features_of("mobilenet_v2", noise(), weights=weights, size_px=SIDE, pooling=layer)
-    found = features_of_file(mobilenet / "net.keras", noise(), TO_MINUS_1, output=layer)
-    assert_close(found, expected)
-    with pytest.raises(ModelFileError) as error:
-        features_of_file(mobilenet / "net.keras", noise(), TO_MINUS_1, output="block_99")
-    assert "net.keras has no layer 'block_99'. Its last ones are" in str(error.value)
-    assert "Choose one of its layers with --output." in str(error.value)
-
-
-def test_a_tflite_file_equals_the_keras_file(mobilenet):
+def test_a_tflite_file_has_the_features_of_its_network(tmp_path):
     import keras
     import tensorflow as tf
 
-    model = keras.saving.load_model(mobilenet / "net.keras", compile=False)
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(inputs))
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    (mobilenet / "net.tflite").write_bytes(converter.convert())
-    expected = features_of_file(mobilenet / "net.keras", noise(), TO_MINUS_1)
-    assert_close(features_of_file(mobilenet / "net.tflite", noise(), TO_MINUS_1), expected, 1e-3)
-
-
-@pytest.mark.shared
-def test_real_weights_in_a_keras_file_equal_the_named_backbone(shared, tmp_path):
-    import keras
-
-    weights = shared / "weights" / "mobilenet_v2_notop.h5"
-    model = keras.applications.MobileNetV2(
-        input_shape=(224, 224, 3), include_top=False, weights=str(weights)
-    )
-    model.save(tmp_path / "net.keras")
-    images = noise(3, 224)
-    expected = features_of("mobilenet_v2", images, weights=str(weights))
-    assert_close(features_of_file(tmp_path / "net.keras", images, TO_MINUS_1), expected)
+    (tmp_path / "net.tflite").write_bytes(converter.convert())
+    images = noise(side=8)
+    found = features_of_file(tmp_path / "net.tflite", images, "none", size_px=8)
+    np.testing.assert_allclose(found, images.max(axis=(1, 2)), rtol=1e-6)
 
 
 @pytest.fixture
@@ -117,14 +95,25 @@ def small(tmp_path):
     return save
 
 
-def test_one_of_several_outputs_is_chosen_by_its_layer(small):
+def test_one_of_several_outputs_is_chosen_by_its_layer(small, tmp_path):
     import keras
 
     path = small(keras.layers.GlobalAveragePooling2D(name="mean"), keras.layers.Flatten(name="all"))
+
+    def features(output):
+        # In this process, where TensorFlow is imported already.
+        graph = tmp_path / "graph.xml"
+        how = {"size_px": 8, "pooling": "avg", "normalisation": "none", "prefix_tokens": None}
+        export(path, graph, output=output, **how)
+        return ov.compile_model(graph, "CPU")(noise(side=8))[0]
+
     with pytest.raises(ModelFileError, match=r"has 2 outputs: mean, all\. Choose one with"):
-        features_of_file(path, noise(side=8), "none")
-    found = features_of_file(path, noise(side=8), "none", output="mean")
-    np.testing.assert_allclose(found, noise(side=8).mean(axis=(1, 2)), rtol=1e-5)
+        features(None)
+    with pytest.raises(ModelFileError) as error:
+        features("sum")
+    assert "small.keras has no layer 'sum'. Its last ones are" in str(error.value)
+    mean = noise(side=8).mean(axis=(1, 2))
+    np.testing.assert_allclose(features("mean"), mean, rtol=1e-2)
 
 
 def change_config(path, change):
@@ -150,7 +139,7 @@ def test_code_in_a_lambda_layer_is_not_run(small, tmp_path):
     import keras
 
     witness = tmp_path / "run"
-    path = small(keras.layers.Lambda(lambda x, file=witness: (file.touch(), x)[1]))
+    path = small(keras.layers.Lambda(lambda x, file=str(witness): (open(file, "w"), x)[1]))  # noqa: PTH123
     witness.unlink()
     assert "Lambda belongs to no network" in refused(path)
     assert not witness.exists()
