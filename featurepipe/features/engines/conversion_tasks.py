@@ -53,11 +53,11 @@ def convert_file(path: str, exported: str, **how: Any) -> None:
     export(Path(path), Path(exported), **how)
 
 
-def quantise(backbone: str, graph: str, exported: str) -> None:
+def quantise(graph: str, exported: str) -> int:
     """`quantisation.quantise` with plain values."""
     from featurepipe.features.engines.quantisation import quantise
 
-    quantise(backbone, Path(graph), Path(exported))
+    return quantise(Path(graph), Path(exported))
 
 
 TASKS: dict[str, Callable[..., Any]] = {

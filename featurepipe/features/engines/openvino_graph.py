@@ -24,6 +24,7 @@ from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.weights import MAX_WEIGHTS_BYTES
 from featurepipe.files import read_file, replacing, require_readable
+from featurepipe.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,7 @@ def graph_file(network: HeadlessNetwork, precision: str = "float32") -> Path:
     Raises
     ------
     UsageError, WeightsError
-        As `keras_engine.build_graph`; also if NNCF is needed for int8 and is not installed, or if
-        int8 would not keep the features.
+        As `keras_engine.build_graph`; also if int8 needs NNCF and it is not installed.
     ExtractionError
         If it cannot be converted.
     """
@@ -173,11 +173,12 @@ def _convert_file(network: HeadlessNetwork, exported: Path) -> None:
 
 
 def _quantise(name: str, graph: Path, exported: Path) -> None:
-    run_conversion(
-        "quantise",
-        name,
-        "Use another --precision.",
-        backbone=name,
-        graph=str(graph),
-        exported=str(exported),
+    n_float = run_conversion(
+        "quantise", name, "Use another --precision.", graph=str(graph), exported=str(exported)
     )
+    if n_float:
+        logger.info(
+            "%s of %s stay in float32, since int8 would move the features too far.",
+            counted(n_float, "layer"),
+            name,
+        )
