@@ -1,6 +1,9 @@
 import importlib.metadata
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import openvino as ov
@@ -112,3 +115,21 @@ def test_layers_that_break_the_features_stay_in_float32(monkeypatch, tmp_path):
     monkeypatch.setattr(quantisation, "MAX_DISTANCE", 0.05)
     assert quantisation.quantise(graph, exported) in (1, 2)
     assert moved() < 0.1
+
+
+@needs_nncf
+def test_a_processor_without_vnni_computes_the_same(network, tmp_path):
+    np.save(tmp_path / "pictures.npy", PICTURES)
+    code = (
+        "import sys, numpy as np, openvino as ov;"
+        "graph = ov.Core().compile_model(sys.argv[1], 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'});"
+        "np.save(sys.argv[2] + '/found.npy', graph(np.load(sys.argv[2] + '/pictures.npy'))[0])"
+    )
+    # Processors other than those of Intel and AMD ignore it.
+    subprocess.run(
+        [sys.executable, "-c", code, graph_file(network, "int8"), tmp_path],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        check=True,
+    )
+    found = np.load(tmp_path / "found.npy")
+    np.testing.assert_allclose(found, embed(network, "int8"), rtol=1e-3, atol=1e-3)
