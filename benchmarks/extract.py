@@ -3,7 +3,8 @@
     python benchmarks/extract.py FOLDER… [--weights-folder DIR] [--only speed] [--n-images 1000]
 
 Every measurement is a process of its own. Each part repeats its measurements in turn and
-prints medians. The images are hard links to a sample of the JPEGs below the folders.
+prints medians. The images are hard links to a sample of the JPEGs below the folders. int8
+needs the extra of that name.
 """
 
 import json
@@ -165,7 +166,8 @@ def measure_speed(
     """Print the speed beside that of the user's loop and beside the limit."""
     names = [
         "backbone", "a user's loop", "featurepipe, float32", "ratio", "featurepipe, bfloat16",
-        "ratio", "inference alone", "decoding alone", "limit", "share of the limit",
+        "ratio", "featurepipe, int8", "ratio", "int8 / bfloat16", "inference alone",
+        "decoding alone", "limit", "share of the limit",
     ]  # fmt: skip
     click.echo(table_head(names))
     for backbone in backbones:
@@ -178,7 +180,8 @@ def measure_speed(
             f"{middle[key]:{form}}"
             for key, form in {
                 "loop": ".1f", "float32": ".1f", "float32_ratio": ".2f", "bfloat16": ".1f",
-                "bfloat16_ratio": ".2f", "bare": ".1f", "decoding": ".0f", "limit": ".1f",
+                "bfloat16_ratio": ".2f", "int8": ".1f", "int8_ratio": ".2f",
+                "int8_of_bfloat16": ".2f", "bare": ".1f", "decoding": ".0f", "limit": ".1f",
                 "share": ".0%",
             }.items()
         )  # fmt: skip
@@ -191,6 +194,7 @@ def _speeds(images: Path, backbone: str, weights: str | None) -> dict[str, float
     float32 = extraction_speed(images, backbone, weights, "float32")
     bare = in_a_process(bare_inference, images, backbone, weights, "bfloat16")
     bfloat16 = extraction_speed(images, backbone, weights, "bfloat16")
+    int8 = extraction_speed(images, backbone, weights, "int8")
     decoding = in_a_process(bare_decoding, images, backbone)
     limit = 1 / (1 / bare + 1 / decoding)
     return {
@@ -199,6 +203,9 @@ def _speeds(images: Path, backbone: str, weights: str | None) -> dict[str, float
         "float32_ratio": float32 / loop,
         "bfloat16": bfloat16,
         "bfloat16_ratio": bfloat16 / loop,
+        "int8": int8,
+        "int8_ratio": int8 / loop,
+        "int8_of_bfloat16": int8 / bfloat16,
         "bare": bare,
         "decoding": decoding,
         "limit": limit,

@@ -125,9 +125,9 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     ),
     option(
         "--precision",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
         default="auto",
-        help="Precision; auto keeps features close to float32.",
+        help="Precision; auto keeps features close to float32 and is never int8.",
     ),
     option(
         "--batch-size",

@@ -107,9 +107,10 @@ def extract(
     workspace : Path or str
     engine : {"auto", "openvino", "keras"}
         What runs the backbone; ``"auto"``: Keras on a GPU, else OpenVINO.
-    precision : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"``: that of the existing store; else what the hardware computes natively, where
-        it keeps the features.
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}
+        ``"auto"``: that of the existing store; else bfloat16 where the hardware computes it
+        natively and it keeps the features, and float32 elsewhere. ``"int8"`` is faster on any
+        processor and moves the features further; it needs the extra `int8`.
     batch_size : int, optional
         Images embedded, and committed, at once; default: what suits the engine and the memory.
     retry_refused : bool
@@ -167,7 +168,7 @@ def extract(
             seed=seed,
             of_file=of_file,
         )
-        require_precision(precision, recipe.network)
+        require_precision(precision, recipe.network, recipe.engine)
         shown = [replace(recipe, view=view.name) for view in views]
         stores |= {space.store(recipe.store_name): recipe for recipe in shown}
     with (

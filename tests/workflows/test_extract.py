@@ -150,6 +150,7 @@ BAD = [
     ({"engine": "openvin"}, UnknownNameError, "Did you mean 'openvino'"),
     ({"precision": "float31"}, UnknownNameError, "Unknown precision 'float31'"),
     ({"precision": "float16"}, UsageError, "smaller than the smallest float16"),
+    ({"precision": "int8", "engine": "keras"}, UsageError, "by OpenVINO on the processor, not by"),
     ({"weights": "absent.h5"}, WeightsError, "no weights at 'absent.h5'"),
     ({"weights": "xception=random"}, UsageError, "names 'xception', which is no backbone of"),
     (

@@ -53,8 +53,15 @@ def convert_file(path: str, exported: str, **how: Any) -> None:
     export(Path(path), Path(exported), **how)
 
 
+def quantise(graph: str, exported: str) -> int:
+    """`quantisation.quantise` with plain values."""
+    from featurepipe.features.engines.quantisation import quantise
+
+    return quantise(Path(graph), Path(exported))
+
+
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (convert_keras, inspect_file, convert_file)
+    task.__name__: task for task in (convert_keras, inspect_file, convert_file, quantise)
 }
 
 

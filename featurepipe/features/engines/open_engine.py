@@ -32,8 +32,8 @@ def open_engine(
     batch_size : int, optional
         Largest number of images computed at once; where memory does not suffice it is
         halved until it does. Default: 16 on a CPU, 256 on a GPU.
-    precision : {"float32", "bfloat16", "float16"}
-        Precision of a network; a descriptor has its own.
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Precision of a network, int8 in OpenVINO only; a descriptor has its own.
     engine : {"openvino", "keras"}
         What runs a network.
 

@@ -12,7 +12,8 @@ from featurepipe.features.engines.openvino_graph import graph_file
 from featurepipe.features.engines.protocol import Engine, pad_batch
 from featurepipe.features.headless import HeadlessNetwork
 
-_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# Layers of an int8 graph that are not in int8 are in float32.
+_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
 _CAPABILITIES = {"bfloat16": "BF16", "float16": "FP16"}
 
 
@@ -25,16 +26,16 @@ class OpenVinoEngine(Engine):
     batch_size : int
         Images in a batch; a smaller batch is padded. A network in a file may have a size of
         its own.
-    precision : {"float32", "bfloat16", "float16"}
-        Precision in which the CPU computes where it does so natively, else float32; features
-        are float32.
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Precision in which the CPU computes; half precision where it does so natively, else
+        float32. Features are float32.
 
     Attributes
     ----------
     name : str
         ``"openvino"``.
     versions : dict of str to str
-        Version of OpenVINO.
+        Version of OpenVINO; of an int8 graph, also that of NNCF, which made it.
     input_size : (int, int)
         Height and width of the images.
     n_features : int
@@ -55,13 +56,15 @@ class OpenVinoEngine(Engine):
     def __init__(
         self, network: HeadlessNetwork, *, batch_size: int, precision: str = "float32"
     ) -> None:
-        graph = ov.Core().read_model(graph_file(network))
+        graph = ov.Core().read_model(graph_file(network, precision))
         own_size = graph.input(0).partial_shape[0]
         batch_size = own_size.get_length() if own_size.is_static else batch_size
         graph.reshape([batch_size, *network.input_size, 3])
         settings = _settings(precision) | _hint(batch_size)
         compiled = ov.Core().compile_model(graph, "CPU", settings)
         self.versions = {"openvino": version("openvino")}
+        if precision == "int8":
+            self.versions["nncf"] = graph.get_rt_info(["featurepipe", "nncf"]).astype(str)
         self.input_size = network.input_size
         self.n_features = int(compiled.output(0).shape[-1])
         self.batch_size = batch_size
@@ -113,7 +116,7 @@ def _hint(batch_size: int) -> dict[str, str | bool]:
 
 def _settings(precision: str) -> dict[str, str | bool]:
     # On a processor with bfloat16 but without float16, OpenVINO would use bfloat16 for float16.
-    computed = precision if precision == "float32" or _cpu_has(precision) else "float32"
+    computed = "float32" if precision in _CAPABILITIES and not _cpu_has(precision) else precision
     return {
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
         # If pinned, the threads of two engines would share cores while others are idle.

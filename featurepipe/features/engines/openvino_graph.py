@@ -1,34 +1,41 @@
 """Backbones as OpenVINO graphs: converted once, then kept in the user's cache.
 
+The graph in int8 is made from that in float32, and kept beside it.
+
 TensorFlow always does the conversion, whatever the backend of Keras: graphs from
 PyTorch, or from Keras' own OpenVINO backend, run at a third of the speed, since they
 transpose every feature map, and those of JAX cannot be converted. As a process cannot
 change its backend, TensorFlow then runs in a separate process.
 """
 
+import importlib.util
 import logging
 import shutil
 import tempfile
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from featurepipe.errors import NotReadableError
+from featurepipe.errors import NotReadableError, UsageError
 from featurepipe.features.engines.conversion_process import run_conversion
 from featurepipe.features.engines.engine_choice import import_keras_engine
 from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.weights import MAX_WEIGHTS_BYTES
 from featurepipe.files import read_file, replacing, require_readable
+from featurepipe.words import counted
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 3
+# Another number whenever the calibration or its pictures change.
+_INT8_FORMAT = 1
 _CHECKSUM = ".crc32"
 _CHECKSUM_BYTES = 100
 
 
-def graph_file(network: HeadlessNetwork) -> Path:
+def graph_file(network: HeadlessNetwork, precision: str = "float32") -> Path:
     """The graph of a network for OpenVINO; converted now if the user's cache has no sound one.
 
     Its input is uint8 pixels, its output float32 features; the batch size is variable.
@@ -36,6 +43,8 @@ def graph_file(network: HeadlessNetwork) -> Path:
     Parameters
     ----------
     network : HeadlessNetwork
+    precision : str
+        ``"int8"`` has a graph of its own; all others share one.
 
     Returns
     -------
@@ -45,20 +54,38 @@ def graph_file(network: HeadlessNetwork) -> Path:
     Raises
     ------
     UsageError, WeightsError
-        As `keras_engine.build_graph`.
+        As `keras_engine.build_graph`; also if int8 needs NNCF and it is not installed.
     ExtractionError
         If it cannot be converted.
     """
     made_by = {"format": _FORMAT, "openvino": version("openvino")}
+    is_int8 = precision == "int8"
+    if is_int8:
+        # Not by the version of NNCF, so that a graph is found where NNCF is not installed.
+        made_by["int8"] = _INT8_FORMAT
     graph = network.cache_file("graphs", ".xml", made_by=made_by)
     name = network.backbone.name
-    if not graph.exists():
-        logger.info("Converting %s for OpenVINO; the graph is kept in the cache …", name)
-        _convert(network, graph)
-    elif not _is_sound(graph):
+    if graph.exists():
+        if _is_sound(graph):
+            return graph
         logger.warning("The graph of %s in the cache is damaged: converting it again …", name)
-        _convert(network, graph)
+    if is_int8:
+        _require_nncf(name)
+        float_graph = graph_file(network)
+        logger.info("Converting %s to int8; the graph is kept in the cache …", name)
+        _keep(graph, lambda exported: _quantise(name, float_graph, exported))
+    else:
+        logger.info("Converting %s for OpenVINO; the graph is kept in the cache …", name)
+        _keep(graph, lambda exported: _convert(network, exported))
     return graph
+
+
+def _require_nncf(name: str) -> None:
+    if importlib.util.find_spec("nncf") is None:
+        raise UsageError(
+            f"{name} in int8 is not in the cache yet, and NNCF, which converts it, is not "
+            "installed. Install the extra int8 (pip install '.[int8]'), or use another --precision."
+        )
 
 
 def _is_sound(graph: Path) -> bool:
@@ -80,18 +107,23 @@ def _checksum(graph: Path) -> str:
     return f"{crc32:08x}"
 
 
-def _convert(network: HeadlessNetwork, graph: Path) -> None:
+def _keep(graph: Path, make: Callable[[Path], None]) -> None:
+    """Make a graph, and move it with its weights and checksum into the cache."""
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder, "graph.xml")
-        if network.graph is None:
-            _convert_keras(network, exported)
-        else:
-            _convert_file(network, exported)
+        make(exported)
         # The graph comes last, so that its weights are there whenever it is.
         exported.with_suffix(_CHECKSUM).write_text(_checksum(exported))
         for suffix in (".bin", _CHECKSUM, ".xml"):
             with replacing(graph.with_suffix(suffix)) as beside:
                 shutil.copyfile(exported.with_suffix(suffix), beside)
+
+
+def _convert(network: HeadlessNetwork, exported: Path) -> None:
+    if network.graph is None:
+        _convert_keras(network, exported)
+    else:
+        _convert_file(network, exported)
 
 
 def _convert_keras(network: HeadlessNetwork, exported: Path) -> None:
@@ -138,3 +170,15 @@ def _convert_file(network: HeadlessNetwork, exported: Path) -> None:
         prefix_tokens=graph.prefix_tokens,
         exported=str(exported),
     )
+
+
+def _quantise(name: str, graph: Path, exported: Path) -> None:
+    n_float = run_conversion(
+        "quantise", name, "Use another --precision.", graph=str(graph), exported=str(exported)
+    )
+    if n_float:
+        logger.info(
+            "%s of %s stay in float32, since int8 would move the features too far.",
+            counted(n_float, "layer"),
+            name,
+        )

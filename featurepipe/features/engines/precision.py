@@ -15,7 +15,8 @@ from featurepipe.files import read_file, replacing
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+TRAINING_PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = (*TRAINING_PRECISIONS, "int8")
 
 _VERDICT_BYTES = 10_000
 _UNREADABLE = (
@@ -23,29 +24,45 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-def require_precision(name: str, network: HeadlessNetwork | None = None) -> None:
-    """Stop unless a precision exists, and is possible for a network.
+def require_precision(
+    name: str, network: HeadlessNetwork | None = None, engine: str = "openvino"
+) -> None:
+    """Stop unless a precision of features exists, and is possible for a network.
 
     Parameters
     ----------
-    name : {"auto", "float32", "bfloat16", "float16"}
+    name : {"auto", "float32", "bfloat16", "float16", "int8"}
     network : HeadlessNetwork, optional
         Whose features are to be computed.
+    engine : {"openvino", "keras"}
+        What is to compute them.
 
     Raises
     ------
     UnknownNameError
         If there is no such precision.
     UsageError
-        If features of random weights are to be computed in float16.
+        If features of random weights are to be computed in float16, or Keras is to compute
+        in int8.
     """
-    if name not in (*PRECISIONS, "auto"):
-        raise UnknownNameError("precision", name, (*PRECISIONS, "auto"))
-    if name == "float16" and network is not None and network.weights.kind == "random":
+    _require_known(name, PRECISIONS)
+    if network is None or network.backbone.kind == "descriptor":
+        return
+    if name == "int8" and engine != "openvino":
+        raise UsageError(
+            "int8 features are computed by OpenVINO on the processor, not by Keras. Use --engine "
+            "openvino, or another --precision."
+        )
+    if name == "float16" and network.weights.kind == "random":
         raise UsageError(
             "Features of random weights can be smaller than the smallest float16. Use --precision "
             "bfloat16 or float32."
         )
+
+
+def _require_known(name: str, known: tuple[str, ...]) -> None:
+    if name not in (*known, "auto"):
+        raise UnknownNameError("precision", name, (*known, "auto"))
 
 
 def feature_precision(name: str, engine: str, network: HeadlessNetwork) -> str:
@@ -53,9 +70,9 @@ def feature_precision(name: str, engine: str, network: HeadlessNetwork) -> str:
 
     Parameters
     ----------
-    name : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"``: what the hardware computes natively, if the features of generated pictures
-        stay within their tolerance in it; else float32.
+    name : {"auto", "float32", "bfloat16", "float16", "int8"}
+        ``"auto"``: bfloat16 where the hardware computes it natively and the features of generated
+        pictures stay within their tolerance in it; else float32.
     engine : {"openvino", "keras"}
     network : HeadlessNetwork
 
@@ -64,7 +81,7 @@ def feature_precision(name: str, engine: str, network: HeadlessNetwork) -> str:
     UnknownNameError, UsageError
         As `require_precision`.
     """
-    require_precision(name, network)
+    require_precision(name, network, engine)
     if network.backbone.kind == "descriptor":
         return "float32"
     return native_precision(engine, network) if name == "auto" else name
@@ -84,7 +101,7 @@ def training_precision(name: str) -> str:
     UnknownNameError
         If there is no such precision.
     """
-    require_precision(name)
+    _require_known(name, TRAINING_PRECISIONS)
     if name != "auto":
         return name
     # The driver is asked first, since Keras takes seconds to import.

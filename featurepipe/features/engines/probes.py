@@ -67,10 +67,10 @@ def distance(features: NDArray[Any], reference: NDArray[Any], precision: str) ->
     errors = np.linalg.norm(np.subtract(features, reference, dtype=np.float32), axis=1)
     if precision in ("float32", "uint8"):
         return float((errors / np.linalg.norm(reference, axis=1)).max())
-    return float(np.median(errors) / _median_distance(reference))
+    return float(np.median(errors) / median_distance(reference))
 
 
-def _median_distance(features: NDArray[np.float32]) -> float:
+def median_distance(features: NDArray[np.float32]) -> float:
     """Median distance between two different rows."""
     between = np.linalg.norm(features[:, None] - features[None], axis=-1)
     return float(np.median(between[np.triu_indices(len(features), k=1)]))

@@ -109,7 +109,7 @@ def open_stores(
         What makes the rows of each store.
     ids : sequence of str
         Image ids, sorted.
-    precision : {"auto", "float32", "bfloat16", "float16"}, optional
+    precision : {"auto", "float32", "bfloat16", "float16", "int8"}, optional
         Precision of all; ``"auto"``: that of the existing store, else what the hardware computes
         natively where it keeps the features. Default: that of the makers.
     batch_size : int, optional

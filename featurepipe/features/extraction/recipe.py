@@ -35,7 +35,7 @@ class Recipe:
     view : str
         What the network is shown of the image.
     precision : str
-        ``float32``, ``bfloat16`` or ``float16``.
+        ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     engine : str
         What runs the network; decides no feature and is no part of the key.
     fast_decode : bool
@@ -124,13 +124,17 @@ class Recipe:
 
         Parameters
         ----------
-        precision : {"auto", "float32", "bfloat16", "float16"}
+        precision : {"auto", "float32", "bfloat16", "float16", "int8"}
         kept : str, optional
             Precision of the existing store; ``"auto"`` keeps it.
+
+        Raises
+        ------
+        UnknownNameError, UsageError
+            If there is no such precision, or the engine or the network cannot have it.
         """
-        if precision == "auto" and kept is not None:
-            return replace(self, precision=kept)
-        return replace(self, precision=feature_precision(precision, self.engine, self.network))
+        wanted = kept if precision == "auto" and kept is not None else precision
+        return replace(self, precision=feature_precision(wanted, self.engine, self.network))
 
 
 def make_recipe(
@@ -211,6 +215,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
         If the weights, or what this version makes of the key, differ.
     """
     fast_decode = key.decoding == "reduced"
+    engine = "openvino" if key.precision == "int8" else "auto"
     if key.backbone in BACKBONES:
         recipe = make_recipe(
             key.backbone,
@@ -218,6 +223,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
             size_px=key.size_px,
             pooling=key.pooling,
             view=key.view,
+            engine=engine,
             fast_decode=fast_decode,
             seed=key.weights.seed or 0,
         )

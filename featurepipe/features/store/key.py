@@ -60,7 +60,7 @@ class StoreKey:
     preprocessing : str
         `featurepipe.features.backbones.BackboneSpec.preprocessing`.
     precision : str
-        ``"float32"``, ``"bfloat16"`` or ``"float16"``; ``"uint8"`` for a pixel cache.
+        ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"int8"``; ``"uint8"`` for a pixel cache.
     output : str, optional
         Of a network in a file: the output or layer that is read, if it was named.
     prefix_tokens : int, optional

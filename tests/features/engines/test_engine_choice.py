@@ -124,6 +124,10 @@ def test_precisions_that_are_named():
     assert feature_precision("auto", "keras", histogram) == "float32"
     with pytest.raises(UsageError, match="smaller than the smallest float16"):
         feature_precision("float16", "openvino", RANDOM)
+    assert feature_precision("int8", "openvino", RANDOM) == "int8"
+    assert feature_precision("int8", "keras", histogram) == "float32"
+    with pytest.raises(UsageError, match="computed by OpenVINO on the processor, not by Keras"):
+        feature_precision("int8", "keras", RANDOM)
     with pytest.raises(UnknownNameError, match="Unknown precision 'float31'"):
         feature_precision("float31", "openvino", RANDOM)
 
@@ -151,6 +155,8 @@ def test_precisions_of_training_that_are_named():
     assert training_precision("bfloat16") == "bfloat16"
     with pytest.raises(UnknownNameError, match="Unknown precision 'float16x'"):
         training_precision("float16x")
+    with pytest.raises(UnknownNameError, match="Unknown precision 'int8'"):
+        training_precision("int8")
 
 
 def test_openvino_that_is_not_installed(monkeypatch):
