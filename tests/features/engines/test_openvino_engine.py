@@ -131,11 +131,11 @@ def test_a_damaged_graph_in_the_cache_is_converted_again(
     damaged, conversions = graph.with_suffix(suffix), []
     sound = damaged.read_bytes()
 
-    def restore(network, path):
-        conversions.append(network.backbone.name)
+    def restore(graph, make):
+        conversions.append(graph.stem.split("-")[0])
         damaged.write_bytes(sound)
 
-    monkeypatch.setattr("featurepipe.features.engines.openvino_graph._convert", restore)
+    monkeypatch.setattr("featurepipe.features.engines.openvino_graph._keep", restore)
     spoilt = bytearray(sound)
     spoilt[len(sound) // 2] ^= 1
     for content in (bytes(spoilt), sound[:-1], b""):
