@@ -8,7 +8,7 @@ from featurepipe.errors import UnknownNameError
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 """Pillow's resampling filters; all but `nearest` average when they shrink."""
 
-_METHOD = re.compile(r"pillow-(?P<interpolation>[a-z]+)(-crop-(?P<shorter_px>\d+))?")
+_METHOD = re.compile(r"pillow-(?P<interpolation>[a-z]+)(-crop-(?P<shorter_px>[1-9][0-9]{0,6}))?")
 
 
 class Framing(NamedTuple):
@@ -53,8 +53,10 @@ class Framing(NamedTuple):
         parts = _METHOD.fullmatch(method)
         if parts is None or parts["interpolation"] not in INTERPOLATIONS:
             raise UnknownNameError("resizing", method, [cls(*size).method])
-        shorter_px = parts["shorter_px"]
-        return cls(*size, parts["interpolation"], int(shorter_px) if shorter_px else None)
+        shorter_px = None if parts["shorter_px"] is None else int(parts["shorter_px"])
+        if shorter_px is not None and shorter_px < max(size):
+            raise UnknownNameError("resizing", method, [cls(*size, shorter_px=max(size)).method])
+        return cls(*size, parts["interpolation"], shorter_px)
 
     @property
     def method(self) -> str:

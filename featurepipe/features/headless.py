@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -124,4 +125,6 @@ class HeadlessNetwork:
         """
         decides = self.identity() | {"keras": version("keras")} | others
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-        return user_cache() / folder / f"{self.backbone.name}-{digest}{suffix}"
+        # The name of a network in a file may come from another person's run.
+        name = re.sub(r"[^\w.+-]", "_", self.backbone.name)
+        return user_cache() / folder / f"{name}-{digest}{suffix}"

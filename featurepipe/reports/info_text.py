@@ -196,6 +196,8 @@ def _store(facts: Facts, room: int) -> list[Section]:
     return [
         ("backbone", [f"{recipe['backbone']}, weights {weights}"]),
         ("features", [features]),
+        ("resizing", [visible(recipe["resize"])]),
+        ("pixels", [visible(part) for part in recipe["preprocessing"].split(" ")]),
         *common,
         ("made by", ["featurepipe extract"]),
         (

@@ -42,6 +42,8 @@ def store(what, n):
             "view": "rgb",
             "decoding": "full",
             "pooling": "layer" * 40,
+            "resize": "pillow-bicubic-crop-256",
+            "preprocessing": "scale=0.00392156862745098 mean=0.485,0.456,0.406 std=0.229,0.224,0.2",
             "precision": "float32",
         },
         "made_by": {

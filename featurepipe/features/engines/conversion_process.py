@@ -50,7 +50,8 @@ def run_conversion(task: str, name: str, advice: str, **arguments: Any) -> Any:
         If it fails otherwise.
     """
     done = subprocess.run(
-        [sys.executable, "-m", _MODULE, task, json.dumps(arguments)],
+        # -P: the current folder may hold anything, such as another onnx.py.
+        [sys.executable, "-P", "-m", _MODULE, task, json.dumps(arguments)],
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -42,6 +42,8 @@ _CLASSES = {
 }  # fmt: skip
 """By module, the classes of Keras of which networks and backbones consist."""
 
+_MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+
 
 def require_known_classes(path: Path) -> None:
     """Stop unless a `.keras` file consists of layers of networks and backbones.
@@ -52,6 +54,9 @@ def require_known_classes(path: Path) -> None:
         If it does not. What else a damaged file raises depends on the damage.
     """
     with zipfile.ZipFile(path) as archive:
+        others = set(archive.namelist()) - _MEMBERS
+        if others:
+            raise ValueError(f"{min(others)} belongs to no network")
         config = json.loads(archive.read("config.json"))
     for module, name in _classes_in(config):
         if module not in _CLASSES or name not in _CLASSES[module]:

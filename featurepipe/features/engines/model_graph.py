@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
+from numpy.typing import NDArray
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from featurepipe.errors import ModelFileError
@@ -54,7 +55,8 @@ def export(
     Raises
     ------
     ModelFileError
-        If the network cannot be read, has no such input or output, or cannot be pooled so.
+        If the network cannot be read, has no such input or output, cannot be pooled so, or
+        computes no finite vector for each image.
     """
     is_keras = path.suffix.lower() == ".keras"
     model = read_model(path, output if is_keras else None)
@@ -62,7 +64,7 @@ def export(
     layout = _reshape(model, path, size_px)
     _pool(model, path, layout, pooling, prefix_tokens)
     model = _prepend(model, layout, Normalisation.from_text(normalisation))
-    _free_batch(model, size_px)
+    _settle_batch(model, path, size_px)
     ov.save_model(model, exported, compress_to_fp16=False)
 
 
@@ -95,7 +97,7 @@ def _reshape(model: ov.Model, path: Path, size_px: int) -> str:
     """Fix the size of the input; returns its layout.
 
     The axis of the channels is the one of three. Where any axis may have any length, the
-    network itself tells: its first convolution has three input channels.
+    network itself tells: its first convolution has three input channels. It is never guessed.
     """
     (port,) = model.inputs
     sides = sides_of(port) or [None] * 4
@@ -108,14 +110,22 @@ def _reshape(model: ov.Model, path: Path, size_px: int) -> str:
         for layout, shape in shapes.items()
         if all(side in (None, wanted) for side, wanted in zip(sides[1:], shape[1:], strict=True))
     }
-    reasons = []
+    reasons, found = [], []
     for layout, shape in possible.items():
         try:
             model.reshape({port: ov.PartialShape(shape)})
         except RuntimeError as error:
-            reasons.append(str(error).strip().splitlines()[-1][:_REASON_LENGTH])
+            reasons.append(_last_line(error))
         else:
-            return layout
+            found.append(layout)
+    if len(found) == 1:
+        model.reshape({port: ov.PartialShape(shapes[found[0]])})
+        return found[0]
+    if found:
+        raise ModelFileError(
+            f"{path.name} does not say which axis has the channels, and could compute either. "
+            "Export it with three channels fixed."
+        )
     if not possible:
         shown = " x ".join("?" if side is None else str(side) for side in sides)
         raise ModelFileError(
@@ -123,10 +133,18 @@ def _reshape(model: ov.Model, path: Path, size_px: int) -> str:
             "px in RGB. Set --size to the side of its input; if it says otherwise, correct the "
             "sidecar."
         )
-    raise ModelFileError(
-        f"{path.name} cannot compute images of {size_px} x {size_px} px ({reasons[-1]}). Set "
-        "--size to the side that it was exported for."
+    raise _impossible_size(path, size_px, reasons[-1])
+
+
+def _impossible_size(path: Path, size_px: int, reason: str) -> ModelFileError:
+    return ModelFileError(
+        f"{path.name} cannot compute images of {size_px} x {size_px} px ({reason}). Set --size to "
+        "the side that it was exported for, or choose another output with --output."
     )
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:_REASON_LENGTH]
 
 
 def _pool(
@@ -224,27 +242,48 @@ def _prepend(model: ov.Model, layout: str, normalisation: Normalisation) -> ov.M
     return prepost.build()
 
 
-def _free_batch(model: ov.Model, size_px: int) -> None:
+def _settle_batch(model: ov.Model, path: Path, size_px: int) -> None:
     """Let the batch have any size, if images then still have features of their own."""
     (port,) = model.inputs
-    fixed = port.get_partial_shape()
+    own = port.get_partial_shape()[0]
     pictures = probe_images((size_px, size_px))[:2]
-    try:
-        model.reshape({port: ov.PartialShape([-1, size_px, size_px, 3])})
-        is_free = model.outputs[0].get_partial_shape()[0].is_dynamic
-        if is_free:
-            compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-            alone = [compiled(pictures[[k]])[0] for k in range(2)]
-            together = compiled(pictures)[0]
-            is_free = _is_close(np.concatenate(alone), together)
-    except (RuntimeError, ValueError):
-        is_free = False
-    if not is_free:
-        n_images = fixed[0].get_length() if fixed[0].is_static else 1
-        model.reshape({port: ov.PartialShape([n_images, size_px, size_px, 3])})
+    for n_images in (-1, own.get_length() if own.is_static else 1):
+        try:
+            model.reshape({port: ov.PartialShape([n_images, size_px, size_px, 3])})
+            if _has_own_features(model, pictures, n_images, path):
+                return
+        except (RuntimeError, ValueError) as error:
+            reason = _last_line(error)
+        else:
+            reason = ""
+    if reason:
+        raise _impossible_size(path, size_px, reason)
+    raise ModelFileError(
+        f"{path.name} computes no vector for each image: images of one batch change each other's "
+        "features. Choose another output with --output, or export the network for batches of one "
+        "image."
+    )
 
 
-def _is_close(alone: Any, together: Any) -> bool:
+def _has_own_features(
+    model: ov.Model, pictures: NDArray[np.uint8], n_images: int, path: Path
+) -> bool:
+    """Whether each image has a vector that does not depend on the others of its batch."""
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    n_together, n_alone = (2, 1) if n_images == -1 else (n_images, n_images)
+    together = compiled(np.resize(pictures, (n_together, *pictures.shape[1:])))[0]
+    alone = [compiled(np.repeat(pictures[[k]], n_alone, axis=0))[0][:1] for k in range(2)]
+    if together.ndim != 2 or len(together) != n_together or together.shape[1] == 0:
+        return False
+    if not np.isfinite(together).all():
+        raise ModelFileError(
+            f"{path.name} computes features of generated pictures that are not finite numbers. "
+            "Correct the preprocessing, or export the network again."
+        )
+    return _is_close(np.concatenate(alone)[:n_together], together[:2])
+
+
+def _is_close(alone: NDArray[np.float32], together: NDArray[np.float32]) -> bool:
     if alone.shape != together.shape:
         return False
     return bool(np.linalg.norm(alone - together) <= _SAME * np.linalg.norm(alone))

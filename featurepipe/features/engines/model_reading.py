@@ -1,15 +1,19 @@
 """Networks in files -> OpenVINO models; imported by the processes of `conversion_tasks` only."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
+from openvino.frontend import FrontEndManager
 
 from featurepipe.errors import ModelFileError
+from featurepipe.features.model_files.model_file import require_beside
 from featurepipe.features.weights import MAX_WEIGHTS_BYTES
 from featurepipe.files import require_readable
 from featurepipe.words import one_line
 
+_FORMATS = {".onnx": "onnx", ".xml": "ir", ".tflite": "tflite"}
 _REASON_LENGTH = 200
 
 
@@ -56,7 +60,9 @@ def read_model(path: Path, layer: str | None = None) -> ov.Model:
     try:
         if path.suffix.lower() == ".keras":
             return _read_keras(path, layer)
-        return ov.Core().read_model(path)
+        # By its suffix: OpenVINO would go by the content, and read what was not checked.
+        front_end = FrontEndManager().load_by_framework(_FORMATS[path.suffix.lower()])
+        return front_end.convert(front_end.load(str(path)))
     except ModelFileError:
         raise
     # The type of the error depends on what is wrong with the file.
@@ -95,30 +101,32 @@ def _files_beside(path: Path) -> list[str]:
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, load_external_data=False)
+        if not model.graph.node:
+            raise ValueError("it computes nothing")
+        names = {
+            ExternalDataInfo(tensor).location
+            for tensor in _tensors(model)
+            if uses_external_data(tensor)
+        }
     except Exception as error:
         raise ModelFileError(
             f"{path.name} is no ONNX file, or is damaged ({_reason(error)}). Export it again."
         ) from error
-    tensors = [*graph.initializer, *(_constants(graph))]
-    names = {ExternalDataInfo(one).location for one in tensors if uses_external_data(one)}
     for name in sorted(names):
-        if not (path.parent / name).is_file():
-            raise ModelFileError(
-                f"{path.name} keeps weights in {name!r}, which is not beside it. Put that file "
-                f"into {path.parent}."
-            )
+        require_beside(path, name)
     return sorted(names)
 
 
-def _constants(graph: Any) -> list[Any]:
-    return [
-        attribute.t
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.HasField("t")
-    ]
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a part of an ONNX file, wherever they are."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in [value] if hasattr(value, "DESCRIPTOR") else value:
+                yield from _tensors(part)
 
 
 def _read_keras(path: Path, layer: str | None) -> ov.Model:
@@ -129,9 +137,9 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
     from featurepipe.features.engines.keras_classes import require_known_classes
     from featurepipe.features.engines.keras_weights import open_weights
 
-    require_known_classes(path)
     with open_weights(path):
         pass
+    require_known_classes(path)
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     if layer is not None:
         names = [one.name for one in model.layers]
@@ -148,7 +156,11 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
         return model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
 
     traced = tf.function(computed).get_concrete_function(*specs)
-    return ov.convert_model(traced)
+    converted = ov.convert_model(traced)
+    for port, name in zip(converted.outputs, model.output_names, strict=True):
+        # Messages list what --output takes: names of layers.
+        port.get_tensor().set_names({name})
+    return converted
 
 
 def _reason(error: Exception) -> str:

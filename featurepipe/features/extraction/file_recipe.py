@@ -11,7 +11,7 @@ from featurepipe.features.backbones import BackboneSpec
 from featurepipe.features.framing import Framing
 from featurepipe.features.headless import FileGraph, HeadlessNetwork
 from featurepipe.features.model_files.model_file import ModelFile
-from featurepipe.features.model_files.normalisation import Normalisation
+from featurepipe.features.model_files.normalisation import NOTHING, Normalisation
 from featurepipe.features.model_files.preprocessing import Preprocessing, given_preprocessing
 from featurepipe.features.model_files.sidecars import read_sidecars
 from featurepipe.features.store import StoreKey
@@ -77,6 +77,11 @@ def network_of_file(
             f"{path.name} takes images of {file.fixed_px} px, but {said.source} says "
             f"{graph.framing.height} px. Correct the size."
         )
+    if file.takes_whole_numbers and replace(graph.normalisation, channels="rgb").text != NOTHING:
+        raise UsageError(
+            f"{path.name} takes pixels as whole numbers, but {said.source} normalises them to "
+            "fractions. Use --preprocess none."
+        )
     _tell(file, said, graph)
     return _network(file, graph, pooling)
 
@@ -100,7 +105,7 @@ def repeat_network_of_file(key: StoreKey, path: Path) -> HeadlessNetwork:
     file = ModelFile.open(path)
     try:
         normalisation = Normalisation.from_text(key.preprocessing)
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise StoreMismatchError(
             f"The features were made with the preprocessing {key.preprocessing!r}, which this "
             "version does not know. Extract them again."

@@ -17,6 +17,8 @@ from featurepipe.files import read_file, replacing, require_readable, user_cache
 
 SUFFIXES = (".onnx", ".xml", ".tflite", ".keras")
 
+_FLOATS = ("bf16", "f16", "f32", "f64")
+_WHOLE_NUMBERS = ("u8", "i32")
 _FACTS_BYTES = 1_000_000
 _SHOWN = 8
 
@@ -100,7 +102,7 @@ class ModelFile:
         digest = sha256_of(path)
         facts = _facts(path, digest)
         for name in facts.beside:
-            _require_beside(path, name)
+            require_beside(path, name)
         if facts.beside:
             whole = hashlib.sha256(digest.encode())
             for name in facts.beside:
@@ -112,9 +114,9 @@ class ModelFile:
 
     @property
     def name(self) -> str:
-        """The stem of the file; with its suffix if a backbone of featurepipe has that name."""
+        """The stem of the file; with its suffix if featurepipe has a backbone of that name."""
         stem = re.sub(r"[^\w.-]+", "_", self.path.stem)
-        known = {bare_name(name) for name in BACKBONES}
+        known = {bare_name(name) for name in (*BACKBONES, "pixels")}
         return f"{stem}_{self.path.suffix[1:]}" if bare_name(stem) in known else stem
 
     @property
@@ -124,6 +126,11 @@ class ModelFile:
         # One side of three is the channels'.
         return max((side for side in (port.shape or ())[1:] if side not in (None, 3)), default=None)
 
+    @property
+    def takes_whole_numbers(self) -> bool:
+        """Whether it takes pixels as integers, and so normalises them itself."""
+        return self.facts.inputs[0].dtype in _WHOLE_NUMBERS
+
     def _require_images(self) -> None:
         """Stop unless it has one input that can take square images."""
         inputs = self.facts.inputs
@@ -131,8 +138,8 @@ class ModelFile:
             return
         raise ModelFileError(
             f"{self.path.name} takes {_listed(inputs)}, but a backbone takes one batch of square "
-            "RGB images: N x 3 x SIZE x SIZE or N x SIZE x SIZE x 3. Export only the part that "
-            "reads images."
+            "RGB images, as floats or bytes: N x 3 x SIZE x SIZE or N x SIZE x SIZE x 3. Export "
+            "only the part that reads images."
         )
 
 
@@ -148,6 +155,8 @@ def is_model_file(name: str) -> bool:
 
 
 def _may_be_images(port: Port) -> bool:
+    if port.dtype not in (*_FLOATS, *_WHOLE_NUMBERS):
+        return False
     if port.shape is None:
         return True
     if len(port.shape) != 4:
@@ -182,9 +191,25 @@ def _facts(path: Path, digest: str) -> ModelFacts:
     return facts
 
 
-def _require_beside(path: Path, name: str) -> None:
+def require_beside(path: Path, name: str) -> None:
+    """Stop unless a file that a network refers to lies in its folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file of the network.
+    name : str
+        Path of the other, relative to the folder.
+
+    Raises
+    ------
+    ModelFileError
+        If it does not.
+    NotReadableError
+        If it is too large, or no regular file.
+    """
     file = path.parent / name
-    is_inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+    is_inside = name != "" and not Path(name).is_absolute() and ".." not in Path(name).parts
     if not is_inside or not file.is_file():
         raise ModelFileError(
             f"{path.name} keeps weights in {name!r}, which is not beside it. Put that file into "

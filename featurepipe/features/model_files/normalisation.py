@@ -1,11 +1,18 @@
 """Normalisation: how pixels become the numbers that a network from a file expects."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 NOTHING = "none"
 """The text of pixels as they are: the network normalises them itself, or needs none."""
+
+_THREE = r"[^ ,]+,[^ ,]+,[^ ,]+"
+_TEXT = re.compile(
+    rf"scale=(?P<scale>[^ ]+) mean=(?P<mean>{_THREE}) std=(?P<std>{_THREE}) "
+    r"channels=(?P<channels>rgb|bgr)"
+)
 
 Channels = tuple[float, float, float]
 
@@ -53,7 +60,9 @@ class Normalisation:
         """
         if text == NOTHING:
             return cls()
-        parts = dict(part.split("=") for part in text.split(" "))
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
+            raise ValueError(text)
         mean, std = (tuple(map(float, parts[name].split(","))) for name in ("mean", "std"))
         found = cls(float(parts["scale"]), mean, std, parts["channels"])  # type: ignore[arg-type]
         if found.text != text or not found.is_possible():

@@ -150,7 +150,7 @@ def given_preprocessing(
     if isinstance(given, str):
         if given != NOTHING:
             raise UnknownNameError("--preprocess", given, [NOTHING])
-        said = {"scale": 1.0, "mean": (0.0,), "std": (1.0,)}
+        said = {"scale": 1.0, "mean": (0.0,), "std": (1.0,), "channels": CHANNELS[0]}
     elif given is not None:
         said = {name: value for name, value in given.items() if value is not None}
     for name in said:
@@ -164,13 +164,14 @@ def given_preprocessing(
     for name in ("mean", "std"):
         if name in said:
             said[name] = _numbers(name, said[name])
-    if "scale" in said:
-        (said["scale"],) = _numbers("scale", said["scale"])
-    if not 0 < float(said.get("crop_pct", 1)) <= 1:
+    for name in ("scale", "crop_pct"):
+        if name in said:
+            said[name] = _one_number(name, said[name])
+    if not 0 < said.get("crop_pct", 1) <= 1:
         raise UsageError(f"--crop-pct is {said['crop_pct']}. Set a share above 0 and up to 1.")
-    for name, number in (("size", size_px), ("prefix-tokens", prefix_tokens)):
-        if number is not None and not (name == "prefix-tokens") <= number + 1 <= MAX_SIDE_PX:
-            raise UsageError(f"--{name} is {number}. Set at most {MAX_SIDE_PX}.")
+    for name, number, least in (("size", size_px, 1), ("prefix-tokens", prefix_tokens, 0)):
+        if number is not None and not least <= number <= MAX_SIDE_PX:
+            raise UsageError(f"--{name} is {number}. Set {least} to {MAX_SIDE_PX}.")
     return Preprocessing(COMMAND, size_px=size_px, prefix_tokens=prefix_tokens, **said)
 
 
@@ -180,8 +181,21 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     try:
         return tuple(_number(part) for part in parts)
     except (ValueError, TypeError, ZeroDivisionError):
-        example = "1/255" if name == "scale" else "0.485,0.456,0.406"
-        raise UsageError(f"--{name} {value!r} is no number. Expected such as {example}.") from None
+        example = {"scale": "1/255", "crop_pct": "0.875"}.get(name, "0.485,0.456,0.406")
+        raise UsageError(
+            f"--{_flag(name)} {value!r} is no number. Expected such as {example}."
+        ) from None
+
+
+def _one_number(name: str, value: Any) -> float:
+    numbers = _numbers(name, value)
+    if len(numbers) != 1:
+        raise UsageError(f"--{_flag(name)} is {value!r}. Give one number.")
+    return numbers[0]
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _number(value: Any) -> float:

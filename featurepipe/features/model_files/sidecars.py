@@ -5,6 +5,7 @@ Read are `preprocessor_config.json` of Hugging Face's image processors, and `con
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,12 @@ _MAX_BYTES = 1_000_000
 _GRAPH_FOLDER = "onnx"
 # Pillow's numbers of its filters.
 _FILTERS = dict(enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")))
+_PROCESSOR = re.compile(r"(?P<family>\w+?)(ImageProcessor|FeatureExtractor)\w*")
+# To a size of one number, these resize the shorter side; the others squash the image.
+_BY_SHORTER_SIDE = {
+    "Bit", "CLIP", "ConvNext", "MobileNetV1", "MobileNetV2", "MobileViT", "ViTHybrid",
+}  # fmt: skip
+_BY_BOTH_SIDES = {"Beit", "DINOv3ViT", "DeiT", "Siglip", "ViT"}
 _CLASS_TOKENS = {
     "beit": 1, "clip_vision_model": 1, "deit": 2, "dinov2": 1, "dinov2_with_registers": 1,
     "dinov3_vit": 1, "siglip_vision_model": 0, "vit": 1, "vit_mae": 1,
@@ -45,6 +52,8 @@ class _Processor(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    image_processor_type: str | None = None
+    feature_extractor_type: str | None = None
     do_resize: bool = True
     size: _Px | _Sides | None = None
     resample: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -58,6 +67,15 @@ class _Processor(BaseModel):
     image_std: _Channels | None = None
     do_flip_channel_order: bool = False
     do_pad: bool = False
+
+    @property
+    def family(self) -> str | None:
+        """Of which networks it is, such as ``"CLIP"``; None if no type is said."""
+        name = self.image_processor_type or self.feature_extractor_type
+        if name is None:
+            return None
+        known = _PROCESSOR.fullmatch(name)
+        return known["family"] if known else name
 
 
 class _PretrainedCfg(BaseModel):
@@ -132,19 +150,18 @@ def _read_first(
 def _of_processor(source: str, values: Any) -> Preprocessing | None:
     if isinstance(values, dict) and "pretrained_cfg" in values:
         return _of_config(source, values)
-    said = _Processor.model_validate(values)
-    if said.do_pad:
-        raise UsageError(
-            f"{source} pads images, which is not supported. Move it away and give the "
-            "preprocessing with --mean, --std and --size."
-        )
+    said = _Processor.model_validate(_without_nulls(values))
+    _require_supported(source, said)
     normalises = said.do_normalize if said.do_normalize is not None else said.image_mean is not None
+    if normalises and (said.image_mean is None or said.image_std is None):
+        raise _unusable(source, "normalises images, but does not say both image_mean and image_std")
     size_px, shorter_px = _sides(source, said)
     return Preprocessing(
         source,
         size_px=size_px,
         resize=SQUASH if shorter_px is None else CROP,
-        interpolation=None if said.resample is None else _FILTERS[said.resample],
+        # The first processors of ViT were saved without it.
+        interpolation="bilinear" if said.resample is None else _FILTERS[said.resample],
         shorter_px=shorter_px,
         scale=said.rescale_factor if said.do_rescale else 1.0,
         mean=said.image_mean if normalises else None,
@@ -153,27 +170,59 @@ def _of_processor(source: str, values: Any) -> Preprocessing | None:
     )
 
 
-def _sides(source: str, said: _Processor) -> tuple[int | None, int | None]:
+def _require_supported(source: str, said: _Processor) -> None:
+    """Stop if a processor does what is not supported, or leaves open what it does."""
+    family = said.family
+    if family not in (None, *_BY_SHORTER_SIDE, *_BY_BOTH_SIDES):
+        raise _unusable(source, f"is of the type {family!r}, which is not supported")
+    if said.do_pad:
+        raise _unusable(source, "pads images, which is not supported")
+    if not said.do_resize or said.size is None:
+        raise _unusable(source, "does not say to what size images are resized")
+    if family is None and isinstance(said.size, int):
+        raise _unusable(source, "says neither image_processor_type nor which side has the size")
+    if said.resample is None and family != "ViT":
+        raise _unusable(source, "does not say how images are resampled")
+
+
+def _sides(source: str, said: _Processor) -> tuple[int, int | None]:
     """Side of the input, and to what the shorter side is resized before it is cropped."""
-    size, crop = said.size if said.do_resize else None, said.crop_size
-    if said.do_center_crop and crop is not None:
-        cropped = _square(source, crop)
-        if isinstance(size, _Sides) and size.shortest_edge is None:
-            whole = _square(source, size)
-            if whole != cropped:
-                raise UsageError(
-                    f"{source} squashes images to {whole} px and crops {cropped} px, which is not "
-                    "supported. Move it away and give the preprocessing with --mean, --std, --size."
-                )
-            return cropped, None
-        return cropped, size.shortest_edge if isinstance(size, _Sides) else size
-    if not isinstance(size, _Sides) or size.shortest_edge is None:
-        return (None if size is None else _square(source, size)), None
+    size, family = said.size, said.family
+    assert size is not None
+    if isinstance(size, _Sides):
+        shorter_px = size.shortest_edge
+    else:
+        shorter_px = size if family in _BY_SHORTER_SIDE else None
+    if said.do_center_crop and said.crop_size is not None:
+        cropped = _square(source, said.crop_size)
+        if shorter_px is None and _square(source, size) != cropped:
+            raise _unusable(
+                source,
+                f"squashes images to {_square(source, size)} px and crops {cropped} px, which is "
+                "not supported",
+            )
+        return cropped, shorter_px
+    if shorter_px is None:
+        return _square(source, size), None
+    if family != "ConvNext" or said.crop_pct is None:
+        raise _unusable(
+            source, f"resizes the shorter side to {shorter_px} px and does not crop a square"
+        )
     # ConvNeXt's processor crops its share of small images, and squashes those of 384 px or more.
-    side = size.shortest_edge
-    if said.crop_pct is not None and side < 384:
-        return side, int(side / said.crop_pct)
-    return side, None if said.crop_pct is not None else side
+    return shorter_px, int(shorter_px / said.crop_pct) if shorter_px < 384 else None
+
+
+def _unusable(source: str, what: str) -> UsageError:
+    return UsageError(
+        f"{source} {what}. Move it away and give the preprocessing with --mean, --std and --size."
+    )
+
+
+def _without_nulls(values: Any) -> Any:
+    """The values of an object that are said: fast processors write null for the others."""
+    if not isinstance(values, dict):
+        return values
+    return {name: _without_nulls(value) for name, value in values.items() if value is not None}
 
 
 def _square(source: str, size: int | _Sides) -> int:
@@ -181,10 +230,7 @@ def _square(source: str, size: int | _Sides) -> int:
         return size
     side = size.shortest_edge or size.height
     if side is None or (size.width or side) != side:
-        raise UsageError(
-            f"{source} says the size {size.height} x {size.width}: only square inputs are "
-            "supported."
-        )
+        raise _unusable(source, f"says the size {size.height} x {size.width}, which is not square")
     return side
 
 
@@ -201,18 +247,15 @@ def _of_config(source: str, values: Any) -> Preprocessing | None:
 def _of_timm(source: str, said: _PretrainedCfg) -> Preprocessing:
     _, height, width = said.input_size
     if height != width:
-        raise UsageError(
-            f"{source} says the size {height} x {width}: only square inputs are supported."
-        )
+        raise _unusable(source, f"says the size {height} x {width}, which is not square")
     if said.interpolation not in INTERPOLATIONS:
-        raise UsageError(
-            f"{source} says the interpolation {said.interpolation!r}, which is not supported. Add "
-            f"--interpolation, one of {', '.join(INTERPOLATIONS)}, and move the file away."
+        raise _unusable(
+            source, f"says the interpolation {said.interpolation!r}, which is not supported"
         )
     if said.crop_mode != "center" and (said.crop_mode, said.crop_pct) != ("squash", 1.0):
-        raise UsageError(
-            f"{source} says the crop mode {said.crop_mode!r} of {said.crop_pct:g}, which is not "
-            "supported. Move it away and give the preprocessing with --mean, --std and --size."
+        raise _unusable(
+            source,
+            f"says the crop mode {said.crop_mode!r} of {said.crop_pct:g}, which is not supported",
         )
     is_cropped = said.crop_mode == "center"
     return Preprocessing(

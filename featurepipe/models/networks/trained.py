@@ -63,9 +63,9 @@ class TrainedNetwork(Engine):
 def _load(path: Path) -> "keras.Model":
     require_readable(path)
     try:
-        require_known_classes(path)
         with open_weights(path):
             pass
+        require_known_classes(path)
         # In safe mode, Keras only builds its own layers and runs no code from the file.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     # The type of the error depends on what is wrong with the file.
