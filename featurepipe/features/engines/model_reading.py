@@ -131,11 +131,9 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 def _read_keras(path: Path, layer: str | None) -> ov.Model:
     # Also hides what TensorFlow prints.
-    from featurepipe.features.engines.quiet_keras import keras  # isort: skip
-    import tensorflow as tf
-
     from featurepipe.features.engines.keras_classes import require_known_classes
     from featurepipe.features.engines.keras_weights import open_weights
+    from featurepipe.features.engines.quiet_keras import keras
 
     with open_weights(path):
         pass
@@ -150,6 +148,19 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
                 "layers with --output."
             )
         model = keras.Model(model.inputs, model.get_layer(layer).output)
+    return converted_keras(model)
+
+
+def converted_keras(model: Any) -> ov.Model:
+    """A model of Keras, converted by TensorFlow, with its outputs by their names.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Keras must run on TensorFlow.
+    """
+    import tensorflow as tf
+
     specs = [tf.TensorSpec(one.shape, one.dtype) for one in model.inputs]
 
     def computed(*inputs: Any) -> Any:
