@@ -81,7 +81,7 @@ def convert_preset(
     from featurepipe.features.engines.model_graph import save_graph
 
     name, library = _library_of(source)
-    model = library.read(name, sha256, size_px=size_px, is_pooled=pooling == "avg")
+    model = library.read(name, sha256, size_px=size_px, pooling=pooling)
     save_graph(model, source, Path(exported), size_px=size_px, pooling=pooling, **how)
 
 

@@ -58,7 +58,7 @@ def inspect(name: str) -> dict[str, Any]:
     }
 
 
-def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
+def read(name: str, sha256: str, *, size_px: int, pooling: str) -> ov.Model:
     """A preset as an OpenVINO model of float32 images, NHWC.
 
     Parameters
@@ -67,9 +67,9 @@ def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
     sha256 : str
         What its weights must have.
     size_px : int
-    is_pooled : bool
-        Whether its output is the embedding of an image, where the backbone has one, and not what
-        that is made of: a map or tokens.
+    pooling : str
+        ``"avg"``: its output is the embedding of an image, where the backbone has one. Else what
+        that is made of, a map or tokens.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
 
     images = keras.Input((size_px, size_px, 3), name="images")
     tower = _tower(backbone)
-    if is_pooled and hasattr(backbone, "get_vision_embeddings"):
+    if pooling == "avg" and hasattr(backbone, "get_vision_embeddings"):
         computed = backbone.get_vision_embeddings(images)
     else:
         inputs = tower.input
@@ -189,9 +189,8 @@ def _n_prefix_tokens(tower: Any, own_px: int | None) -> int | None:
 
 def _require_safe(hub: Any, name: str) -> None:
     """Stop unless a preset is of a known place, and of layers of Keras and KerasHub."""
-    presets = hub.models.Backbone.presets
-    is_address = name.startswith((_HF, _KAGGLE))
-    if name not in presets and not is_address and not Path(name).is_dir():
+    presets = hub.layers.ImageConverter.presets
+    if name not in presets and not name.startswith((_HF, _KAGGLE)) and not Path(name).is_dir():
         hint = "A folder, hf://OWNER/NAME and kaggle://… are possible, too."
         raise UnknownNameError("preset of KerasHub", name, presets, hint)
     place = presets[name]["kaggle_handle"] if name in presets else name

@@ -168,6 +168,11 @@ def converted_keras(model: Any) -> ov.Model:
 
     traced = tf.function(computed).get_concrete_function(*specs)
     converted = ov.convert_model(traced)
+    outputs = {tensor.name for tensor in traced.outputs}
+    for result in converted.get_results():
+        # OpenVINO makes an output of whatever is computed for nothing, as by attention.
+        if not outputs & result.input(0).get_tensor().get_names():
+            converted.remove_result(result)
     for port, name in zip(converted.outputs, model.output_names, strict=True):
         # Messages list what --output takes: names of layers.
         port.get_tensor().set_names({name})

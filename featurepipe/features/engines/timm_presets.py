@@ -52,7 +52,7 @@ def inspect(name: str) -> dict[str, Any]:
     }
 
 
-def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
+def read(name: str, sha256: str, *, size_px: int, pooling: str) -> ov.Model:
     """A network as an OpenVINO model of float32 images, NCHW.
 
     Parameters
@@ -61,9 +61,9 @@ def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
     sha256 : str
         What its weights must have.
     size_px : int
-    is_pooled : bool
-        Whether its output is the vector that timm makes of an image, and not what that is made
-        of: a map or tokens.
+    pooling : str
+        ``"avg"``: its output is the vector that timm makes of an image. Else what that is made
+        of, a map or tokens.
 
     Raises
     ------
@@ -78,6 +78,10 @@ def read(name: str, sha256: str, *, size_px: int, is_pooled: bool) -> ov.Model:
     if sha256_of(path) != sha256:
         raise changed(f"timm:{name}")
     model = _load(timm, name, path, _sized(cfg, size_px)).eval()
+
+    is_pooled = pooling == "avg"
+    if "cls" in pooling and getattr(model, "has_class_token", None) is False:
+        raise UsageError(f"timm:{name} has no class token. Use --pooling mean, or omit it.")
 
     class Computed(torch.nn.Module):
         def __init__(self) -> None:
@@ -106,6 +110,11 @@ def _import_timm(name: str) -> Any:
 
 def _create(timm: Any, name: str, **options: Any) -> Any:
     bare = name.partition(".")[0]
+    if ":" not in name and "/" in name:
+        raise UsageError(
+            f"timm has no {name!r}. Write timm:hf-hub:{name} for a repository of Hugging Face, "
+            f"timm:local-dir:{name} for a folder."
+        )
     if ":" not in name and not timm.is_model(bare):
         hint = "timm.list_models() lists all."
         raise UnknownNameError("network of timm", bare, timm.list_models(), hint)
