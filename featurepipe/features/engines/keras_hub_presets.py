@@ -13,6 +13,7 @@ from featurepipe.features.engines.keras_classes import require_known
 from featurepipe.features.engines.model_reading import converted_keras
 from featurepipe.features.engines.preset_errors import changed, fetching, not_installed
 from featurepipe.features.model_files.preprocessing import CROP, SQUASH
+from featurepipe.features.weights import sha256_of
 from featurepipe.files import read_file
 from featurepipe.words import one_line
 
@@ -44,14 +45,14 @@ def inspect(name: str) -> dict[str, Any]:
         If it cannot be fetched.
     """
     hub = _import_hub(name)
-    _require_safe(hub, name)
+    place = _require_safe(hub, name)
     with fetching(f"keras-hub:{name}", _place(name), _OFFLINE):
         converter = hub.layers.ImageConverter.from_preset(name)
         backbone = hub.models.Backbone.from_preset(name)
     tower = _tower(backbone)
     library = f"KerasHub {hub.__version__}"
     return {
-        "sha256": _digest(backbone),
+        "sha256": _digest(place, backbone),
         "library": library,
         "licence": "see source",
         "preprocessing": _preprocessing(name, hub, converter, tower) | {"source": library},
@@ -77,20 +78,13 @@ def read(name: str, sha256: str, *, size_px: int, pooling: str) -> ov.Model:
         As `inspect` does; or if it cannot have this size, or the weights are others.
     """
     hub = _import_hub(name)
-    _require_safe(hub, name)
+    place = _require_safe(hub, name)
     with fetching(f"keras-hub:{name}", _place(name), _OFFLINE):
         backbone = hub.models.Backbone.from_preset(name)
-    if _digest(backbone) != sha256:
+    if _digest(place, backbone) != sha256:
         raise changed(f"keras-hub:{name}")
     if _own_px(_tower(backbone)) not in (None, size_px):
-        try:
-            backbone = hub.models.Backbone.from_preset(name, image_shape=(size_px, size_px, 3))
-        # Whatever the class of the backbone raises.
-        except Exception as error:
-            raise UsageError(
-                f"keras-hub:{name} cannot compute images of {size_px} x {size_px} px "
-                f"({one_line(error)[:200]}). Omit --size."
-            ) from error
+        backbone = _resized(hub, name, size_px)
     import keras
 
     images = keras.Input((size_px, size_px, 3), name="images")
@@ -137,8 +131,28 @@ def _own_px(tower: Any) -> int | None:
     return shape[1]
 
 
-def _digest(backbone: Any) -> str:
-    """SHA-256 of all arrays, whatever their names and order, which versions may change."""
+def _resized(hub: Any, name: str, size_px: int) -> Any:
+    """The backbone for images of another size than its own."""
+    reason = "its size is fixed"
+    try:
+        backbone = hub.models.Backbone.from_preset(name, image_shape=(size_px, size_px, 3))
+        if _own_px(_tower(backbone)) == size_px:
+            return backbone
+    # Whatever the class of the backbone raises.
+    except Exception as error:
+        reason = one_line(error)[:200]
+    raise UsageError(
+        f"keras-hub:{name} cannot compute images of {size_px} x {size_px} px ({reason}). Omit "
+        "--size."
+    )
+
+
+def _digest(place: str, backbone: Any) -> str:
+    """SHA-256 of the file of the weights; where there are others, of all arrays."""
+    file = _fetched(place, "model.weights.h5")
+    if file is not None:
+        return sha256_of(file)
+    # Whatever their names and order, which versions may change.
     arrays = (np.ascontiguousarray(weight.numpy()) for weight in backbone.weights)
     parts = sorted(
         hashlib.sha256(f"{array.shape} {array.dtype} ".encode() + array.tobytes()).digest()
@@ -187,8 +201,8 @@ def _n_prefix_tokens(tower: Any, own_px: int | None) -> int | None:
     return sides[1] - (own_px // patch_height) ** 2
 
 
-def _require_safe(hub: Any, name: str) -> None:
-    """Stop unless a preset is of a known place, and of layers of Keras and KerasHub."""
+def _require_safe(hub: Any, name: str) -> str:
+    """Where a preset is; stop if it has others than layers of Keras and KerasHub."""
     presets = hub.layers.ImageConverter.presets
     if name not in presets and not name.startswith((_HF, _KAGGLE)) and not Path(name).is_dir():
         hint = "A folder, hf://OWNER/NAME and kaggle://… are possible, too."
@@ -203,6 +217,7 @@ def _require_safe(hub: Any, name: str) -> None:
                 require_known(config, ("keras_hub.",))
             except ValueError as error:
                 raise _unusable(name, f"cannot be used ({error})") from error
+    return place
 
 
 def _fetched(place: str, file: str) -> Path | None:

@@ -26,8 +26,8 @@ class PresetFacts(BaseModel):
     Attributes
     ----------
     sha256 : str
-        SHA-256 of the weights in hexadecimal: of their file in timm; in KerasHub, whose presets
-        are of several formats, of the arrays.
+        SHA-256 of the weights in hexadecimal: of their file; of the arrays, if KerasHub made
+        them of files in another format than its own.
     library : str
         Name and version of the library that said it, such as ``"timm 1.0.31"``.
     licence : str
