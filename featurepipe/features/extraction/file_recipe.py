@@ -72,6 +72,8 @@ def network_of_file(
         If the weights of a preset cannot be fetched.
     """
     said = given_preprocessing(options.preprocess, size_px, options.prefix_tokens)
+    if is_preset(name) and options.output is not None:
+        raise UsageError("--output applies to networks in files. Omit it; --pooling may do.")
     file = _open(name)
     beside = file.said_beside()
     if beside is not None:

@@ -113,7 +113,8 @@ def test_from_pictures_to_answers(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     draw_data_set(tmp_path / "dataset", n_each=3)
-    for path, size in zip(sorted((tmp_path / "dataset").rglob("*.png")), [(301, 190), (170, 400)]):
+    first, second, *_ = sorted((tmp_path / "dataset").rglob("*.png"))
+    for path, size in ((first, (301, 190)), (second, (170, 400))):
         Image.fromarray(noise(400, 1)[0]).resize(size).save(path)
     draw(tmp_path / "new.png", "red", False, seed=99)
     source = save(tmp_path / "net")
