@@ -23,6 +23,8 @@ _CONFIG_BYTES = 10_000_000
 _FILTERS = {
     "nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos3": "lanczos",
 }  # fmt: skip
+# Pillow does so always, as most image processors by which such weights were trained.
+_AVERAGED = ", except that pixels are averaged where images shrink"
 _OFFLINE = (
     "Fetch it on a machine that can reach it and copy the folder of its cache, or give a folder "
     "that save_to_preset wrote: keras-hub:PATH"
@@ -55,7 +57,8 @@ def inspect(name: str) -> dict[str, Any]:
         "sha256": _digest(place, backbone),
         "library": library,
         "licence": "see source",
-        "preprocessing": _preprocessing(name, hub, converter, tower) | {"source": library},
+        "preprocessing": _preprocessing(name, hub, converter, tower)
+        | {"source": library + ("" if converter.antialias else _AVERAGED)},
     }
 
 
