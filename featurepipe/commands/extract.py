@@ -21,6 +21,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "extract images/ --labels labels.csv --group patient",
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
+        "extract --backbone timm:convnext_tiny.fb_in22k",
         "extract --backbone mine.onnx --size 224 --mean 0.5 --std 0.5",
     )
 )
@@ -39,8 +40,8 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "--backbone",
         type=Names(),
         default="xception",
-        metavar="NAME|FILE,…",
-        help="Names of backbones, or .onnx, .xml, .tflite or .keras files.",
+        metavar="NAME|FILE|timm:NAME|keras-hub:PRESET,…",
+        help="Names, .onnx, .xml, .tflite or .keras files, or presets.",
     ),
     option(
         "--weights",
@@ -75,7 +76,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     option("--list-backbones", is_flag=True, help="List all backbones and exit."),
 )
 @cloup.option_group(
-    "Backbone from a file",
+    "Backbone from a file or preset",
     option(
         "--preprocess",
         "raw",
@@ -189,4 +190,5 @@ def _list_backbones(as_json: bool) -> None:
         f"{spec.preprocessing:<15}{spec.licence}"
         for spec in BACKBONES.values()
     ]
+    lines += ["", "Also timm:NAME, keras-hub:PRESET, and networks in files."]
     write("\n".join(lines))

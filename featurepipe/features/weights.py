@@ -36,25 +36,28 @@ class Weights:
     Attributes
     ----------
     kind : str
-        ``"imagenet"``, ``"random"``, ``"file"``, or ``"none"`` for a descriptor.
+        ``"imagenet"``, ``"random"``, ``"file"``, ``"preset"``, or ``"none"`` for a descriptor.
     label : str
-        What boards show: ``imagenet``, ``random``, ``none`` or the file's name.
+        What boards show: ``imagenet``, ``random``, ``none``, or the name of the file or preset.
     backbone : str
         Name of the backbone they are for.
     sha256 : str
-        SHA-256 of the file in hexadecimal; empty where there is none.
+        SHA-256 of the file or preset in hexadecimal; empty where there is none.
     seed : int or None
         Seed of random weights; None otherwise.
     path : Path or None
         The file; None where there is none.
+    preset : str
+        ``timm:NAME`` or ``keras-hub:PRESET``; empty for other kinds.
     """
 
-    kind: Literal["imagenet", "random", "file", "none"]
+    kind: Literal["imagenet", "random", "file", "preset", "none"]
     label: str
     backbone: str
     sha256: str = ""
     seed: int | None = None
     path: Path | None = None
+    preset: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What distinguishes these weights from all others; part of a store's key.
@@ -75,7 +78,9 @@ class Weights:
 
     @property
     def source(self) -> str:
-        """What `resolve_weights` finds them by again: an absolute path, or the `kind`."""
+        """What finds them again: an absolute path, a preset, or the `kind`."""
+        if self.kind == "preset":
+            return self.preset
         return str(self.path.absolute()) if self.kind == "file" and self.path else self.kind
 
     @property

@@ -12,13 +12,12 @@ import numpy as np
 from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
 from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, require_precision
-from featurepipe.features.extraction.file_recipe import FileOptions
+from featurepipe.features.extraction.file_recipe import FileOptions, is_file_or_preset
 from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import Recipe, make_recipe
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.extraction.views import find_view
-from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.features.store import FeatureStore
 from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
@@ -71,26 +70,28 @@ def extract(
         workspace remembers, else the current folder, which is logged. Refused if the workspace
         has stores, and none of the images is in them.
     backbone : str or sequence of str
-        Names of backbones, or paths of networks: `.onnx`, `.xml` (OpenVINO), `.tflite`, `.keras`.
+        Names of backbones; paths of networks: `.onnx`, `.xml` (OpenVINO), `.tflite`, `.keras`; or
+        presets: ``timm:NAME``, ``keras-hub:PRESET``.
     weights : str or mapping of str to str
         ``"imagenet"``, ``"random"`` (seeded by `seed`), or the path of a weights file. Applies
         to all backbones that have weights. Where several need files: a mapping of backbones to
         weights, or ``"NAME=WEIGHTS,NAME=WEIGHTS"``.
     pooling : str
-        ``"avg"``, ``"max"`` or the name of a layer. Of a network in a file: ``"avg"`` or
-        ``"max"`` for maps, ``"cls"``, ``"mean"`` or ``"cls+mean"`` for tokens; a vector is taken
-        as it is.
+        ``"avg"``, ``"max"`` or the name of a layer. Of a network in a file or preset: ``"avg"``
+        or ``"max"`` for maps, ``"cls"``, ``"mean"`` or ``"cls+mean"`` for tokens; a vector is
+        taken as it is. ``"avg"`` of a preset is the library's own pooling, where it has one.
     view : str or sequence of str
         What each backbone is shown of the image; each view gives a store.
     size_px : int, optional
         Side of the square input; default: that of the backbone.
     preprocess : str or mapping of str to object, optional
-        What a network in a file expects: ``"none"`` if it takes pixels in [0, 255] as they are;
-        or some of ``scale``, ``mean``, ``std`` (``(pixel * scale - mean) / std``; the scale is
-        1/255 unless given, mean and std are one number or three), ``channels`` (``"rgb"`` or
-        ``"bgr"``), ``resize`` (``"squash"`` or ``"shorter-side+crop"``), ``crop_pct`` and
-        ``interpolation``. What is not given is that of a `preprocessor_config.json` or
-        `config.json` beside the file; it is never guessed.
+        What a network in a file expects, or a preset instead of what its library says:
+        ``"none"`` if it takes pixels in [0, 255] as they are; or some of ``scale``, ``mean``,
+        ``std`` (``(pixel * scale - mean) / std``; the scale is 1/255 unless given, mean and std
+        are one number or three), ``channels`` (``"rgb"`` or ``"bgr"``), ``resize`` (``"squash"``
+        or ``"shorter-side+crop"``), ``crop_pct`` and ``interpolation``. What is
+        not given is that of a `preprocessor_config.json` or `config.json` beside the file; it is
+        never guessed.
     output : str, optional
         Output or layer of a network in a file; default: its only output.
     prefix_tokens : int, optional
@@ -136,7 +137,7 @@ def extract(
     """
     space = Workspace(workspace)
     names = list(dict.fromkeys(_listed(backbone)))
-    specs = [find_backbone(name) for name in names if not is_model_file(name)]
+    specs = [find_backbone(name) for name in names if not is_file_or_preset(name)]
     of_file = FileOptions(preprocess, output, prefix_tokens)
     _require_one_file(names, of_file)
     views = [find_view(name) for name in dict.fromkeys(_listed(view))]
@@ -157,7 +158,7 @@ def extract(
     )
     ids = manifest.ids.tolist()
     stores: dict[Path, Recipe] = {}
-    for name in [spec.name for spec in specs] + [name for name in names if is_model_file(name)]:
+    for name in [spec.name for spec in specs] + list(filter(is_file_or_preset, names)):
         recipe = make_recipe(
             name,
             weights_of.get(name, "none"),
@@ -186,14 +187,14 @@ def extract(
 
 
 def _require_one_file(names: Sequence[str], of_file: FileOptions) -> None:
-    """Stop if options of a network in a file are given for anything else."""
+    """Stop if options of a network in a file or preset are given for anything else."""
     given = [name.replace("_", "-") for name, value in vars(of_file).items() if value is not None]
-    files = [name for name in names if is_model_file(name)]
+    files = [name for name in names if is_file_or_preset(name)]
     if given and len(files) != 1:
         what = "Preprocessing" if "preprocess" in given else f"--{given[0]}"
         raise UsageError(
             f"{what} applies to one network in a file, and --backbone names {len(files)}. Extract "
-            "each file by itself; the preprocessing of named backbones is known."
+            "each file or preset by itself; the preprocessing of named backbones is known."
         )
 
 

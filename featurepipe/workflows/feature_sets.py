@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from featurepipe.errors import FitError, UnknownNameError, UsageError
 from featurepipe.features.backbones import bare_name
 from featurepipe.features.cached import CachedFeatures
+from featurepipe.features.extraction.views import VIEWS
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.runs.feature_set import FeatureSet, one_store_set
 from featurepipe.splits import Split
@@ -145,7 +146,10 @@ def _named_blocks(text: str, caches: Sequence[CachedFeatures]) -> tuple[str, ...
 def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
     if name in {cache.path.stem for cache in caches}:
         return next(cache.name for cache in caches if cache.path.stem == name)
-    backbone, _, view = name.partition(":")
+    # The names of presets have colons, too.
+    backbone, _, view = name.rpartition(":")
+    if view not in VIEWS:
+        backbone, view = name, ""
     matching = [
         cache
         for cache in caches

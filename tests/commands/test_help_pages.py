@@ -16,7 +16,7 @@ HEADINGS = {
     "extract": [
         "Data",
         "Backbone",
-        "Backbone from a file",
+        "Backbone from a file or preset",
         "Computation",
         "Cached features",
         "Output",

@@ -60,8 +60,60 @@ def quantise(graph: str, exported: str) -> int:
     return quantise(Path(graph), Path(exported))
 
 
+def inspect_preset(source: str) -> dict[str, Any]:
+    """`inspect` of the module for a preset's library."""
+    name, library = _library_of(source)
+    return library.inspect(name)
+
+
+def convert_preset(
+    source: str, sha256: str, exported: str, *, size_px: int, pooling: str, **how: Any
+) -> None:
+    """Save the graph of a preset; see `model_graph.save_graph`.
+
+    Parameters
+    ----------
+    source : str
+        ``timm:NAME`` or ``keras-hub:PRESET``.
+    sha256 : str
+        What its weights must have.
+    exported : str
+        The `.xml` file to write.
+    size_px : int
+    pooling : str
+        ``"avg"``: the vector that the library makes of an image, where it makes one.
+    **how
+        Other arguments of `save_graph`.
+    """
+    from featurepipe.features.engines.model_graph import save_graph
+
+    name, library = _library_of(source)
+    model = library.read(name, sha256, size_px=size_px, pooling=pooling)
+    save_graph(model, source, Path(exported), size_px=size_px, pooling=pooling, **how)
+
+
+def _library_of(source: str) -> tuple[str, Any]:
+    """The name of a preset in its library, and the module for that."""
+    library, _, name = source.partition(":")
+    if library == "timm":
+        from featurepipe.features.engines import timm_presets
+
+        return name, timm_presets
+    from featurepipe.features.engines import keras_hub_presets
+
+    return name, keras_hub_presets
+
+
 TASKS: dict[str, Callable[..., Any]] = {
-    task.__name__: task for task in (convert_keras, inspect_file, convert_file, quantise)
+    task.__name__: task
+    for task in (
+        convert_keras,
+        inspect_file,
+        convert_file,
+        inspect_preset,
+        convert_preset,
+        quantise,
+    )
 }
 
 

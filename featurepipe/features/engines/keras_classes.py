@@ -1,4 +1,4 @@
-"""Which classes of Keras a `.keras` file may build.
+"""Which classes of Keras a `.keras` file or a preset may build.
 
 Others may read files, fetch addresses or hold code, even in Keras' safe mode.
 """
@@ -58,8 +58,26 @@ def require_known_classes(path: Path) -> None:
         if others:
             raise ValueError(f"{min(others)} belongs to no network")
         config = json.loads(archive.read("config.json"))
+    require_known(config)
+
+
+def require_known(config: Any, packages: tuple[str, ...] = ()) -> None:
+    """Stop unless a config consists of layers of networks and backbones.
+
+    Parameters
+    ----------
+    config : object
+        JSON values.
+    packages : tuple of str
+        Beginnings of the names of modules, all of whose classes are allowed, too.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
     for module, name in _classes_in(config):
-        if module not in _CLASSES or name not in _CLASSES[module]:
+        if name not in _CLASSES.get(module, ()) and not (module or "").startswith(packages):
             raise ValueError(f"{module}.{name} belongs to no network")
 
 

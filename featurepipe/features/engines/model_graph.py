@@ -1,4 +1,4 @@
-"""A network in a file -> the graph of an engine: uint8 RGB pixels to float32 features.
+"""A network in a file or preset -> the graph of an engine: uint8 RGB pixels to float32 features.
 
 Imported by the processes of `conversion_tasks` only.
 """
@@ -60,21 +60,58 @@ def export(
     """
     is_keras = path.suffix.lower() == ".keras"
     model = read_model(path, output if is_keras else None)
-    _choose_output(model, path, None if is_keras else output)
-    layout = _reshape(model, path, size_px)
-    _pool(model, path, layout, pooling, prefix_tokens)
+    _choose_output(model, path.name, None if is_keras else output)
+    save_graph(
+        model,
+        path.name,
+        exported,
+        size_px=size_px,
+        pooling=pooling,
+        normalisation=normalisation,
+        prefix_tokens=prefix_tokens,
+    )
+
+
+def save_graph(
+    model: ov.Model,
+    name: str,
+    exported: Path,
+    *,
+    size_px: int,
+    pooling: str,
+    normalisation: str,
+    prefix_tokens: int | None,
+) -> None:
+    """Save the graph of a network that has one output; see `export`.
+
+    Parameters
+    ----------
+    model : openvino.Model
+    name : str
+        Of the network, in messages.
+    exported, size_px, pooling, normalisation, prefix_tokens
+        See `export`.
+
+    Raises
+    ------
+    ModelFileError
+        If the network has no such input, cannot be pooled so, or computes no finite vector for
+        each image.
+    """
+    layout = _reshape(model, name, size_px)
+    _pool(model, name, layout, pooling, prefix_tokens)
     model = _prepend(model, layout, Normalisation.from_text(normalisation))
-    _settle_batch(model, path, size_px)
+    _settle_batch(model, name, size_px)
     ov.save_model(model, exported, compress_to_fp16=False)
 
 
-def _choose_output(model: ov.Model, path: Path, name: str | None) -> None:
+def _choose_output(model: ov.Model, file: str, name: str | None) -> None:
     """Leave one output: the only one, the named one, or that of a named layer."""
     outputs = {name_of(port): port for port in model.outputs}
     if name is None:
         if len(outputs) != 1:
             raise ModelFileError(
-                f"{path.name} has {len(outputs)} outputs: {', '.join(outputs)}. Choose one with "
+                f"{file} has {len(outputs)} outputs: {', '.join(outputs)}. Choose one with "
                 "--output NAME."
             )
         return
@@ -85,7 +122,7 @@ def _choose_output(model: ov.Model, path: Path, name: str | None) -> None:
             keep = model.add_outputs(name)[0].get_node()
         except RuntimeError:
             raise ModelFileError(
-                f"{path.name} has no output or layer {name!r}. Its outputs are "
+                f"{file} has no output or layer {name!r}. Its outputs are "
                 f"{', '.join(outputs)}. Choose one of them, or a layer, with --output."
             ) from None
     for result in model.get_results():
@@ -93,7 +130,7 @@ def _choose_output(model: ov.Model, path: Path, name: str | None) -> None:
             model.remove_result(result)
 
 
-def _reshape(model: ov.Model, path: Path, size_px: int) -> str:
+def _reshape(model: ov.Model, name: str, size_px: int) -> str:
     """Fix the size of the input; returns its layout.
 
     The axis of the channels is the one of three. Where any axis may have any length, the
@@ -123,22 +160,22 @@ def _reshape(model: ov.Model, path: Path, size_px: int) -> str:
         return found[0]
     if found:
         raise ModelFileError(
-            f"{path.name} does not say which axis has the channels, and could compute either. "
+            f"{name} does not say which axis has the channels, and could compute either. "
             "Export it with three channels fixed."
         )
     if not possible:
         shown = " x ".join("?" if side is None else str(side) for side in sides)
         raise ModelFileError(
-            f"{path.name} takes images of the shape {shown}, which cannot be {size_px} x {size_px} "
+            f"{name} takes images of the shape {shown}, which cannot be {size_px} x {size_px} "
             "px in RGB. Set --size to the side of its input; if it says otherwise, correct the "
             "sidecar."
         )
-    raise _impossible_size(path, size_px, reasons[-1])
+    raise _impossible_size(name, size_px, reasons[-1])
 
 
-def _impossible_size(path: Path, size_px: int, reason: str) -> ModelFileError:
+def _impossible_size(name: str, size_px: int, reason: str) -> ModelFileError:
     return ModelFileError(
-        f"{path.name} cannot compute images of {size_px} x {size_px} px ({reason}). Set --size to "
+        f"{name} cannot compute images of {size_px} x {size_px} px ({reason}). Set --size to "
         "the side that it was exported for, or choose another output with --output."
     )
 
@@ -147,15 +184,13 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1][:_REASON_LENGTH]
 
 
-def _pool(
-    model: ov.Model, path: Path, layout: str, pooling: str, prefix_tokens: int | None
-) -> None:
+def _pool(model: ov.Model, name: str, layout: str, pooling: str, prefix_tokens: int | None) -> None:
     """Make one vector an image of the output."""
     (result,) = model.get_results()
     value = result.input_value(0)
     sides = sides_of(value)
     shown = "?" if sides is None else " x ".join("?" if s is None else str(s) for s in sides)
-    where = f"The output {name_of(model.outputs[0])!r} of {path.name} ({shown})"
+    where = f"The output {name_of(model.outputs[0])!r} of {name} ({shown})"
     rank = None if sides is None else len(sides)
     if rank == 4 and pooling in MAP_POOLINGS:
         axes = [2, 3] if _channels_first(sides, layout) else [1, 2]
@@ -242,7 +277,7 @@ def _prepend(model: ov.Model, layout: str, normalisation: Normalisation) -> ov.M
     return prepost.build()
 
 
-def _settle_batch(model: ov.Model, path: Path, size_px: int) -> None:
+def _settle_batch(model: ov.Model, name: str, size_px: int) -> None:
     """Let the batch have any size, if images then still have features of their own."""
     (port,) = model.inputs
     own = port.get_partial_shape()[0]
@@ -250,23 +285,23 @@ def _settle_batch(model: ov.Model, path: Path, size_px: int) -> None:
     for n_images in (-1, own.get_length() if own.is_static else 1):
         try:
             model.reshape({port: ov.PartialShape([n_images, size_px, size_px, 3])})
-            if _has_own_features(model, pictures, n_images, path):
+            if _has_own_features(model, pictures, n_images, name):
                 return
         except (RuntimeError, ValueError) as error:
             reason = _last_line(error)
         else:
             reason = ""
     if reason:
-        raise _impossible_size(path, size_px, reason)
+        raise _impossible_size(name, size_px, reason)
     raise ModelFileError(
-        f"{path.name} computes no vector for each image: images of one batch change each other's "
+        f"{name} computes no vector for each image: images of one batch change each other's "
         "features. Choose another output with --output, or export the network for batches of one "
         "image."
     )
 
 
 def _has_own_features(
-    model: ov.Model, pictures: NDArray[np.uint8], n_images: int, path: Path
+    model: ov.Model, pictures: NDArray[np.uint8], n_images: int, name: str
 ) -> bool:
     """Whether each image has a vector that does not depend on the others of its batch."""
     compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -277,7 +312,7 @@ def _has_own_features(
         return False
     if not np.isfinite(together).all():
         raise ModelFileError(
-            f"{path.name} computes features of generated pictures that are not finite numbers. "
+            f"{name} computes features of generated pictures that are not finite numbers. "
             "Correct the preprocessing, or export the network again."
         )
     return _is_close(np.concatenate(alone)[:n_together], together[:2])

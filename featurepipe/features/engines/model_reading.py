@@ -131,11 +131,9 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 def _read_keras(path: Path, layer: str | None) -> ov.Model:
     # Also hides what TensorFlow prints.
-    from featurepipe.features.engines.quiet_keras import keras  # isort: skip
-    import tensorflow as tf
-
     from featurepipe.features.engines.keras_classes import require_known_classes
     from featurepipe.features.engines.keras_weights import open_weights
+    from featurepipe.features.engines.quiet_keras import keras
 
     with open_weights(path):
         pass
@@ -150,6 +148,19 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
                 "layers with --output."
             )
         model = keras.Model(model.inputs, model.get_layer(layer).output)
+    return converted_keras(model)
+
+
+def converted_keras(model: Any) -> ov.Model:
+    """A model of Keras, converted by TensorFlow, with its outputs by their names.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Keras must run on TensorFlow.
+    """
+    import tensorflow as tf
+
     specs = [tf.TensorSpec(one.shape, one.dtype) for one in model.inputs]
 
     def computed(*inputs: Any) -> Any:
@@ -157,6 +168,11 @@ def _read_keras(path: Path, layer: str | None) -> ov.Model:
 
     traced = tf.function(computed).get_concrete_function(*specs)
     converted = ov.convert_model(traced)
+    outputs = {tensor.name for tensor in traced.outputs}
+    for result in converted.get_results():
+        # OpenVINO makes an output of whatever is computed for nothing, as by attention.
+        if not outputs & result.input(0).get_tensor().get_names():
+            converted.remove_result(result)
     for port, name in zip(converted.outputs, model.output_names, strict=True):
         # Messages list what --output takes: names of layers.
         port.get_tensor().set_names({name})

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from featurepipe.errors import NotReadableError, UsageError
 from featurepipe.features.engines.conversion_process import run_conversion
@@ -156,19 +157,28 @@ def _convert_elsewhere(network: HeadlessNetwork, exported: Path) -> None:
 
 
 def _convert_file(network: HeadlessNetwork, exported: Path) -> None:
-    graph, path = network.graph, network.weights.path
-    assert graph is not None and path is not None
+    graph, weights = network.graph, network.weights
+    assert graph is not None
+    how: dict[str, Any] = {
+        "exported": str(exported),
+        "size_px": network.size_px,
+        "pooling": network.pooling,
+        "normalisation": graph.normalisation.text,
+        "prefix_tokens": graph.prefix_tokens,
+    }
+    if weights.kind == "preset":
+        advice = "Choose another preset, or export the network to a file."
+        how |= {"source": weights.preset, "sha256": weights.sha256}
+        run_conversion("convert_preset", weights.preset, advice, **how)
+        return
+    assert weights.path is not None
     run_conversion(
         "convert_file",
-        path.name,
+        weights.path.name,
         "Export it again, with a smaller opset or without a part that is not needed.",
-        path=str(path.absolute()),
-        size_px=network.size_px,
-        pooling=network.pooling,
-        normalisation=graph.normalisation.text,
+        path=str(weights.path.absolute()),
         output=graph.output,
-        prefix_tokens=graph.prefix_tokens,
-        exported=str(exported),
+        **how,
     )
 
 

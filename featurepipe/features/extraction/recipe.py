@@ -3,7 +3,6 @@
 import re
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 from featurepipe.errors import StoreMismatchError, UsageError
@@ -11,13 +10,13 @@ from featurepipe.features.backbones import BACKBONES, find_backbone
 from featurepipe.features.engines import Engine, choose_engine, feature_precision, open_engine
 from featurepipe.features.extraction.file_recipe import (
     FileOptions,
+    is_file_or_preset,
     network_of_file,
     repeat_network_of_file,
 )
 from featurepipe.features.extraction.views import find_view
 from featurepipe.features.framing import Framing
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.features.store import StoreKey, WeightsKey
 from featurepipe.features.weights import resolve_weights
 from featurepipe.provenance import differences
@@ -154,8 +153,8 @@ def make_recipe(
     Parameters
     ----------
     backbone, weights, pooling, view : str
-        As on the command line. The backbone may be the path of a network, whose weights are its
-        own.
+        As on the command line. The backbone may be the path of a network or a preset, whose
+        weights are its own.
     size_px : int, optional
         Default: that of the backbone.
     engine : {"auto", "openvino", "keras"}
@@ -164,7 +163,7 @@ def make_recipe(
     seed : int
         Seed of random weights.
     of_file : FileOptions
-        Of a network in a file.
+        Of a network in a file or preset.
 
     Raises
     ------
@@ -178,8 +177,8 @@ def make_recipe(
         If the weights are missing or cannot be downloaded.
     """
     find_view(view)
-    if is_model_file(backbone):
-        network = network_of_file(Path(backbone), of_file, pooling=pooling, size_px=size_px)
+    if is_file_or_preset(backbone):
+        network = network_of_file(backbone, of_file, pooling=pooling, size_px=size_px)
         return Recipe(network, view, engine=_engine_of_files(engine), fast_decode=fast_decode)
     spec = find_backbone(backbone)
     chosen_engine = choose_engine(engine)
@@ -195,7 +194,9 @@ def make_recipe(
 
 def _engine_of_files(name: str) -> str:
     if name == "keras":
-        raise UsageError("Networks in files are computed by OpenVINO. Omit --engine keras.")
+        raise UsageError(
+            "Networks in files and presets are computed by OpenVINO. Omit --engine keras."
+        )
     return choose_engine("openvino")
 
 
@@ -228,7 +229,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
             seed=key.weights.seed or 0,
         )
     else:
-        network = repeat_network_of_file(key, Path(weights))
+        network = repeat_network_of_file(key, weights)
         recipe = Recipe(network, key.view, engine=_engine_of_files("auto"), fast_decode=fast_decode)
     recipe = recipe.settled(key.precision)
     differing = differences(key.as_dict(), recipe.key.as_dict())

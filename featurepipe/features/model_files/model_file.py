@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ModelFileError, NotReadableError
 from featurepipe.features.backbones import BACKBONES, bare_name
-from featurepipe.features.weights import MAX_WEIGHTS_BYTES, sha256_of
+from featurepipe.features.model_files.preprocessing import Preprocessing
+from featurepipe.features.model_files.sidecars import read_sidecars
+from featurepipe.features.weights import MAX_WEIGHTS_BYTES, Weights, sha256_of
 from featurepipe.files import read_file, replacing, require_readable, user_cache
 
 SUFFIXES = (".onnx", ".xml", ".tflite", ".keras")
@@ -81,6 +83,7 @@ class ModelFile:
     path: Path
     sha256: str
     facts: ModelFacts
+    licence = "see source"
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -119,6 +122,20 @@ class ModelFile:
         stem = re.sub(r"[^\w.-]+", "_", self.path.stem)[:_NAME_LENGTH]
         known = {bare_name(name) for name in (*BACKBONES, "pixels")}
         return f"{stem}_{self.path.suffix[1:]}" if bare_name(stem) in known else stem
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return self.path.name
+
+    @property
+    def weights(self) -> Weights:
+        """Its weights."""
+        return Weights("file", self.path.name, self.name, self.sha256, path=self.path)
+
+    def said_beside(self) -> Preprocessing | None:
+        """What files beside it say about preprocessing; see `sidecars.read_sidecars`."""
+        return read_sidecars(self.path)
 
     @property
     def fixed_px(self) -> int | None:

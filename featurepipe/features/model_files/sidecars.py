@@ -22,6 +22,7 @@ PROCESSOR_FILE = "preprocessor_config.json"
 CONFIG_FILE = "config.json"
 
 _MAX_BYTES = 1_000_000
+_INSTEAD = "Move it away and give the preprocessing with --mean, --std and --size."
 # Where the hub keeps graphs of a model whose sidecars lie one folder up.
 _GRAPH_FOLDER = "onnx"
 # Pillow's numbers of its filters.
@@ -78,7 +79,7 @@ class _Processor(BaseModel):
         return known["family"] if known else name
 
 
-class _PretrainedCfg(BaseModel):
+class PretrainedCfg(BaseModel):
     """The `pretrained_cfg` of timm."""
 
     model_config = ConfigDict(extra="ignore")
@@ -96,7 +97,7 @@ class _Config(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    pretrained_cfg: _PretrainedCfg | None = None
+    pretrained_cfg: PretrainedCfg | None = None
     model_type: str | None = None
     num_register_tokens: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)] = 0
 
@@ -212,10 +213,8 @@ def _sides(source: str, said: _Processor) -> tuple[int, int | None]:
     return shorter_px, int(shorter_px / said.crop_pct) if shorter_px < 384 else None
 
 
-def _unusable(source: str, what: str) -> UsageError:
-    return UsageError(
-        f"{source} {what}. Move it away and give the preprocessing with --mean, --std and --size."
-    )
+def _unusable(source: str, what: str, instead: str = _INSTEAD) -> UsageError:
+    return UsageError(f"{source} {what}. {instead}")
 
 
 def _without_nulls(values: Any) -> Any:
@@ -237,25 +236,43 @@ def _square(source: str, size: int | _Sides) -> int:
 def _of_config(source: str, values: Any) -> Preprocessing | None:
     said = _Config.model_validate(values)
     if said.pretrained_cfg is not None:
-        return _of_timm(source, said.pretrained_cfg)
+        return of_timm(source, said.pretrained_cfg)
     if said.model_type in _CLASS_TOKENS:
         prefix_tokens = _CLASS_TOKENS[said.model_type] + said.num_register_tokens
         return Preprocessing(source, prefix_tokens=prefix_tokens)
     return None
 
 
-def _of_timm(source: str, said: _PretrainedCfg) -> Preprocessing:
+def of_timm(source: str, said: PretrainedCfg, instead: str = _INSTEAD) -> Preprocessing:
+    """What a `pretrained_cfg` of timm says about preprocessing.
+
+    Parameters
+    ----------
+    source : str
+        Who says it, for messages.
+    said : PretrainedCfg
+    instead : str, optional
+        What to do if that is not supported, a sentence.
+
+    Raises
+    ------
+    UsageError
+        If it says what cannot be done.
+    """
     _, height, width = said.input_size
     if height != width:
-        raise _unusable(source, f"says the size {height} x {width}, which is not square")
+        raise _unusable(source, f"says the size {height} x {width}, which is not square", instead)
     if said.interpolation not in INTERPOLATIONS:
         raise _unusable(
-            source, f"says the interpolation {said.interpolation!r}, which is not supported"
+            source,
+            f"says the interpolation {said.interpolation!r}, which is not supported",
+            instead,
         )
     if said.crop_mode != "center" and (said.crop_mode, said.crop_pct) != ("squash", 1.0):
         raise _unusable(
             source,
             f"says the crop mode {said.crop_mode!r} of {said.crop_pct:g}, which is not supported",
+            instead,
         )
     is_cropped = said.crop_mode == "center"
     return Preprocessing(

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from featurepipe.errors import StoreMismatchError, UsageError
 from featurepipe.features.backbones import BACKBONES, BackboneSpec, find_backbone
 from featurepipe.features.cached import CachedFeatures
+from featurepipe.features.extraction.file_recipe import is_file_or_preset
 from featurepipe.features.extraction.recipe import make_recipe, repeat_recipe
 from featurepipe.features.headless import HeadlessNetwork
-from featurepipe.features.model_files.model_file import is_model_file
 from featurepipe.models.networks.building import count_blocks
 from featurepipe.models.networks.network_settings import NetworkSettings, require_applicable
 
@@ -90,11 +90,11 @@ def find_starting_points(
 
 
 def _require_no_files(backbones: Sequence[str]) -> None:
-    for name in filter(is_model_file, backbones):
+    for name in filter(is_file_or_preset, backbones):
         raise UsageError(
             f"{name} cannot be trained: only networks of keras.applications can be fine-tuned. "
             "Choose one from `featurepipe extract --list-backbones`, or fit heads on its features: "
-            "featurepipe extract --backbone FILE, then featurepipe fit."
+            f"featurepipe extract --backbone {name}, then featurepipe fit."
         )
 
 
