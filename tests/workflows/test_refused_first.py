@@ -171,7 +171,7 @@ PREDICT = [
     ({"coverage": 1.5}, "--coverage is 1.5"),
     ({"coverage_per": "images"}, "Unknown --coverage-per 'images'. Did you mean 'image'?"),
     ({"batch_size": 0}, "batch size is 0"),
-    ({"weights": ["nosuch=random"]}, "is for nosuch, but the run only reads"),
+    ({"weights": ["nosuch=random"]}, "is for 'nosuch', but the run only reads"),
     ({"weights": ["xception=random"]}, "only reads hsv_histogram"),
     ({"weights": ["absent.h5"]}, "absent.h5"),
     ({"annotate": "good.csv"}, "--annotate"),

@@ -1,4 +1,5 @@
 import json
+from itertools import product
 
 import numpy as np
 import onnx
@@ -173,10 +174,16 @@ def test_several_inputs(folder):
     assert "takes pixels (? x 3 x 16 x 16, f32), mask (? x 5, f32), but" in refused(path)
 
 
+DAMAGED = [b"", bytes(100), b"PK\3\4 no archive", b"<net><layers>"]
+
+
 @pytest.mark.parametrize(
-    "suffix", [".onnx", ".xml", ".tflite", pytest.param(".keras", marks=pytest.mark.keras)]
+    ("suffix", "content"),
+    [
+        *product([".onnx", ".xml", ".tflite"], DAMAGED),
+        pytest.param(".keras", DAMAGED[2], marks=pytest.mark.keras),
+    ],
 )
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\3\4 no archive", b"<net><layers>"])
 def test_damaged_files(folder, cache, suffix, content):
     path = folder / f"small{suffix}"
     path.write_bytes(content)
