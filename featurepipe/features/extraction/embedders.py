@@ -67,11 +67,6 @@ class SharedEngine:
         self._opening = threading.Lock()
         self.clock = BusyClock(1)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the engine is open already."""
-        return self._engine is not None
-
     def open(self, n_pictures: int | None = None) -> Engine:
         """The engine; it is loaded anew if batches of another size are requested."""
         with self._opening:

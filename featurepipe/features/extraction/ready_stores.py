@@ -1,6 +1,7 @@
 """Ready stores: opened once, checked, and then made, healed or grown for an extraction."""
 
 import logging
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ class ReadyStore:
     store: FeatureStore
     engine: SharedEngine
     file: StoreFile
-    _checked: Engine | None = None
+    # Weak, so that an engine which is too large for the memory can go.
+    _checked: "weakref.ref[Engine] | None" = None
 
     @property
     def clock(self) -> BusyClock:
@@ -79,9 +81,9 @@ class ReadyStore:
             If it does not: the store was made by other software.
         """
         engine = self.engine.open(n_pictures)
-        if engine is not self._checked:
+        if self._checked is None or self._checked() is not engine:
             _require_same_probe(self.store, engine)
-            self._checked = engine
+            self._checked = weakref.ref(engine)
         return engine
 
     def complete(self) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +14,7 @@ import pytest
 from featurepipe.errors import DiskFullError, ExtractionError, StoreMismatchError
 from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.updating import extract_features
 from featurepipe.features.headless import HeadlessNetwork
@@ -271,3 +273,19 @@ def test_every_store_of_a_shared_engine_is_compared_with_it(source, ids, tmp_pat
     (tmp_path / "rgb.h5").unlink()
     with pytest.raises(StoreMismatchError, match=r"grey\.h5"):
         extract_features(recipes, source, ids)
+
+
+def test_a_store_does_not_hold_an_engine_that_is_replaced(source, ids, tmp_path, monkeypatch):
+    alive = weakref.WeakSet()
+
+    def open_engine(network, *, batch_size, **_):
+        assert not alive
+        engine = ColourMean(network.input_size, batch_size=batch_size)
+        alive.add(engine)
+        return engine
+
+    monkeypatch.setattr("featurepipe.features.extraction.recipe.open_engine", open_engine)
+    monkeypatch.setattr(HeadlessNetwork, "require_possible", lambda _: None)
+    with open_stores({tmp_path / "rgb.h5": recipe()}, ids, batch_size=8) as (ready,):
+        assert ready.open().batch_size == 8
+        assert ready.open(4).batch_size == 4
