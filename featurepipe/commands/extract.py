@@ -39,7 +39,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     option(
         "--backbone",
         type=Names(),
-        default="xception",
+        show_default="all in the workspace, else xception",
         metavar="NAME|FILE|timm:NAME|keras-hub:PRESET,…",
         help="Names, .onnx, .xml, .tflite or .keras files, or presets.",
     ),
@@ -159,7 +159,8 @@ def extract(list_backbones: bool, as_json: bool, raw: str | None = None, **optio
 
     SOURCE is a folder whose sub-folders are the labels, a CSV or Parquet table, tar files in
     WebDataset layout, or a URL of one of these; the default is the current folder. The workspace
-    remembers it: later calls need no SOURCE and compute only what is new, changed or damaged.
+    remembers it and its backbones: later calls need neither, and compute only what is new, changed
+    or damaged.
     """
     if list_backbones:
         _list_backbones(as_json)

@@ -158,8 +158,8 @@ def digests_in_all(
         lack = f"{cache.path} has no features yet of {cache.n_pending} of {n_images} images"
         if not allow_partial:
             raise FitError(
-                f"{lack}. Finish it with featurepipe extract --backbone {cache.key.backbone} and "
-                "the options it was begun with, or fit without these images: --allow-partial"
+                f"{lack}. Finish it: featurepipe extract; or fit without these images: "
+                "--allow-partial"
             )
         logger.warning("%s. They are left out.", lack)
     if not allow_partial:

@@ -62,7 +62,7 @@ def how_to_heal(holds_pixels: bool, *, images_changed: bool = False) -> str:
     if holds_pixels:
         return "Delete the file and train again." if images_changed else "Train again."
     option = " --rehash" if images_changed else ""
-    return f"Run featurepipe extract{option} again, with the same options."
+    return f"Run featurepipe extract{option} again."
 
 
 def manifest_about(path: Path, workspace: Workspace) -> Manifest | None:

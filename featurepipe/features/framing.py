@@ -97,17 +97,24 @@ class Framing(NamedTuple):
         left, top, right, bottom : float
             In pixels of the image.
         """
-        (top, bottom), (left, right) = (
-            _cropped(given, resized, kept)
-            for given, resized, kept in zip(
-                image_size, self.resized(image_size), self.size, strict=True
-            )
-        )
-        return left, top, right, bottom
+        resized_height, resized_width = self.resized(image_size)
+        y, x = image_size[0] / resized_height, image_size[1] / resized_width
+        left, top = self.corner(image_size)
+        return left * x, top * y, (left + self.width) * x, (top + self.height) * y
 
+    def corner(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Where the result begins in the resized image.
 
-def _cropped(given: int, resized: int, kept: int) -> tuple[float, float]:
-    """The range of a side that remains of it after it was resized and cropped at both ends."""
-    # Python's rounding to even, as torchvision and timm crop.
-    start = round((resized - kept) / 2)
-    return start * given / resized, (start + kept) * given / resized
+        Parameters
+        ----------
+        image_size : (int, int)
+            The image's height and width, before it is resized.
+
+        Returns
+        -------
+        left, top : int
+            In pixels of the resized image.
+        """
+        height, width = self.resized(image_size)
+        # Python's rounding to even, as torchvision and timm crop.
+        return round((width - self.width) / 2), round((height - self.height) / 2)

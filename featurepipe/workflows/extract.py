@@ -3,28 +3,23 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
-from featurepipe.features.backbones import find_backbone
-from featurepipe.features.engines import choose_engine, require_precision
-from featurepipe.features.extraction.file_recipe import FileOptions, is_file_or_preset
+from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.ready_stores import open_stores
-from featurepipe.features.extraction.recipe import Recipe, make_recipe
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.extraction.updating import update_stores
-from featurepipe.features.extraction.views import find_view
 from featurepipe.features.store import FeatureStore
-from featurepipe.features.weights import weights_by_backbone
 from featurepipe.manifest import Manifest, read_manifest
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.sources import require_there
 from featurepipe.words import counted
+from featurepipe.workflows.requested_features import FeatureOptions, recipes_of_stores
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -33,7 +28,7 @@ logger = logging.getLogger(__name__)
 def extract(
     source: Path | str | None = None,
     *,
-    backbone: str | Sequence[str] = "xception",
+    backbone: str | Sequence[str] | None = None,
     weights: str | Mapping[str, str] = "imagenet",
     pooling: str = "avg",
     view: str | Sequence[str] = "rgb",
@@ -69,9 +64,10 @@ def extract(
         Folder, tar file or table of images, or a URL of one. Default: the one that the
         workspace remembers, else the current folder, which is logged. Refused if the workspace
         has stores, and none of the images is in them.
-    backbone : str or sequence of str
+    backbone : str or sequence of str, optional
         Names of backbones; paths of networks: `.onnx`, `.xml` (OpenVINO), `.tflite`, `.keras`; or
-        presets: ``timm:NAME``, ``keras-hub:PRESET``.
+        presets: ``timm:NAME``, ``keras-hub:PRESET``. Default: every store of the workspace is
+        brought up to date; if it has none, ``"xception"``.
     weights : str or mapping of str to str
         ``"imagenet"``, ``"random"`` (seeded by `seed`), or the path of a weights file. Applies
         to all backbones that have weights. Where several need files: a mapping of backbones to
@@ -136,14 +132,21 @@ def extract(
         every image of a class was refused, it is raised after the others are done.
     """
     space = Workspace(workspace)
-    names = list(dict.fromkeys(_listed(backbone)))
-    specs = [find_backbone(name) for name in names if not is_file_or_preset(name)]
-    of_file = FileOptions(preprocess, output, prefix_tokens)
-    _require_one_file(names, of_file)
-    views = [find_view(name) for name in dict.fromkeys(_listed(view))]
-    require_precision(precision)
-    choose_engine(engine)
-    weights_of = weights_by_backbone(weights, specs)
+    options = FeatureOptions(
+        weights=weights,
+        pooling=pooling,
+        view=tuple(dict.fromkeys(_listed(view))),
+        size_px=size_px,
+        of_file=FileOptions(preprocess, output, prefix_tokens),
+        fast_decode=fast_decode,
+        engine=engine,
+        precision=precision,
+        seed=seed,
+    )
+    names = list(dict.fromkeys(_listed(backbone or ())))
+    if not names and not space.stores():
+        names = ["xception"]
+    options.require_possible(names)
     remembered = Manifest.load(space.manifest) if space.manifest.exists() else None
     manifest = _read_source(
         space,
@@ -157,21 +160,11 @@ def extract(
         all_images=all_images,
     )
     ids = manifest.ids.tolist()
-    stores: dict[Path, Recipe] = {}
-    for name in [spec.name for spec in specs] + list(filter(is_file_or_preset, names)):
-        recipe = make_recipe(
-            name,
-            weights_of.get(name, "none"),
-            size_px=size_px,
-            pooling=pooling,
-            engine=engine,
-            fast_decode=fast_decode,
-            seed=seed,
-            of_file=of_file,
-        )
-        require_precision(precision, recipe.network, recipe.engine)
-        shown = [replace(recipe, view=view.name) for view in views]
-        stores |= {space.store(recipe.store_name): recipe for recipe in shown}
+    stores = (
+        {space.store(recipe.store_name): recipe for recipe in options.recipes(names)}
+        if names
+        else recipes_of_stores(space.stores(), options)
+    )
     with (
         space.writing(),
         open_stores(stores, ids, precision=precision, batch_size=batch_size) as ready,
@@ -184,18 +177,6 @@ def extract(
     _tell_refused(done[-1], strict)
     _require_readable_classes(manifest, done[-1].refused)
     return done
-
-
-def _require_one_file(names: Sequence[str], of_file: FileOptions) -> None:
-    """Stop if options of a network in a file or preset are given for anything else."""
-    given = [name.replace("_", "-") for name, value in vars(of_file).items() if value is not None]
-    files = [name for name in names if is_file_or_preset(name)]
-    if given and len(files) != 1:
-        what = "Preprocessing" if "preprocess" in given else f"--{given[0]}"
-        raise UsageError(
-            f"{what} applies to one network in a file, and --backbone names {len(files)}. Extract "
-            "each file or preset by itself; the preprocessing of named backbones is known."
-        )
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:

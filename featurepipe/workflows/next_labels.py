@@ -166,7 +166,7 @@ def _relabel(path: Path, manifest: Manifest, images: Unlabelled, chosen: Rows) -
         options.append("--all-images")
     return (
         f"move the images into {manifest.root} so that their paths are right from there; "
-        f"featurepipe extract {shlex.join(options)}, with the backbones as before; featurepipe fit"
+        f"featurepipe extract {shlex.join(options)}; featurepipe fit"
     )
 
 

@@ -140,7 +140,7 @@ def test_pending_rows_are_counted_and_may_be_left_out(folder, capsys):
     succeed(capsys, *EXTRACT)
     line = fail(capsys, *FIT)
     assert "xception-random0-8-avg-rgb.h5 has no features yet of 16 of 64 images" in line
-    assert "featurepipe extract --backbone xception" in line
+    assert "Finish it: featurepipe extract; or fit" in line
     assert "--allow-partial" in line
     assert not list(folder.glob("runs/*"))
     out, said = succeed(capsys, *FIT, "--allow-partial", "--json")

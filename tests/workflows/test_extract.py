@@ -1,5 +1,7 @@
 """extract(): which images it embeds, and what it refuses before anything is written."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -313,3 +315,49 @@ def test_stores_of_one_pass_hold_what_each_alone_would(folder):
     with FeatureStore.open(together[1].store) as one, FeatureStore.open(alone[0].store) as other:
         assert one.key == other.key
         np.testing.assert_array_equal(one.features(), other.features())
+
+
+def test_every_store_is_brought_up_to_date_where_no_backbone_is_named(folder):
+    extract("dataset", view=("rgb", "grey"))
+    extract("dataset", backbone="hsv_histogram", size_px=40)
+    draw(folder / "dataset" / "red_plain" / "new.png", "red", bright_top=False, seed=9)
+    done = featurepipe.extract()
+    assert [(one.store.stem, one.n_images, one.n_embedded) for one in done] == [
+        ("hsv_histogram-none-40-avg-rgb", N + 1, 1),
+        ("resnet50-random0-8-avg-grey", N + 1, 1),
+        (NAME, N + 1, 1),
+    ]
+
+
+def test_a_damaged_store_is_healed_where_no_backbone_is_named(folder):
+    extract("dataset")
+    store = folder / "features" / f"{NAME}.h5"
+    with FeatureStore.open(store) as whole:
+        expected = whole.features(np.arange(N))
+    with store.open("r+b") as file:
+        file.truncate(store.stat().st_size - 40)
+    (done,) = featurepipe.extract()
+    assert (done.n_embedded, done.n_unchanged) == (2, N - 2)
+    with FeatureStore.open(store) as healed:
+        np.testing.assert_array_equal(healed.features(np.arange(N)), expected)
+
+
+def test_options_of_features_require_a_backbone_where_the_workspace_has_some(folder):
+    extract("dataset")
+    for option, name in (({"view": "grey"}, "--view"), ({"size_px": 9}, "--size")):
+        message = f"{name} requires --backbone, since the workspace has features of resnet50"
+        assert_refused_first(folder, partial(featurepipe.extract, **option), message)
+
+
+def test_a_store_of_which_nothing_is_left_is_named(folder):
+    extract("dataset")
+    store = folder / "features" / f"{NAME}.h5"
+    store.write_bytes(b"no store")
+    with pytest.raises(FeaturepipeError, match=rf"{NAME}.h5"):
+        featurepipe.extract()
+    assert store.read_bytes() == b"no store"
+
+
+def test_weights_are_refused_beside_a_network_that_has_its_own(folder):
+    with pytest.raises(UsageError, match="mine.onnx has its own weights"):
+        featurepipe.extract("dataset", backbone="mine.onnx", weights="random")

@@ -76,7 +76,7 @@ def test_from_a_file_to_answers(folder, capsys):
     # Another network is no other place of the same.
     save_network(moved, factor=2.0)
     message = fail(capsys, *predict, "--weights", f"my_net={moved}")
-    assert "These would not be the features that the run was trained on: " in message
+    assert "These would not be the features of before: " in message
     assert "sha256" in message
     assert fail(capsys, *predict, "--weights", f"other={moved}").endswith("Omit it.")
 

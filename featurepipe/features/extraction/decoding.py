@@ -74,6 +74,10 @@ wait for each other.
 # always fits, since `MAX_SIDE` is less.
 _BAND_PIXELS = 1 << 20
 
+# Of an image that is so many times as long as it is wide, only the part that is kept is resized:
+# the whole could need any memory.
+_MAX_LENGTH = 8
+
 
 def decode_image(data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode an image and resize it; the aspect ratio is not kept.
@@ -170,9 +174,16 @@ def _decode_group(
 
 
 def _resize(picture: Image.Image, framing: Framing) -> Image.Image:
-    """Resize and crop at once: of a long narrow image the rest would need much memory."""
-    size, method = (framing.width, framing.height), _FILTERS[framing.interpolation]
-    return picture.resize(size, method, framing.box((picture.height, picture.width)))
+    size, method = (picture.height, picture.width), _FILTERS[framing.interpolation]
+    height, width = framing.resized(size)
+    if max(height, width) > _MAX_LENGTH * min(height, width):
+        box = framing.box(size)
+        return picture.resize((framing.width, framing.height), method, box)
+    # The whole first: by its size Pillow chooses whether rows or columns are resized first, and
+    # what lies between is rounded.
+    left, top = framing.corner(size)
+    whole = picture.resize((width, height), method)
+    return whole.crop((left, top, left + framing.width, top + framing.height))
 
 
 def _open_reduced(data: bytes, reduction: int, held: ExitStack) -> Image.Image:

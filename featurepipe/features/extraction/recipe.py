@@ -235,7 +235,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
     differing = differences(key.as_dict(), recipe.key.as_dict())
     if differing:
         raise StoreMismatchError(
-            "These would not be the features that the run was trained on: "
-            f"{'; '.join(differing)}. Give the run's own weights with --weights PATH."
+            f"These would not be the features of before: {'; '.join(differing)}. Give the same "
+            "weights with --weights PATH."
         )
     return recipe

@@ -17,6 +17,7 @@ N_NEIGHBOURS = 5
 MAX_BANK = 1000
 
 _CHUNK = 1024
+_FEW_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,13 @@ def _columns(ends: NDArray[np.intp], n_features: int) -> Columns:
     return tuple(pairwise([0, *ends[:-1].tolist(), n_features]))
 
 
+def _products(rows: NDArray[np.float32], bank: NDArray[np.float32]) -> NDArray[np.float32]:
+    if len(rows) > _FEW_ROWS:
+        return rows @ bank.T
+    # By one thread: those of a matrix product go on spinning, beside the next image's network.
+    return np.einsum("ij,kj->ik", rows, bank)
+
+
 def _neighbour_distances(
     units: NDArray[np.float32],
     bank: _ReadyBank,
@@ -264,7 +272,8 @@ def _neighbour_distances(
     for start in range(0, len(units), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         rows = units[chunk]
-        squared = np.square(rows).sum(axis=1)[:, None] + bank.squares - 2 * rows @ bank.rows.T
+        products = _products(rows, bank.rows)
+        squared = np.square(rows).sum(axis=1)[:, None] + bank.squares - 2 * products
         if groups is not None and bank_groups is not None:
             squared[groups[chunk, None] == bank_groups] = np.inf
         distances[chunk] = np.partition(squared, kth, axis=1)[:, kth]
