@@ -359,5 +359,5 @@ def test_a_store_of_which_nothing_is_left_is_named(folder):
 
 
 def test_weights_are_refused_beside_a_network_that_has_its_own(folder):
-    with pytest.raises(UsageError, match="mine.onnx has its own weights"):
+    with pytest.raises(UsageError, match=r"mine\.onnx has its own weights"):
         featurepipe.extract("dataset", backbone="mine.onnx", weights="random")
