@@ -41,6 +41,11 @@ class Workspace:
         return self.root / "leaderboard.csv"
 
     @property
+    def page(self) -> Path:
+        """The page that compares all runs."""
+        return self.root / "report.html"
+
+    @property
     def audit(self) -> Path:
         """The file of likely label errors, outliers and duplicates."""
         return self.root / "audit.csv"

@@ -276,7 +276,7 @@ def _add_ties(runs: Sequence[EvaluatedRun], rows_by_run: Sequence[list[dict[str,
         test = run.predictions.select("test")
         for row in rows:
             answers = AttributePredictions.of(test, row["attribute"])
-            key = row["split"], row["attribute"], _images_and_labels(answers.predictions)
+            key = row["split"], row["attribute"], images_and_labels(answers.predictions)
             comparable.setdefault(key, []).append((row, answers))
     for compared in comparable.values():
         rows, answers_by_run = zip(*compared, strict=True)
@@ -286,7 +286,13 @@ def _add_ties(runs: Sequence[EvaluatedRun], rows_by_run: Sequence[list[dict[str,
                     row[name] = is_tied
 
 
-def _images_and_labels(predictions: Predictions) -> Hashable:
+def images_and_labels(predictions: Predictions) -> Hashable:
+    """What runs have in common if they predicted the same images with the same labels.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    """
     truth = [
         (name, labels.classes, labels.indicator.tobytes())
         for name, labels in predictions.labels.items()

@@ -1,11 +1,16 @@
 """Which run of a table to take, in sentences."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from featurepipe.predictions import ALL
 from featurepipe.reports.terminal_text import count, figure, percent
 from featurepipe.words import counted, visible
+
+Named = Callable[[str], str]
+"""How a name stands in a sentence."""
 
 
 def run_to_take(rows: pd.DataFrame) -> int | None:
@@ -31,7 +36,9 @@ def run_to_take(rows: pd.DataFrame) -> int | None:
     return int(order.index[0])
 
 
-def split_advice(rows: pd.DataFrame, attribute: str) -> str:
+def split_advice(
+    rows: pd.DataFrame, attribute: str, named: Named = visible, *, taken: str | None = None
+) -> str:
     """Two sentences: which run to take, and which are as accurate.
 
     Parameters
@@ -39,6 +46,9 @@ def split_advice(rows: pd.DataFrame, attribute: str) -> str:
     rows : pandas.DataFrame
         Rows of one split and attribute, the most accurate first.
     attribute : str
+    named : callable
+    taken : str, optional
+        Name of the run to take, if it is not that of `run_to_take`.
     """
     if not rows["current"].any():
         return (
@@ -48,13 +58,13 @@ def split_advice(rows: pd.DataFrame, attribute: str) -> str:
     if len(rows) == 1:
         row = rows.iloc[0]
         return (
-            f"{_name(row)} is the only run: selection accuracy "
+            f"{named(row['run'])} is the only run: selection accuracy "
             f"{percent(row['selection_accuracy'])}; {_tested(row)}."
         )
-    return f"{_take(rows, attribute)} {_ties(rows)}"
+    return f"{_take(rows, attribute, named, taken)} {_ties(rows, named)}"
 
 
-def series_advice(rows: pd.DataFrame, attribute: str) -> str:
+def series_advice(rows: pd.DataFrame, attribute: str, named: Named = visible) -> str:
     """Which run to take by its means over the splits.
 
     Parameters
@@ -62,21 +72,30 @@ def series_advice(rows: pd.DataFrame, attribute: str) -> str:
     rows : pandas.DataFrame
         Summaries of one series and attribute, the most accurate first.
     attribute : str
+    named : callable
     """
-    return _take(rows, attribute, mean="mean ") if rows["current"].sum() > 1 else ""
+    return _take(rows, attribute, named, mean="mean ") if rows["current"].sum() > 1 else ""
 
 
-def _take(rows: pd.DataFrame, attribute: str, mean: str = "") -> str:
+def _take(
+    rows: pd.DataFrame, attribute: str, named: Named, taken: str | None = None, mean: str = ""
+) -> str:
     position = run_to_take(rows)
     if position is None:
         return "No run has a selection accuracy to choose by."
     row = rows.iloc[position]
+    purpose = "Take" if attribute == ALL else f"For {named(attribute)}, take"
+    if taken not in (None, row["run"]):
+        row = rows[rows["run"] == taken].iloc[0]
+        return (
+            f"{purpose} {named(row['run'])}: only it was fitted on all images that the workspace "
+            f"has now; {_tested(row)}."
+        )
     n_equal = int((rows["selection_accuracy"] == row["selection_accuracy"]).sum()) - 1
     others = f"{counted(n_equal, 'other run')} reach{'es' if n_equal == 1 else ''} it"
     equal = f"; {others} at no lower cost" if n_equal else ""
-    purpose = "Take" if attribute == ALL else f"For {visible(attribute)}, take"
     return (
-        f"{purpose} {_name(row)}: it has the best {mean}selection accuracy "
+        f"{purpose} {named(row['run'])}: it has the best {mean}selection accuracy "
         f"({percent(row['selection_accuracy'])}{equal}); {_tested(row)}."
     )
 
@@ -92,14 +111,14 @@ def _tested(row: pd.Series) -> str:
     return f"it is right on {percent(row['accuracy'])} of {images}{interval}"
 
 
-def _ties(rows: pd.DataFrame) -> str:
+def _ties(rows: pd.DataFrame, named: Named) -> str:
     if rows["accuracy"].isna().all():
         return "The runs have no test images in common to compare their accuracy on."
     tied = rows[rows["tied_with_best"].fillna(False).astype(bool)]
     if tied.empty:
         return "Their accuracies were not compared: they answered different images or labels."
     if len(tied) == 1:
-        return f"No other run is tied with {_name(tied.iloc[0])} for the best accuracy."
+        return f"No other run is tied with {named(tied.iloc[0]['run'])} for the best accuracy."
     if len(tied) < len(rows):
         who = f"{len(tied)} of {len(rows)} runs are"
     else:
@@ -109,10 +128,6 @@ def _ties(rows: pd.DataFrame) -> str:
         return f"{who} tied for the best accuracy (=)."
     cheapest = tied.iloc[int(np.nanargmin(ms))]
     return (
-        f"{who} tied for the best accuracy (=); the cheapest of them is {_name(cheapest)} "
+        f"{who} tied for the best accuracy (=); the cheapest of them is {named(cheapest['run'])} "
         f"({figure(np.nanmin(ms))} ms/image)."
     )
-
-
-def _name(row: pd.Series) -> str:
-    return visible(row["run"])

@@ -54,7 +54,7 @@ def board_columns(rows: pd.DataFrame) -> Columns:
             visible(name) + ("" if is_current else OLD)
             for name, is_current in zip(rows["run"], rows["current"], strict=True)
         ],
-        "features": [visible(_features(row)) for _, row in rows.iterrows()],
+        "features": [visible(features_text(row)) for _, row in rows.iterrows()],
         "head": [visible(name) for name in rows["head"]],
         "accuracy": _accuracies(rows),
         "=": _tied_marks(rows),
@@ -113,12 +113,14 @@ def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> l
     """
     notes = []
     for _, run in ranked.iterrows():
-        features = _features(run)
+        features = features_text(run)
         names = features.replace("+", ":").split(":")
         if features == "pixels" or all(name in run["run"] for name in names):
             continue
         of_run = rows[(rows["run"] == run["run"]) & (rows["attribute"] != ALL)]
-        by_attribute = [f"{_features(row)} for {row['attribute']}" for _, row in of_run.iterrows()]
+        by_attribute = [
+            f"{features_text(row)} for {row['attribute']}" for _, row in of_run.iterrows()
+        ]
         reads = by_attribute if attribute == ALL else [features]
         notes.append(f"{visible(run['run'])} reads {listed(reads, _NOTE_WIDTH)}.")
     n_left = len(notes) - _MAX_NOTES
@@ -126,8 +128,14 @@ def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> l
     return notes[:_MAX_NOTES] + more
 
 
-def _features(row: pd.Series) -> str:
-    """Backbones and views, such as ``"hsv_histogram+mobilenet_v2:grey"``; rgb goes unsaid."""
+def features_text(row: pd.Series) -> str:
+    """Backbones and views, such as ``"hsv_histogram+mobilenet_v2:grey"``; rgb goes unsaid.
+
+    Parameters
+    ----------
+    row : pandas.Series
+        A row of the board.
+    """
     if not row["backbone"] or pd.isna(row["backbone"]):
         return "pixels"
     if VARIES in (row["backbone"], row["view"]):

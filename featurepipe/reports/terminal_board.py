@@ -153,7 +153,7 @@ def _full_text(
         if attribute is not None:
             rows = rows[rows["attribute"] == attribute]
         sections += [
-            heading(_title(rows, attribute or ALL), width, is_terminal=is_terminal),
+            heading(split_title(rows, attribute or ALL), width, is_terminal=is_terminal),
             full_table(rows, width, is_terminal=is_terminal),
         ]
     return "\n\n".join(sections)
@@ -195,11 +195,20 @@ def _section(
     if "features" not in columns:
         notes += feature_notes(rows, ranked, attribute)
     text = "\n".join(paragraph(note, width) for note in notes if note)
-    title = heading(_title(ranked, attribute), width, is_terminal=is_terminal)
+    title = heading(split_title(ranked, attribute), width, is_terminal=is_terminal)
     return "\n\n".join(filter(None, (title, table, text))), columns
 
 
-def _title(rows: pd.DataFrame, attribute: str) -> str:
+def split_title(rows: pd.DataFrame, attribute: str) -> str:
+    """What a table compares: its split or series, and how many images there are.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame
+        Rows of one split or series.
+    attribute : str
+        That of the rows.
+    """
     name = visible(rows["split"].iloc[0])
     of_attribute = "" if attribute == ALL else f", {visible(attribute)}"
     if _is_series(rows):

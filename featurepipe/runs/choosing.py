@@ -164,16 +164,15 @@ def named_run(workspace: Workspace, name: str, trusted: Sequence[str] = ()) -> R
     return load_run(folder, trusted)
 
 
-def outdated_runs(runs: Sequence[Run], workspace: Workspace) -> dict[str, list[str]]:
+def outdated_runs(runs: Sequence[Run], present: Present | None) -> dict[str, list[str]]:
     """What has changed since runs were fitted, by their names; runs without a change are absent.
 
     Parameters
     ----------
     runs : sequence of Run
-    workspace : Workspace
+    present : Present or None
         Without a manifest that can be read, nothing is known to have changed.
     """
-    present = Present.if_known(workspace)
     if present is None:
         return {}
     changes = {run.name: present.changes(run) for run in runs}
@@ -181,7 +180,7 @@ def outdated_runs(runs: Sequence[Run], workspace: Workspace) -> dict[str, list[s
 
 
 def _with_changes_named(run: Run, workspace: Workspace) -> Run:
-    for changed in outdated_runs([run], workspace).values():
+    for changed in outdated_runs([run], Present.if_known(workspace)).values():
         logger.warning(
             "Run %s was fitted on other labels or images than the present ones: %s.",
             run.name,
@@ -204,11 +203,7 @@ def _best_run(runs: Sequence[Run], workspace: Workspace) -> Run:
     fitting = [run for run in runs if not present.changes(run)]
     if not fitting:
         raise _nothing_present(runs, workspace, present)
-    added = [present.added(run) for run in fitting]
-    fewest = min(added, key=len)
-    latest = [run for run, images in zip(fitting, added, strict=True) if len(images) == len(fewest)]
-    first_split = min(run.info.split.number for run in latest)
-    best = min((run for run in latest if run.info.split.number == first_split), key=_cost)
+    best, fewest = best_of_present(fitting, present)
     if fewest:
         logger.warning(
             "Run %s was fitted without %s that %s labelled and extracted now, such as %r. To use "
@@ -218,6 +213,28 @@ def _best_run(runs: Sequence[Run], workspace: Workspace) -> Run:
             *(("is", fewest[0], "it") if len(fewest) == 1 else ("are", fewest[0], "them")),
         )
     return best
+
+
+def best_of_present(runs: Sequence[Run], present: Present) -> tuple[Run, list[str]]:
+    """The run that `find_run` chooses among those that fit the present labels and images.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least one; none of them is outdated.
+    present : Present
+
+    Returns
+    -------
+    run : Run
+    added : list of str
+        Ids of the images that were added since it was fitted.
+    """
+    added = [present.added(run) for run in runs]
+    fewest = min(added, key=len)
+    latest = [run for run, images in zip(runs, added, strict=True) if len(images) == len(fewest)]
+    first_split = min(run.info.split.number for run in latest)
+    return min((run for run in latest if run.info.split.number == first_split), key=_cost), fewest
 
 
 def _nothing_present(runs: Sequence[Run], workspace: Workspace, present: Present) -> WorkspaceError:

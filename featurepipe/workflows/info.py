@@ -245,13 +245,26 @@ def _run_facts(
     problems = run_problems(run, place) if verify else []
     if problems:
         raise RunError("\n".join(problems))
+    return facts_of_run(run, [] if present is None else present.changes(run))
+
+
+def facts_of_run(run: Run, changed: Sequence[str]) -> Facts:
+    """What `info` says of a run.
+
+    Parameters
+    ----------
+    run : Run
+    changed : sequence of str
+        How the present labels and images differ from those that it was fitted on.
+    """
+    path = run.folder
     test, unseen = run.predictions.select("test"), run.predictions.select("unseen")
     return {
         "what": "run",
         "path": str(path),
         "name": path.name,
         **_about(run),
-        "changed": [] if present is None else present.changes(run),
+        "changed": list(changed),
         "n_test": len(test),
         "n_unseen": len(unseen),
         "test_accuracy": _accuracies(test),

@@ -1,21 +1,30 @@
-"""report(): runs -> leaderboard.csv."""
+"""report(): runs -> leaderboard.csv and report.html."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from featurepipe.reports.board import leaderboard, write_leaderboard
-from featurepipe.runs.choosing import all_runs, outdated_runs
+from featurepipe.reports.page.rendering import write_page
+from featurepipe.reports.page.report_page import report_page
+from featurepipe.reports.terminal_text import byte_size
+from featurepipe.runs.changes import Present
+from featurepipe.runs.choosing import all_runs, best_of_present, outdated_runs
 from featurepipe.runs.run_check import split_problems
+from featurepipe.runs.run_folder import Run
 from featurepipe.words import counted, examples
+from featurepipe.workflows.page_facts import page_data, page_run
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 
-def report(*, workspace: Path | str = ".", spreadsheet_safe: bool = False) -> pd.DataFrame:
-    """Put every run of a workspace on one board, and write it to leaderboard.csv.
+def report(
+    *, workspace: Path | str = ".", html: bool = True, spreadsheet_safe: bool = False
+) -> pd.DataFrame:
+    """Put every run of a workspace on one board: leaderboard.csv, and a page about it.
 
     Runs that are damaged are left out, and splits that have changed are named, by a warning each.
     Another names the runs that were fitted on other labels or images than the present ones, whose
@@ -24,6 +33,8 @@ def report(*, workspace: Path | str = ".", spreadsheet_safe: bool = False) -> pd
     Parameters
     ----------
     workspace : Path or str
+    html : bool
+        Whether to write report.html: one file that needs no other and makes no request.
     spreadsheet_safe : bool
         Whether to put an apostrophe before each text in leaderboard.csv that a spreadsheet would
         take for a formula.
@@ -43,7 +54,8 @@ def report(*, workspace: Path | str = ".", spreadsheet_safe: bool = False) -> pd
     runs = all_runs(home)
     for problem in split_problems(runs, home):
         logger.warning("%s", problem)
-    outdated = outdated_runs(runs, home)
+    present = Present.if_known(home)
+    outdated = outdated_runs(runs, present)
     if outdated:
         first, changed = next(iter(outdated.items()))
         logger.warning(
@@ -58,4 +70,31 @@ def report(*, workspace: Path | str = ".", spreadsheet_safe: bool = False) -> pd
     board = leaderboard(runs, outdated)
     write_leaderboard(board, home.leaderboard, spreadsheet_safe=spreadsheet_safe)
     logger.info("Wrote %s: %d runs.", home.leaderboard, len(runs))
+    if html:
+        write_page(_page(home, runs, board, present, outdated), home.page)
+        size = byte_size(home.page.stat().st_size)
+        logger.info("Wrote %s: %s. Open it in a browser.", home.page, size)
     return board
+
+
+def _page(
+    home: Workspace,
+    runs: Sequence[Run],
+    board: pd.DataFrame,
+    present: Present | None,
+    outdated: Mapping[str, list[str]],
+) -> str:
+    fitting = [run for run in runs if run.name not in outdated]
+    if present is not None and fitting:
+        taken, _ = best_of_present(fitting, present)
+        split, name = taken.info.split.name, taken.name
+    else:
+        split, name = min(runs, key=lambda run: run.info.split.number).info.split.name, None
+    return report_page(
+        board,
+        [page_run(run, outdated.get(run.name, [])) for run in runs],
+        page_data(runs, present),
+        title=home.root.absolute().name,
+        split=split,
+        taken=name,
+    )

@@ -135,10 +135,19 @@ class DuplicateSearch:
 
     def find(self) -> NearDuplicates:
         """What is remembered of this search, else what is found now; nothing is written."""
-        known = read_duplicates(self.file, self.digest, len(self.images))
+        known = self.remembered()
+        if known is not None:
+            return known
         with FeatureStore.open(self.store) as store:
-            found = known or near_duplicates(store.features(self.rows))
-        return NearDuplicates(self.store.stem, self.images, *found, known is not None)
+            found = near_duplicates(store.features(self.rows))
+        return NearDuplicates(self.store.stem, self.images, *found)
+
+    def remembered(self) -> NearDuplicates | None:
+        """What was found and remembered before; None if nothing is."""
+        known = read_duplicates(self.file, self.digest, len(self.images))
+        if known is None:
+            return None
+        return NearDuplicates(self.store.stem, self.images, *known, is_remembered=True)
 
     def remember(self, found: NearDuplicates) -> None:
         """Write down what `find` found, under the lock of the workspace."""

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Callable
 
-from featurepipe.errors import ImageError
+from featurepipe.errors import FeaturepipeError
 from featurepipe.features.extraction.decoding import open_rgb
 
 _SIDE_PX = 112
@@ -48,7 +48,7 @@ class Thumbnails:
             return None
         try:
             picture = open_rgb(self._read(image_id))
-        except (OSError, ImageError):
+        except (OSError, FeaturepipeError):
             return None
         picture.thumbnail((_SIDE_PX, _SIDE_PX))
         file = io.BytesIO()

@@ -1,0 +1,110 @@
+"""The page of `featurepipe report`: which run to take, how sure that is, and why."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from markupsafe import Markup
+
+import featurepipe
+from featurepipe.predictions import ALL
+from featurepipe.reports.board_advice import run_to_take
+from featurepipe.reports.page.answer import answer, question
+from featurepipe.reports.page.board_table import BoardTable, board_tables, ranked
+from featurepipe.reports.page.data_section import (
+    class_tables,
+    combination_grid,
+    combination_list,
+    data_facts,
+    findings,
+)
+from featurepipe.reports.page.fine_tuning import fine_tuning_advice
+from featurepipe.reports.page.page_data import PageData
+from featurepipe.reports.page.page_run import PageRun
+from featurepipe.reports.page.rendering import render
+from featurepipe.reports.page.run_charts import cost_chart, unseen_chart
+
+_MAX_OPEN = 3
+
+
+def report_page(
+    board: pd.DataFrame,
+    runs: Sequence[PageRun],
+    data: PageData | None,
+    *,
+    title: str,
+    split: str,
+    taken: str | None = None,
+    sections: Sequence[Markup] = (),
+    styles: Sequence[str] = (),
+) -> str:
+    """The page that compares all runs.
+
+    Parameters
+    ----------
+    board : pandas.DataFrame
+        What `featurepipe.reports.board.leaderboard` returns.
+    runs : sequence of PageRun
+        The same runs.
+    data : PageData or None
+        None if images and labels are not known.
+    title : str
+        Name of the workspace.
+    split : str
+        The split that the answer is about.
+    taken : str or None
+        The run of it that `featurepipe.predict` takes; None if it takes none.
+    sections : sequence of Markup
+        Further parts of the page, such as those of the runs.
+    styles : sequence of str
+        Style sheets of these, by name.
+
+    Returns
+    -------
+    str
+        HTML that needs no other file and makes no request.
+    """
+    tables = board_tables(board, split, taken)
+    rows = ranked(board[board["split"] == split])
+    of_split = None if data is None else data.splits.get(split)
+    if taken is None and (position := run_to_take(rows)) is not None:
+        shown = str(rows.iloc[position]["run"])
+    else:
+        shown = taken
+    attributes = [name for name in board["attribute"].unique() if name != ALL]
+    return render(
+        "report.html.j2",
+        title=title,
+        question=question(attributes),
+        answer=answer(rows, data, taken),
+        data=data,
+        facts={} if data is None else data_facts(data, of_split),
+        classes=[] if data is None else class_tables(data, of_split),
+        grid=None if data is None else combination_grid(data),
+        combinations=([], 0, 0) if data is None else combination_list(data),
+        findings=[] if data is None else findings(data, of_split),
+        tables=tables,
+        n_open=_MAX_OPEN,
+        n_runs=len(runs),
+        predict_takes_it=taken is not None,
+        shown=shown,
+        prediction_chart=cost_chart(rows, "predict_ms_per_image", shown),
+        fit_chart=cost_chart(rows, "fit_s", shown),
+        unseen_chart=unseen_chart(rows, shown),
+        fine_tuning=fine_tuning_advice(rows, runs),
+        filters=_filters(tables),
+        sections=sections,
+        styles=styles,
+        version=featurepipe.__version__,
+    )
+
+
+def _filters(tables: Sequence[BoardTable]) -> dict[str, list[str]]:
+    """What the rows of the board can be filtered by; only where there is a choice."""
+    rows = [row for table in tables for row in table.rows]
+    choices = {
+        "attribute": dict.fromkeys(row.attribute for row in rows),
+        "head": dict.fromkeys(row.head for row in rows),
+        "features": dict.fromkeys(row.features for row in rows),
+        "split": dict.fromkeys(table.split for table in tables),
+    }
+    return {name: list(values) for name, values in choices.items() if len(values) > 1}
