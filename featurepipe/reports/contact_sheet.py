@@ -13,7 +13,9 @@ from featurepipe.words import visible
 MAX_PICTURES = 400
 """Most pictures of one sheet: JPEG allows no more than 65,535 px a side."""
 
-_N_COLUMNS = 5
+N_COLUMNS = 5
+"""Pictures in a row."""
+
 _SIDE_PX = 220
 _GAP_PX = 12
 _FONT_PX = 13
@@ -69,7 +71,7 @@ def write_contact_sheet(
     """
     font = ImageFont.load_default(size=_FONT_PX)
     cells = [(_thumbnail(picture), _broken(lines, font)) for picture, lines in pictures]
-    rows = [cells[start : start + _N_COLUMNS] for start in range(0, len(cells), _N_COLUMNS)]
+    rows = [cells[start : start + N_COLUMNS] for start in range(0, len(cells), N_COLUMNS)]
     heights = [_SIDE_PX + _LINE_PX * max(len(lines) for _, lines in row) + _GAP_PX for row in rows]
     width = _GAP_PX + (_SIDE_PX + _GAP_PX) * len(rows[0])
     sheet = Image.new("RGB", (width, _GAP_PX + sum(heights)), "white")
