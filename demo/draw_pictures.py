@@ -38,7 +38,7 @@ def draw_unseen(path: Path) -> None:
     """
     board = read_board()
     figure = Figure((9.6, 3.7), layout="constrained", facecolor="white")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 2.1))
+    left, right = figure.subplots(1, 2, width_ratios=(1, 2.6))
     draw_answers(left, board)
     draw_accuracies(right, board)
     file = io.BytesIO()
@@ -87,7 +87,7 @@ def draw_accuracies(axes: Axes, board: pd.DataFrame) -> None:
     for shift, (column, color, label) in zip((0.19, -0.19), parts, strict=True):
         shares = 100 * board[column].to_numpy()
         ends = 100 * board[[f"{column}_low", f"{column}_high"]].to_numpy().T
-        bars = axes.barh(rows + shift, shares, 0.36, color=color, label=label)
+        axes.barh(rows + shift, shares, 0.36, color=color, label=label)
         axes.hlines(rows + shift, *ends, color="0.2", linewidth=1.2)
         for y, share in zip(rows + shift, shares, strict=True):
             axes.text(103, y, f"{share:.0f} %", va="center", fontsize=9)
