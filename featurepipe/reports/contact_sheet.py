@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from featurepipe.errors import UsageError
-from featurepipe.files import replacing
+from featurepipe.reports.picture_files import require_possible_picture, save_picture
 from featurepipe.words import visible
 
 MAX_PICTURES = 400
@@ -20,7 +20,6 @@ _SIDE_PX = 220
 _GAP_PX = 12
 _FONT_PX = 13
 _LINE_PX = 17
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
 def require_possible_sheet(path: Path, n_pictures: int) -> None:
@@ -37,17 +36,7 @@ def require_possible_sheet(path: Path, n_pictures: int) -> None:
         If the suffix is not .jpg, .jpeg or .png, the path is a folder or in none, or there are
         more than `MAX_PICTURES`.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(
-            f"Cannot write a contact sheet to {path}: its suffix is {path.suffix!r}. Use .jpg or "
-            ".png."
-        )
-    if path.is_dir():
-        raise UsageError(f"Cannot write a contact sheet to {path}: it is a folder. Name a file.")
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"Cannot write a contact sheet to {path}: there is no folder {path.parent}. Create it."
-        )
+    require_possible_picture(path, "contact sheet")
     if n_pictures > MAX_PICTURES:
         raise UsageError(
             f"A contact sheet shows at most {MAX_PICTURES} images, not {n_pictures:,}. Choose "
@@ -85,8 +74,7 @@ def write_contact_sheet(
                 y = top + _SIDE_PX + 3 + number * _LINE_PX
                 draw.text((left, y), line, fill="black", font=font)
         top += height
-    with replacing(path) as beside:
-        sheet.save(beside, format=_FORMATS[path.suffix.lower()], quality=90)
+    save_picture(sheet, path)
 
 
 def _thumbnail(picture: Image.Image | None) -> Image.Image | None:

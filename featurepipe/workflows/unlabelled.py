@@ -126,10 +126,10 @@ def name_below(path: Path, root: str) -> str:
     root : str
         See `featurepipe.manifest.Manifest`.
     """
-    place = Path(os.path.normpath(path.absolute()))
-    if not is_url(root) and place.is_relative_to(root):
-        return place.relative_to(root).as_posix()
-    return path.as_posix()
+    if is_url(root):
+        return path.as_posix()
+    place, top = (Path(os.path.normpath(of)) for of in (path.absolute(), root))
+    return (place.relative_to(top) if place.is_relative_to(top) else path).as_posix()
 
 
 def _features(

@@ -111,6 +111,17 @@ def test_an_image_that_changed_is_embedded_and_stays_no_neighbour_of_itself(home
     assert RED not in featurepipe.similar([f"images/{RED}"], n=100)["image"].tolist()
 
 
+def test_an_image_is_known_by_any_path_to_it(home, colour_mean, monkeypatch):
+    monkeypatch.chdir(home / "images")
+    featurepipe.extract(
+        "../images", attributes=["color", "kind"], backbone="resnet50", weights="random", size_px=8,
+        workspace="../home",
+    )  # fmt: skip
+    for path in (RED, f"../images/{RED}", home / "images" / RED):
+        found = featurepipe.similar([path], n=100, workspace="../home")
+        assert len(found) == 80 and RED not in found["image"].tolist()
+
+
 def test_all_others_are_found_if_there_are_fewer(home):
     assert len(featurepipe.similar([RED], n=500)) == 80
 
