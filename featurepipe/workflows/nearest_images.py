@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import StoreError
 from featurepipe.features.store import FeatureStore
+from featurepipe.manifest import Manifest
 from featurepipe.models.answers.arrays import Rows, unit_blocks
 from featurepipe.models.studies.neighbour_search import median_distance, nearest_rows
 
@@ -191,7 +192,7 @@ def nearest_training_images(
     Returns
     -------
     dict of str to list of Neighbour
-        For each image that has features, the nearest first.
+        For each image that has features, the nearest first; `labels_of` has their labels.
 
     Raises
     ------
@@ -207,6 +208,20 @@ def nearest_training_images(
     nearest = training.nearest(X, n, left_out=rows.tolist(), digests=digests)
     found = dict(zip(names, nearest, strict=True))
     return {image: found[image] for image in ids if image in found}
+
+
+def labels_of(manifest: Manifest, image_id: str) -> dict[str, list[str] | None]:
+    """The classes of an image for each attribute; None where the label is missing.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    image_id : str
+        One of its images.
+    """
+    row = int(np.searchsorted(manifest.ids, image_id))
+    cells = {name: manifest.cells[name][row] for name in manifest.attribute_names}
+    return {name: None if cell is None else list(cell) for name, cell in cells.items()}
 
 
 def _units(X: NDArray[np.float32]) -> NDArray[np.float32]:

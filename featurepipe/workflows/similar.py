@@ -38,7 +38,7 @@ from featurepipe.sources import ImageSource, LocalFolder
 from featurepipe.words import counted
 from featurepipe.workflows.feature_sets import named_cache
 from featurepipe.workflows.moved_weights import recipes_now
-from featurepipe.workflows.nearest_images import Neighbour, SearchedImages
+from featurepipe.workflows.nearest_images import Neighbour, SearchedImages, labels_of
 from featurepipe.workflows.relabelling import require_images
 from featurepipe.workflows.unlabelled import name_below
 from featurepipe.workflows.written_folders import require_no_image_of
@@ -142,7 +142,7 @@ def similar(
         logger.info("Wrote %s.", sheet)
     table = pd.DataFrame(
         [
-            [query.name, rank, *vars(found).values(), _labels(manifest, found.image)]
+            [query.name, rank, *vars(found).values(), labels_of(manifest, found.image)]
             for query, neighbours in zip(queries, nearest, strict=True)
             for rank, found in enumerate(neighbours, start=1)
         ],
@@ -250,13 +250,6 @@ def _unreadable(path: str, reason: str) -> ExtractionError:
     return ExtractionError(f"{path} cannot be read ({reason}). Give a {READ} file.")
 
 
-def _labels(manifest: Manifest, image_id: str) -> dict[str, list[str] | None]:
-    """The classes of an image for each attribute; None where the label is missing."""
-    row = int(np.searchsorted(manifest.ids, image_id))
-    cells = {name: manifest.cells[name][row] for name in manifest.attribute_names}
-    return {name: None if cell is None else list(cell) for name, cell in cells.items()}
-
-
 def _n_cells(n_neighbours: int) -> int:
     """Pictures of a query and its neighbours on a contact sheet, up to the end of a row."""
     return N_COLUMNS * math.ceil((1 + n_neighbours) / N_COLUMNS)
@@ -268,7 +261,7 @@ def _cells(
     """What a contact sheet shows: each query, then its neighbours, from a new row on."""
     source = manifest.images()
     for query, neighbours in zip(queries, nearest, strict=True):
-        known = [] if query.image_id is None else [labels_text(_labels(manifest, query.image_id))]
+        known = [] if query.image_id is None else [labels_text(labels_of(manifest, query.image_id))]
         lines = [query.name, *known, "query"]
         yield (
             _shown(source, query.name, lines)
@@ -276,7 +269,7 @@ def _cells(
             else _shown(_FILES, str(query.path), lines)
         )
         for rank, found in enumerate(neighbours, start=1):
-            labels = labels_text(_labels(manifest, found.image))
+            labels = labels_text(labels_of(manifest, found.image))
             lines = [f"{rank}  {found.image}", labels, distance_text(found)]
             yield _shown(source, found.image, lines)
         yield from [(None, [])] * (_n_cells(len(neighbours)) - 1 - len(neighbours))
