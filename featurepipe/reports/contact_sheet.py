@@ -7,18 +7,19 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from featurepipe.errors import UsageError
-from featurepipe.files import replacing
+from featurepipe.reports.picture_files import require_possible_picture, save_picture
 from featurepipe.words import visible
 
 MAX_PICTURES = 400
 """Most pictures of one sheet: JPEG allows no more than 65,535 px a side."""
 
-_N_COLUMNS = 5
+N_COLUMNS = 5
+"""Pictures in a row."""
+
 _SIDE_PX = 220
 _GAP_PX = 12
 _FONT_PX = 13
 _LINE_PX = 17
-_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 
 
 def require_possible_sheet(path: Path, n_pictures: int) -> None:
@@ -35,17 +36,7 @@ def require_possible_sheet(path: Path, n_pictures: int) -> None:
         If the suffix is not .jpg, .jpeg or .png, the path is a folder or in none, or there are
         more than `MAX_PICTURES`.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(
-            f"Cannot write a contact sheet to {path}: its suffix is {path.suffix!r}. Use .jpg or "
-            ".png."
-        )
-    if path.is_dir():
-        raise UsageError(f"Cannot write a contact sheet to {path}: it is a folder. Name a file.")
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"Cannot write a contact sheet to {path}: there is no folder {path.parent}. Create it."
-        )
+    require_possible_picture(path, "contact sheet")
     if n_pictures > MAX_PICTURES:
         raise UsageError(
             f"A contact sheet shows at most {MAX_PICTURES} images, not {n_pictures:,}. Choose "
@@ -69,7 +60,7 @@ def write_contact_sheet(
     """
     font = ImageFont.load_default(size=_FONT_PX)
     cells = [(_thumbnail(picture), _broken(lines, font)) for picture, lines in pictures]
-    rows = [cells[start : start + _N_COLUMNS] for start in range(0, len(cells), _N_COLUMNS)]
+    rows = [cells[start : start + N_COLUMNS] for start in range(0, len(cells), N_COLUMNS)]
     heights = [_SIDE_PX + _LINE_PX * max(len(lines) for _, lines in row) + _GAP_PX for row in rows]
     width = _GAP_PX + (_SIDE_PX + _GAP_PX) * len(rows[0])
     sheet = Image.new("RGB", (width, _GAP_PX + sum(heights)), "white")
@@ -83,8 +74,7 @@ def write_contact_sheet(
                 y = top + _SIDE_PX + 3 + number * _LINE_PX
                 draw.text((left, y), line, fill="black", font=font)
         top += height
-    with replacing(path) as beside:
-        sheet.save(beside, format=_FORMATS[path.suffix.lower()], quality=90)
+    save_picture(sheet, path)
 
 
 def _thumbnail(picture: Image.Image | None) -> Image.Image | None:

@@ -19,11 +19,11 @@ from featurepipe.reports.contact_sheet import require_possible_sheet, write_cont
 from featurepipe.reports.csv_text import write_csv
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
-from featurepipe.sources import is_url
 from featurepipe.words import counted, names_of
 from featurepipe.workflows.label_table import label_table
 from featurepipe.workflows.suggestions import Suggestions, suggest
 from featurepipe.workflows.unlabelled import Unlabelled, new_images, unlabelled_images
+from featurepipe.workflows.written_folders import require_no_image_of
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def next_labels(
     _require_attributes(used, manifest)
     sheet = None if contact_sheet is None else Path(contact_sheet)
     if sheet is not None:
-        _require_outside(sheet, manifest)
+        require_no_image_of(manifest, sheet, "contact sheet")
         require_possible_sheet(sheet, n)
     with home.writing():
         logger.info("Choosing with %s.", used.name)
@@ -116,16 +116,6 @@ def _require_attributes(run: Run, manifest: Manifest) -> None:
         raise RunError(
             f"Run {run.name!r} answers {', '.join(then)}, but the images are now labelled for "
             f"{', '.join(now) or 'nothing'}. Fit again, or name another run with --run."
-        )
-
-
-def _require_outside(sheet: Path, manifest: Manifest) -> None:
-    """Stop if the contact sheet would become one of the images."""
-    root = manifest.root
-    if not is_url(root) and sheet.resolve().is_relative_to(Path(root).resolve()):
-        raise UsageError(
-            f"The contact sheet {sheet} would be one of the images of {root}. Write it to another "
-            "folder."
         )
 
 

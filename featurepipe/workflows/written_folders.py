@@ -1,4 +1,4 @@
-"""Folders to write to that hold no images of anyone: pictures in them become no training data."""
+"""Places to write to that hold no images of anyone: pictures there become no training data."""
 
 import errno
 import os
@@ -73,6 +73,29 @@ def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -
         raise UsageError(
             f"{what} would be written to {folder}, a folder of the source {manifest.source}. Name "
             "a folder that holds no images of it."
+        )
+
+
+def require_no_image_of(manifest: Manifest, picture: Path, what: str) -> None:
+    """Stop if a picture to write would become one of the images.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the images.
+    picture : Path
+    what : str
+        What it shows, such as ``"contact sheet"``.
+
+    Raises
+    ------
+    UsageError
+    """
+    root = manifest.root
+    if not is_url(root) and picture.resolve().is_relative_to(Path(root).resolve()):
+        raise UsageError(
+            f"The {what} {picture} would be one of the images of {root}. Write it to another "
+            "folder."
         )
 
 

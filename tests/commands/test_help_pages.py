@@ -26,6 +26,7 @@ HEADINGS = {
     "report": ["Table", "Output"],
     "predict": ["Model", "Answers", "Output"],
     "same": ["Model", "Output"],
+    "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],
     "audit": ["Model", "Output"],
     "export": ["Data", "Output"],
