@@ -28,7 +28,7 @@ class Cell:
 
     text: str
     value: float | None
-    drawing: Markup = Markup()
+    drawing: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,11 @@ def ranked(rows: pd.DataFrame, attribute: str = ALL) -> pd.DataFrame:
         Rows of one split or series.
     attribute : str
     """
-    of_attribute = rows[rows["attribute"] == attribute]
-    return of_attribute.sort_values(
-        "accuracy", ascending=False, kind="stable", ignore_index=True, na_position="last"
-    )
+    return _by_accuracy(rows[rows["attribute"] == attribute])
+
+
+def _by_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
 
 
 def _is_series(rows: pd.DataFrame) -> bool:
@@ -216,7 +217,7 @@ def _row(
 def _best_tied(rows: pd.DataFrame) -> str | None:
     """The most accurate of the runs that were compared."""
     compared = rows[rows["tied_with_best"].fillna(False).astype(bool)]
-    return None if compared.empty else str(compared.loc[compared["accuracy"].idxmax(), "run"])
+    return None if compared.empty else str(_by_accuracy(compared).iloc[0]["run"])
 
 
 def _standing(row: pd.Series, best: str | None) -> str:

@@ -66,10 +66,8 @@ def report_page(
     tables = board_tables(board, split, taken)
     rows = ranked(board[board["split"] == split])
     of_split = None if data is None else data.splits.get(split)
-    if taken is None and (position := run_to_take(rows)) is not None:
-        shown = str(rows.iloc[position]["run"])
-    else:
-        shown = taken
+    position = run_to_take(rows)
+    shown = taken if position is None or taken is not None else str(rows.iloc[position]["run"])
     attributes = [name for name in board["attribute"].unique() if name != ALL]
     return render(
         "report.html.j2",
