@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from browser import Browser, start_browser
 from featurepipe.features.headless import HeadlessNetwork
 from pictures import ColourMean
 
@@ -41,6 +42,14 @@ def _own_cache(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     os.environ["FEATUREPIPE_CACHE"] = str(folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium; tests that use it are skipped where there is none."""
+    driver = start_browser()
+    yield Browser(driver)
+    driver.quit()
 
 
 @pytest.fixture
