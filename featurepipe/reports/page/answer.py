@@ -9,10 +9,11 @@ from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take, split_advice
 from featurepipe.reports.page.naming import named, sentence
 from featurepipe.reports.page.page_data import PageData, PageSplit
-from featurepipe.reports.terminal_text import percent_with_interval
-from featurepipe.words import counted
+from featurepipe.reports.terminal_text import percent_with_interval, shortened
+from featurepipe.words import counted, visible
 
 _FEW_TEST_IMAGES = 10
+_MAX_NAME = 40
 
 
 def question(attributes: list[str]) -> Markup:
@@ -22,7 +23,7 @@ def question(attributes: list[str]) -> Markup:
     ----------
     attributes : list of str
     """
-    names = [named(name) for name in attributes[:6]]
+    names = [named(shortened(visible(name), _MAX_NAME)) for name in attributes[:6]]
     if len(attributes) > 6:
         names = [*names[:5], f"{len(attributes) - 5} more attributes"]
     what = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -46,7 +47,8 @@ def answer(rows: pd.DataFrame, data: PageData | None, taken: str | None) -> list
         Two paragraphs: two sentences of `split_advice`, and one about what is left open. Only
         the first where no run can be taken.
     """
-    advice = [sentence(split_advice(rows, ALL, named, taken=taken))]
+    # The terminal's table has this sign in a column of its own.
+    advice = [sentence(split_advice(rows, ALL, named, taken=taken).replace(" (=)", ""))]
     position = run_to_take(rows)
     if position is None:
         return advice

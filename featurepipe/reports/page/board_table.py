@@ -8,7 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from featurepipe.predictions import ALL
-from featurepipe.reports.board_advice import run_to_take, series_advice, split_advice
+from featurepipe.reports.board_advice import run_to_take, series_advice
 from featurepipe.reports.board_columns import feature_notes, features_text
 from featurepipe.reports.page.naming import named, sentence
 from featurepipe.reports.page.svg import Scale, line, text
@@ -64,6 +64,7 @@ class BoardTable:
     split, title : str
     is_series : bool
     advice : Markup
+        Of a series; empty for a split.
     notes : list of str
         What the first runs read.
     columns : dict of str to str
@@ -149,11 +150,6 @@ def _table(rows: pd.DataFrame, taken: str | None) -> BoardTable:
     best = {
         name: _best_tied(rows[rows["attribute"] == name]) for name in rows["attribute"].unique()
     }
-    advice = (
-        series_advice(together, ALL, named)
-        if is_series
-        else split_advice(together, ALL, named, taken=taken)
-    )
     columns = {
         "accuracy": "Accuracy (95 % CI)",
         **({"unseen": "On held-out combinations (95 % CI)"} if has_unseen else {}),
@@ -166,14 +162,21 @@ def _table(rows: pd.DataFrame, taken: str | None) -> BoardTable:
         split=str(rows["split"].iloc[0]),
         title=split_title(together, ALL),
         is_series=is_series,
-        advice=sentence(advice),
-        notes=feature_notes(rows, together, ALL),
+        advice=sentence(series_advice(together, ALL, named) if is_series else ""),
+        notes=feature_notes(rows, together[together["run"].map(_has_various(rows))], ALL),
         columns=columns,
         axis=_axis(scale),
         low=percent(scale.low),
         high=percent(scale.high),
         rows=[_row(row, scale, taken, best, has_unseen) for row in shown],
     )
+
+
+def _has_various(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the attributes of each run read different features."""
+    of_attributes = rows[rows["attribute"] != ALL]
+    reads = of_attributes[["backbone", "view", "weights"]].astype(str).agg(" ".join, axis=1)
+    return reads.groupby(of_attributes["run"]).nunique() > 1
 
 
 def _rows_of(rows: pd.DataFrame, *, only_together: bool) -> Sequence[pd.Series]:

@@ -28,6 +28,6 @@ def sentence(text: str) -> Markup:
     text : str
     """
     # A number and its unit stay on one line.
-    text = re.sub(r"(?<=\d) (?=%|ms )", "\N{NO-BREAK SPACE}", text)
+    text = re.sub(r"(?<=\d) (?=%|ms |s |min |h )", "\N{NO-BREAK SPACE}", text)
     start, end = Markup('<bdi class="name">'), Markup("</bdi>")
     return Markup(escape(text).replace(_START, start).replace(_END, end))

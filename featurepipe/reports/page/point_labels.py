@@ -51,6 +51,7 @@ def place_labels(
     points : sequence of (float, float)
         Pixels, the most important point first.
     texts : sequence of str
+        Labels of the first points; the others have none.
     room : Box
         Where labels may be.
     lines : sequence of Box
@@ -64,7 +65,7 @@ def place_labels(
     marks = [(x - _POINT_PX, y - _POINT_PX, x + _POINT_PX, y + _POINT_PX) for x, y in points]
     taken: list[Box] = []
     placed = []
-    for position, ((x, y), text) in enumerate(zip(points, texts, strict=True)):
+    for position, ((x, y), text) in enumerate(zip(points, texts, strict=False)):
         width = _CHARACTER_PX * cell_len(text)
         options = list(_options(x, y, width))
         for blocked in ([*marks, *lines, *taken], [*marks, *taken]):

@@ -17,10 +17,11 @@ from featurepipe.reports.page.svg import (
     vertical_axis,
 )
 from featurepipe.reports.terminal_text import duration, figure, percent, shortened
-from featurepipe.words import counted, visible
+from featurepipe.words import visible
 
 _SIZES = {"narrow": (340, 330, 26), "wide": (760, 400, 34)}
-_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 54, 30, 12, 44
+_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 54, 30, 22, 44
+_MAX_LABELLED = 12
 _COLOURS = {False: "var(--series-1)", True: "var(--series-2)"}
 
 
@@ -145,39 +146,41 @@ def _point(row: pd.Series, x: float, tip: str, taken: str | None, name: str = "a
 def _chart(
     points: Sequence[_Point], ends: tuple[float, float], label: str, title: str, *, is_log: bool
 ) -> RunChart:
-    # Labels are placed in this order.
     points = sorted(points, key=lambda point: (not point.is_taken, -point.y, point.name))
-    drawn = {size: _drawn(points, ends, label, title, is_log=is_log, size=size) for size in _SIZES}
-    n_left = len(points) - drawn["wide"][1]
-    left = (
-        f" {counted(n_left, 'point')} without room for a label: point at it, or see the board."
-        if n_left
-        else ""
-    )
-    hollow = (
-        ""
-        if all(point.is_tied for point in points)
-        else (" Hollow marks are significantly less accurate than the best.")
-    )
-    ring = " The ring marks the run to take." if any(point.is_taken for point in points) else ""
+    labelled = points
+    if len(points) > _MAX_LABELLED:
+        labelled = _unbeaten(points, cheaper_is_better=is_log)
+    # The first points are those with a label, the most important ones first.
+    points = [*labelled, *(point for point in points if point not in labelled)]
+    said = [f"{title}, with 95 % intervals."]
+    if any(point.is_taken for point in points):
+        said.append("The ring marks the run to take.")
+    if not all(point.is_tied for point in points):
+        said.append("Hollow marks are significantly less accurate than the best.")
+    if len(labelled) < len(points):
+        said.append("Named are the runs that no other beats in both; the board has all.")
+    drawn = {
+        size: _drawn(points, len(labelled), ends, label, title, is_log=is_log, size=size)
+        for size in _SIZES
+    }
     return RunChart(
-        caption=f"{title}, with 95 % intervals.{ring}{hollow}{left}",
-        narrow=drawn["narrow"][0],
-        wide=drawn["wide"][0],
+        caption=" ".join(said),
+        narrow=drawn["narrow"],
+        wide=drawn["wide"],
         has_networks=any(point.is_network for point in points),
     )
 
 
 def _drawn(
     points: Sequence[_Point],
+    n_labelled: int,
     ends: tuple[float, float],
     label: str,
     title: str,
     *,
     is_log: bool,
     size: str,
-) -> tuple[Markup, int]:
-    """A drawing, and how many of its points have a label."""
+) -> Markup:
     width, height, n_characters = _SIZES[size]
     bottom, right = height - _BOTTOM_PX, width - _RIGHT_PX
     x = Scale(*ends, _LEFT_PX, right, is_log=is_log)
@@ -190,12 +193,18 @@ def _drawn(
         for point, (at, _) in zip(points, places, strict=True)
     ]
     room = (_LEFT_PX + 2, _TOP_PX - 8, width, bottom - 2)
-    names = _short_names([point.name for point in points], n_characters)
+    names = _short_names([point.name for point in points[:n_labelled]], n_characters)
     labels = place_labels(places, names, room, whiskers)
     across = (
-        horizontal_axis(x, bottom, label, grid_to=_TOP_PX) if is_log else _share_axis(x, bottom)
+        horizontal_axis(x, bottom, label, grid_to=_TOP_PX)
+        if is_log
+        else horizontal_axis(_in_percent(x), bottom, label, form="{:g} %", grid_to=_TOP_PX)
     )
-    parts = [across, _share_axis(y, _LEFT_PX, grid_to=right)]
+    above = "accuracy" if is_log else "right on held-out combinations"
+    parts = [
+        across,
+        vertical_axis(_in_percent(y), _LEFT_PX, above, form="{:g} %", grid_to=right),
+    ]
     parts += [_whisker(point, at, y) for point, (at, _) in zip(points, places, strict=True)]
     for placed in labels:
         at = places[placed.point]
@@ -207,7 +216,23 @@ def _drawn(
         for placed in labels
     ]
     best = max(points, key=lambda point: point.y)
-    return drawing(width, height, f"{title}: best {best.tip}", parts), len(labels)
+    return drawing(width, height, f"{title}: best {best.tip}", parts)
+
+
+def _unbeaten(points: Sequence[_Point], *, cheaper_is_better: bool) -> list[_Point]:
+    """The run to take, and those that no other beats in both figures."""
+    sign = -1 if cheaper_is_better else 1
+    return [
+        point
+        for point in points
+        if point.is_taken
+        or not any(
+            sign * other.x >= sign * point.x
+            and other.y >= point.y
+            and (other.x, other.y) != (point.x, point.y)
+            for other in points
+        )
+    ]
 
 
 def _short_names(names: Sequence[str], n_characters: int) -> list[str]:
@@ -219,13 +244,8 @@ def _short_names(names: Sequence[str], n_characters: int) -> list[str]:
     return short
 
 
-def _share_axis(scale: Scale, at: float, grid_to: float | None = None) -> Markup:
-    """An axis of shares in percent, downwards from `grid_to` or across."""
-    in_percent = Scale(100 * scale.low, 100 * scale.high, scale.start_px, scale.end_px)
-    if grid_to is None:
-        return horizontal_axis(in_percent, at, "right on test images", form="{:g} %",
-                               grid_to=_TOP_PX)  # fmt: skip
-    return vertical_axis(in_percent, at, "accuracy", form="{:g} %", grid_to=grid_to)
+def _in_percent(scale: Scale) -> Scale:
+    return Scale(100 * scale.low, 100 * scale.high, scale.start_px, scale.end_px)
 
 
 def _whisker(point: _Point, at: float, y: Scale) -> Markup:

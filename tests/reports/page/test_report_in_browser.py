@@ -107,8 +107,7 @@ def test_the_board_has_the_figures_of_the_csv(browser, page):
 
 
 def test_it_sorts_by_number_with_missing_figures_last(browser, page):
-    path, board = page
-    browser.open(path)
+    browser.open(page[0])
     click = "document.querySelector('[data-column=ms] button').click()"
     browser.run(click)
     assert [name.split()[0] for name in shown(browser)] == [
@@ -167,7 +166,7 @@ def test_labels_of_charts_do_not_overlap_and_are_not_cut(browser, tmp_path, widt
     )
     assert len(charts) == 2
     for around, boxes in charts:
-        assert len(boxes) > 8
+        assert sum(box["width"] > 100 for box in boxes) > 1
         for place, box in enumerate(boxes):
             assert around["left"] - 0.5 <= box["left"] and box["right"] <= around["right"] + 0.5
             for other in boxes[place + 1 :]:
