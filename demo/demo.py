@@ -38,6 +38,7 @@ Everything is in {WORKSPACE}/:
   features/, splits/      cached features, and the train/test split
   runs/                   every fitted run: heads, predictions, settings
   leaderboard.csv         the board with all its columns
+  report.html             the same as a page
   annotated/              the {" ".join(ABSENT)} with its answers written on it"""
 
 

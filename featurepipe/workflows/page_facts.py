@@ -62,9 +62,13 @@ def page_run(run: Run, changed: Sequence[str]) -> PageRun:
         predictions=run.predictions,
         selection=run.selection,
         reads=facts["reads"] if is_of_heads else dict.fromkeys(info.attributes, ("pixels",)),
-        uncalibrated={name: of.model_dump() for name, of in calibration.uncalibrated.items()},
-        calibrated={name: of.model_dump() for name, of in calibration.calibrated.items()},
-        trials=[trial.model_dump() for trial in info.feature_trials]
+        uncalibrated={
+            name: of.model_dump(mode="json") for name, of in calibration.uncalibrated.items()
+        },
+        calibrated={
+            name: of.model_dump(mode="json") for name, of in calibration.calibrated.items()
+        },
+        trials=[trial.model_dump(mode="json") for trial in info.feature_trials]
         if isinstance(info, HeadRunInfo)
         else (),
         learning_curve=_curve(info) if isinstance(info, HeadRunInfo) else (),
