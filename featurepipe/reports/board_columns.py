@@ -95,7 +95,9 @@ def columns_that_fit(columns: Columns, width: int) -> Columns:
     return {name: column for name, column in columns.items() if name in chosen}
 
 
-def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> list[str]:
+def feature_notes(
+    rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str, width: int = _NOTE_WIDTH
+) -> list[str]:
     """Which features the runs read whose names do not say it.
 
     Parameters
@@ -105,6 +107,8 @@ def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> l
     ranked : pandas.DataFrame
         Those of the attribute that is shown, the most accurate first.
     attribute : str
+    width : int
+        Characters for what a run reads.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def feature_notes(rows: pd.DataFrame, ranked: pd.DataFrame, attribute: str) -> l
             f"{features_text(row)} for {row['attribute']}" for _, row in of_run.iterrows()
         ]
         reads = by_attribute if attribute == ALL else [features]
-        notes.append(f"{visible(run['run'])} reads {listed(reads, _NOTE_WIDTH)}.")
+        notes.append(f"{visible(run['run'])} reads {listed(reads, width)}.")
     n_left = len(notes) - _MAX_NOTES
     more = [f"{counted(n_left, 'more run')} choose features in this way."] if n_left > 0 else []
     return notes[:_MAX_NOTES] + more

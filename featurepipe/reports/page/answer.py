@@ -9,7 +9,7 @@ from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take, split_advice
 from featurepipe.reports.page.naming import named, sentence
 from featurepipe.reports.page.page_data import PageData, PageSplit
-from featurepipe.reports.terminal_text import percent_with_interval, shortened
+from featurepipe.reports.terminal_text import percent, percent_with_interval, shortened
 from featurepipe.words import counted, visible
 
 _FEW_TEST_IMAGES = 10
@@ -30,7 +30,9 @@ def question(attributes: list[str]) -> Markup:
     return sentence(f"Which run should recognise {what} in new images?")
 
 
-def answer(rows: pd.DataFrame, data: PageData | None, taken: str | None) -> list[Markup]:
+def answer(
+    rows: pd.DataFrame, data: PageData | None, taken: str | None, series: pd.DataFrame
+) -> list[Markup]:
     """Which run to take, which are tied with it, and what is not known.
 
     Parameters
@@ -40,12 +42,14 @@ def answer(rows: pd.DataFrame, data: PageData | None, taken: str | None) -> list
     data : PageData or None
     taken : str or None
         The run that `featurepipe.predict` takes; None: that of `run_to_take`.
+    series : pandas.DataFrame
+        Summaries of series, for all attributes together.
 
     Returns
     -------
     list of Markup
-        Two paragraphs: two sentences of `split_advice`, and one about what is left open. Only
-        the first where no run can be taken.
+        Paragraphs: two sentences of `split_advice`, the mean over the series if there is one,
+        and what is left open. Only the first where no run can be taken.
     """
     # The terminal's table has this sign in a column of its own.
     advice = [sentence(split_advice(rows, ALL, named, taken=taken).replace(" (=)", ""))]
@@ -53,7 +57,9 @@ def answer(rows: pd.DataFrame, data: PageData | None, taken: str | None) -> list
     if position is None:
         return advice
     row = rows.iloc[position] if taken is None else rows[rows["run"] == taken].iloc[0]
-    return [*advice, sentence(_left_open(row, data))]
+    is_mean = series["run"].str.startswith(f"{row['run']} (")
+    means = [sentence(_means(mean)) for _, mean in series[is_mean].head(1).iterrows()]
+    return [*advice, *means, sentence(_left_open(row, data))]
 
 
 def rarest_class(labels: Labels, of_part: np.ndarray) -> tuple[str, int]:
@@ -67,6 +73,21 @@ def rarest_class(labels: Labels, of_part: np.ndarray) -> tuple[str, int]:
     counts = labels.indicator[of_part].sum(axis=0)
     rarest = int(counts.argmin())
     return labels.classes[rarest], int(counts[rarest])
+
+
+def _means(row: pd.Series) -> str:
+    """What the same settings reach over the splits of a series."""
+
+    def mean(name: str) -> str:
+        return f"{percent(row[name])} ± {percent(row[f'{name}_sd'])}"
+
+    said = f"Over its series of splits, the same settings are right on {mean('accuracy')} of test"
+    if pd.isna(row["unseen_accuracy"]):
+        return f"{said} images (mean ± standard deviation)."
+    return (
+        f"{said} images and on {mean('unseen_accuracy')} of held-out combinations (mean ± standard "
+        "deviation)."
+    )
 
 
 def _left_open(row: pd.Series, data: PageData | None) -> str:

@@ -15,8 +15,9 @@ from featurepipe.reports.page.svg import Scale, line, text
 from featurepipe.reports.terminal_board import split_title
 from featurepipe.reports.terminal_text import MISSING, duration, figure, percent
 
-_WIDTH_PX, _LINE_PX = 150, 16
+_WIDTH_PX, _LINE_PX, _TICK_PX = 150, 16, 42
 _LEAST_RANGE = 0.04
+_NOTE_WIDTH = 400
 NETWORK = "none: network on pixels"
 EVERY = "all together"
 """Stands for all attributes together in the board."""
@@ -74,6 +75,7 @@ class BoardTable:
     low, high : str
         Its ends.
     rows : list of BoardRow
+    n_runs : int
     """
 
     split: str
@@ -86,6 +88,7 @@ class BoardTable:
     low: str
     high: str
     rows: list[BoardRow]
+    n_runs: int
 
 
 def board_tables(board: pd.DataFrame, first: str, taken: str | None) -> list[BoardTable]:
@@ -151,8 +154,12 @@ def _table(rows: pd.DataFrame, taken: str | None) -> BoardTable:
         name: _best_tied(rows[rows["attribute"] == name]) for name in rows["attribute"].unique()
     }
     columns = {
-        "accuracy": "Accuracy (95 % CI)",
-        **({"unseen": "On held-out combinations (95 % CI)"} if has_unseen else {}),
+        "accuracy": "Accuracy (95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI)",
+        **(
+            {"unseen": "On held-out combinations (95\N{NO-BREAK SPACE}%\N{NO-BREAK SPACE}CI)"}
+            if has_unseen
+            else {}
+        ),
         "selection": "Selection accuracy",
         "log_loss": "Log-loss",
         "fit": "Time to fit",
@@ -163,12 +170,15 @@ def _table(rows: pd.DataFrame, taken: str | None) -> BoardTable:
         title=split_title(together, ALL),
         is_series=is_series,
         advice=sentence(series_advice(together, ALL, named) if is_series else ""),
-        notes=feature_notes(rows, together[together["run"].map(_has_various(rows))], ALL),
+        notes=feature_notes(
+            rows, together[together["run"].map(_has_various(rows))], ALL, _NOTE_WIDTH
+        ),
         columns=columns,
         axis=_axis(scale),
         low=percent(scale.low),
         high=percent(scale.high),
         rows=[_row(row, scale, taken, best, has_unseen) for row in shown],
+        n_runs=len(together),
     )
 
 
@@ -265,11 +275,17 @@ def _scale(rows: pd.DataFrame) -> Scale:
 
 def _axis(scale: Scale) -> Markup:
     """The scale of the intervals, above them."""
-    ticks = [
-        text(scale(value), 11, f"{100 * value:g} %", anchor="middle", css="quiet")
-        + line([(scale(value), 14), (scale(value), 18)], css="axis")
+    places = [
+        (scale(value), value)
         for value in scale.ticks(4)
-        if 14 <= scale(value) <= _WIDTH_PX - 14
+        if _TICK_PX / 2 <= scale(value) <= _WIDTH_PX - _TICK_PX / 2
+    ]
+    if len(places) > 1 and places[1][0] - places[0][0] < _TICK_PX:
+        places = places[::2]
+    ticks = [
+        text(x, 11, f"{100 * value:g} %", anchor="middle", css="quiet")
+        + line([(x, 14), (x, 18)], css="axis")
+        for x, value in places
     ]
     return Markup(
         '<svg width="{w}" height="18" viewBox="0 0 {w} 18" aria-hidden="true">{}</svg>'

@@ -73,7 +73,7 @@ def report_page(
         "report.html.j2",
         title=title,
         question=question(attributes),
-        answer=answer(rows, data, taken),
+        answer=answer(rows, data, taken, ranked(board[board["interval"] == "splits"])),
         data=data,
         facts={} if data is None else data_facts(data, of_split),
         classes=[] if data is None else class_tables(data, of_split),
