@@ -81,12 +81,12 @@ def _verdict(
         f"{percent(network['accuracy'])} of the test images; the best heads on frozen features, "
         f"{named(head['run'])}, on {percent(head['accuracy'])}. Only the network is right on "
         f"{counted(only_network, 'image')}, only the heads on {only_heads:,}: {end} (McNemar's "
-        f"test, p = {_p_text(p_value)})."
+        f"test, p {_p_text(p_value)})."
     )
 
 
 def _p_text(p_value: float) -> str:
-    return f"{p_value:.3f}" if p_value >= 0.001 else "less than 0.001"
+    return f"= {p_value:.3f}" if p_value >= 0.001 else "< 0.001"
 
 
 def _costs(network: pd.Series, head: pd.Series) -> str:
