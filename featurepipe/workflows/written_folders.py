@@ -76,6 +76,31 @@ def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -
         )
 
 
+def require_no_image(path: Path, manifest: Manifest | None, what: str) -> None:
+    """Stop if a picture would become one of the images of the source.
+
+    Parameters
+    ----------
+    path : Path
+        Of the picture. In a folder that featurepipe wrote, it may be anywhere.
+    manifest : Manifest or None
+        Of the images; None if they are not known.
+    what : str
+        What would be written there.
+
+    Raises
+    ------
+    UsageError
+    """
+    if manifest is None or is_url(manifest.root) or is_marked(path.parent):
+        return
+    if path.resolve().is_relative_to(Path(manifest.root).resolve()):
+        raise UsageError(
+            f"{what} {path} would be one of the images of {manifest.root}. Write it to another "
+            "folder."
+        )
+
+
 def manifest_if_known(workspace: Workspace) -> Manifest | None:
     """The manifest of a workspace; None if it is missing or cannot be read.
 
