@@ -87,7 +87,7 @@ _MAX_SHOWN = 100
         "--html",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Save one page of all images with bars of the top 5 classes.",
+        help="Save a page of all images with bars of their top classes.",
     ),
 )
 @output(spreadsheet_safe)

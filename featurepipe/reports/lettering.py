@@ -1,4 +1,7 @@
-"""Lettering: text on pictures, in a font that has its characters, broken where it is too wide."""
+"""Lettering: text on pictures, in a font that has its characters, broken where it is too wide.
+
+The fonts and what they have are asked of Matplotlib, which is imported where something is drawn.
+"""
 
 import json
 import re
@@ -10,8 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import matplotlib
-from matplotlib.ft2font import FT2Font
 from PIL import ImageDraw, ImageFont, features
 
 from featurepipe.reports.plot_text import LINE_HEIGHT, shorten
@@ -73,6 +74,8 @@ def set_lines(
     max_lines : int, optional
         Further lines are left out, and the last one ends with an ellipsis.
     """
+    from matplotlib.ft2font import FT2Font
+
     shown = [_visible(line) for line in lines]
     path = _font_with(frozenset("".join(shown)) - {_ISOLATE, _END})
     font = ImageFont.truetype(str(path), size_px)
@@ -125,6 +128,8 @@ def _in_font(sign: str, glyph: int) -> str:
 @cache
 def _font_with(signs: frozenset[str]) -> Path:
     """DejaVu Sans if it has all characters, or else the first font of the system that does."""
+    import matplotlib
+
     usual = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     if _has_all(usual, signs):
         return usual
@@ -141,6 +146,8 @@ def _system_fonts() -> Iterator[Path]:
 
 
 def _has_all(path: Path, signs: frozenset[str]) -> bool:
+    from matplotlib.ft2font import FT2Font
+
     # Not every file of a font is one that FreeType reads.
     with suppress(RuntimeError, OSError):
         font = FT2Font(str(path))

@@ -32,8 +32,7 @@ from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-N_BEST = 5
-"""Number of classes that a page shows of each attribute."""
+_N_BARS = 5
 
 # A file name has at most 255 bytes on most systems, and an unfinished file a longer name.
 _MOST_STEM_BYTES = 150
@@ -103,6 +102,11 @@ class AnswerPictures:
             prepare_pictures(self.annotate, workspace, "--annotate")
 
     @property
+    def n_best(self) -> int:
+        """Number of classes that are shown of each attribute."""
+        return 1 if self.html is None else _N_BARS
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is to be drawn."""
         return self == AnswerPictures(None, None, None)
@@ -120,7 +124,7 @@ class AnswerPictures:
         ----------
         given : sequence of GivenImage
         answers : mapping of str to Answer
-            The `N_BEST` classes of each attribute, and more labels if they are given, by image.
+            By image: the `n_best` classes of each attribute, and all labels that are given.
         refused : mapping of str to str
             Why there is no answer, by the ids of all other images.
         about : str
@@ -185,10 +189,12 @@ def _open(image: GivenImage) -> Image.Image | str:
 
 
 def _require_outside_folders(sheet: Path, images: Sequence[Path | str]) -> None:
-    for folder in map(Path, images):
-        if not folder.is_dir() or is_marked(sheet.parent):
-            continue
-        if sheet.resolve().is_relative_to(folder.resolve()):
+    if is_marked(sheet.parent):
+        return
+    place = Path(os.path.realpath(sheet))
+    for folder in images:
+        # Unlike `Path.is_dir`, it takes names that no file can have.
+        if os.path.isdir(folder) and place.is_relative_to(os.path.realpath(folder)):  # noqa: PTH112
             raise UsageError(
                 f"The contact sheet {sheet} would be one of the images of {folder}. Write it to "
                 "another folder."
@@ -196,5 +202,5 @@ def _require_outside_folders(sheet: Path, images: Sequence[Path | str]) -> None:
 
 
 def _require_other_file(file: Path, given: Sequence[GivenImage]) -> None:
-    if os.path.realpath(file) in {os.path.realpath(image.path) for image in given}:
+    if os.path.realpath(file) in {os.path.realpath(i.path) for i in given if not i.reason}:
         raise UsageError(f"{file} is one of the images to predict. Name another file.")

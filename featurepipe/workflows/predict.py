@@ -12,7 +12,7 @@ from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.run_folder import Run
-from featurepipe.workflows.answer_pictures import N_BEST, AnswerPictures
+from featurepipe.workflows.answer_pictures import AnswerPictures
 from featurepipe.workflows.predictor import (
     COVERAGE_PER,
     Predictor,
@@ -134,7 +134,7 @@ def predict(
     table.insert(0, "image", pd.Series([row["image"] for row in rows], dtype=object))
     if not pictures.is_empty:
         readable = [image.image_id for image in given if image.image_id not in refused]
-        best = predictor.answer(features, N_BEST, coverage, coverage_per)
+        best = predictor.answer(features, pictures.n_best, coverage, coverage_per)
         about = _about(predictor.run, coverage, coverage_per)
         pictures.write(given, dict(zip(readable, best, strict=True)), refused, about)
     return table

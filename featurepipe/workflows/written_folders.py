@@ -94,7 +94,7 @@ def require_no_image(path: Path, manifest: Manifest | None, what: str) -> None:
     """
     if manifest is None or is_url(manifest.root) or is_marked(path.parent):
         return
-    if path.resolve().is_relative_to(Path(manifest.root).resolve()):
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(manifest.root)):
         raise UsageError(
             f"{what} {path} would be one of the images of {manifest.root}. Write it to another "
             "folder."

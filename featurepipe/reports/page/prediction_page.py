@@ -73,14 +73,14 @@ def prediction_page(
     answered = [image for image in images if not image.refused]
     refused = [image for image in images if image.refused]
     cards: list[Markup] = []
-    n_pictures = 0
+    n_bare = 0
     for image in answered:
         words = _card(image, None)
         word_bytes -= len(words.encode())
         if word_bytes < 0:
             break
         picture = thumbnails.of(image.image_id)
-        n_pictures += picture is not None
+        n_bare += picture is None
         cards.append(_card(image, picture) if picture else words)
     return render(
         "predictions.html.j2",
@@ -90,7 +90,7 @@ def prediction_page(
         n_answered=len(answered),
         n_unknown=sum(image.is_unknown for image in answered),
         n_unknown_shown=sum(image.is_unknown for image in answered[: len(cards)]),
-        n_pictures=n_pictures,
+        n_bare=n_bare,
         refused=refused[:_MOST_REFUSED],
         n_refused=len(refused),
     )
