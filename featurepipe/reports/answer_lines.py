@@ -21,6 +21,17 @@ def by_attribute(answer: Answer) -> dict[str, Answer]:
     return {name: list(rows) for name, rows in groupby(answer, key=lambda best: best["attribute"])}
 
 
+def answer_lines(answer: Answer, most: int | None = None) -> list[str]:
+    """The answer to each attribute, a line each; see `answer_line`.
+
+    Parameters
+    ----------
+    answer : sequence of mapping
+    most : int, optional
+    """
+    return [answer_line(classes, most) for classes in by_attribute(answer).values()]
+
+
 def answer_line(classes: Answer, most: int | None = None) -> str:
     """The answer to one attribute: the class, all labels that are given, or that it is unknown.
 

@@ -13,7 +13,7 @@ from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.manifest import GivenImage
 from featurepipe.output_folders import is_marked, require_possible_file
 from featurepipe.reports.annotation import annotate_image
-from featurepipe.reports.answer_lines import Answer, answer_line, by_attribute
+from featurepipe.reports.answer_lines import Answer, answer_lines
 from featurepipe.reports.contact_sheet import (
     NAME_LENGTH,
     require_possible_sheet,
@@ -146,19 +146,28 @@ class AnswerPictures:
             logger.info("Wrote %s.", self.html)
 
 
+def copy_name(position: int, image: GivenImage) -> str:
+    """Name for a picture of an image, without its suffix.
+
+    Parameters
+    ----------
+    position : int
+        From 1, because images of one name may come from several folders.
+    image : GivenImage
+    """
+    stem = os.fsencode(image.path.stem)[:_MOST_STEM_BYTES].decode(errors="ignore")
+    return f"{position:04}-{stem}"
+
+
 def _annotate(folder: Path, given: Sequence[GivenImage], answers: Mapping[str, Answer]) -> None:
     for position, image in enumerate(given, start=1):
         if image.image_id not in answers:
             continue
-        picture = _open(image)
+        picture, lines = _open(image), answer_lines(answers[image.image_id], NAME_LENGTH)
         if isinstance(picture, str):
             logger.warning("No annotated copy of %s: %s.", image.image_id, picture)
-            continue
-        # Numbered, because images of one name may come from several folders.
-        stem = os.fsencode(image.path.stem)[:_MOST_STEM_BYTES].decode(errors="ignore")
-        annotate_image(
-            picture, _lines(answers[image.image_id]), folder / f"{position:04}-{stem}.jpg"
-        )
+        else:
+            annotate_image(picture, lines, folder / f"{copy_name(position, image)}.jpg")
 
 
 def _cells(
@@ -169,15 +178,12 @@ def _cells(
         if image.image_id in refused:
             yield None, [name, f"no answer: {refused[image.image_id]}"]
             continue
-        picture, lines = _open(image), [name, *_lines(answers[image.image_id])]
+        picture = _open(image)
+        lines = [name, *answer_lines(answers[image.image_id], NAME_LENGTH)]
         if isinstance(picture, str):
             yield None, [*lines, f"cannot be shown: {picture}"]
         else:
             yield picture, lines
-
-
-def _lines(answer: Answer) -> list[str]:
-    return [answer_line(classes, NAME_LENGTH) for classes in by_attribute(answer).values()]
 
 
 def _open(image: GivenImage) -> Image.Image | str:
