@@ -13,12 +13,13 @@ from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.features.extraction.image_sizes import image_size
 from featurepipe.manifest import Labels, Manifest
 from featurepipe.models.answers.arrays import Rows
+from featurepipe.output_folders import require_possible_file
 from featurepipe.progress import Progress
-from featurepipe.reports.picture_files import require_possible_picture, save_picture
+from featurepipe.reports.picture_files import FORMATS, save_picture
 from featurepipe.reports.terminal_text import shortened
 from featurepipe.sources import ImageSource
 from featurepipe.words import counted, visible
-from featurepipe.workflows.written_folders import require_no_image_of
+from featurepipe.workflows.written_folders import require_no_image
 from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def manifest_to_draw(path: Path, plot: Path) -> Manifest:
             f"--plot draws the images of a workspace or manifest, and {path} is neither. Name one, "
             "or omit --plot."
         )
-    require_possible_picture(plot, "plot")
+    require_possible_file(plot, FORMATS, "a plot")
     manifest = Manifest.load(file)
-    require_no_image_of(manifest, plot, "plot")
+    require_no_image(plot, manifest, "The plot")
     return manifest
 
 

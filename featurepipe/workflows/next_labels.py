@@ -15,15 +15,20 @@ from featurepipe.manifest.tables import Columns
 from featurepipe.models.answers.arrays import Rows
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.studies.label_choice import choose_images
-from featurepipe.reports.contact_sheet import require_possible_sheet, write_contact_sheet
+from featurepipe.reports.contact_sheet import (
+    NAME_LENGTH,
+    require_possible_sheet,
+    write_contact_sheet,
+)
 from featurepipe.reports.csv_text import write_csv
+from featurepipe.reports.lettering import spell
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.words import counted, names_of
 from featurepipe.workflows.label_table import label_table
 from featurepipe.workflows.suggestions import Suggestions, suggest
 from featurepipe.workflows.unlabelled import Unlabelled, new_images, unlabelled_images
-from featurepipe.workflows.written_folders import require_no_image_of
+from featurepipe.workflows.written_folders import require_no_image
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -87,7 +92,7 @@ def next_labels(
     _require_attributes(used, manifest)
     sheet = None if contact_sheet is None else Path(contact_sheet)
     if sheet is not None:
-        require_no_image_of(manifest, sheet, "contact sheet")
+        require_no_image(sheet, manifest, "The contact sheet")
         require_possible_sheet(sheet, n)
     with home.writing():
         logger.info("Choosing with %s.", used.name)
@@ -134,7 +139,7 @@ def _pictures(
         zip(chosen, answers, reasons, strict=True), start=1
     ):
         classes = " ".join(" ".join(cell or ()) for cell in answer)
-        lines = [f"{number}  {images.ids[image]}", classes, reason]
+        lines = [f"{number}  {spell(images.ids[image], NAME_LENGTH)}", classes, reason]
         try:
             yield open_rgb(images.read(image)), lines
         except (OSError, ImageError) as error:

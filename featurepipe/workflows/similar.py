@@ -41,7 +41,7 @@ from featurepipe.workflows.moved_weights import recipes_now
 from featurepipe.workflows.nearest_images import Neighbour, SearchedImages, labels_of
 from featurepipe.workflows.relabelling import require_images
 from featurepipe.workflows.unlabelled import name_below
-from featurepipe.workflows.written_folders import require_no_image_of
+from featurepipe.workflows.written_folders import require_no_image
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def similar(
     queries = _queries(images, manifest, searched)
     sheet = None if contact_sheet is None else Path(contact_sheet)
     if sheet is not None:
-        require_no_image_of(manifest, sheet, "contact sheet")
+        require_no_image(sheet, manifest, "The contact sheet")
         _require_no_query(sheet, queries)
         require_possible_sheet(sheet, len(queries) * _n_cells(min(n, len(searched))))
     logger.info("Searching %s by %s.", counted(searched, "image"), store.stem)

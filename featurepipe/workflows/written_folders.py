@@ -76,25 +76,27 @@ def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -
         )
 
 
-def require_no_image_of(manifest: Manifest, picture: Path, what: str) -> None:
-    """Stop if a picture to write would become one of the images.
+def require_no_image(path: Path, manifest: Manifest | None, what: str) -> None:
+    """Stop if a picture would become one of the images of the source.
 
     Parameters
     ----------
-    manifest : Manifest
-        Of the images.
-    picture : Path
+    path : Path
+        Of the picture. In a folder that featurepipe wrote, it may be anywhere.
+    manifest : Manifest or None
+        Of the images; None if they are not known.
     what : str
-        What it shows, such as ``"contact sheet"``.
+        What would be written there.
 
     Raises
     ------
     UsageError
     """
-    root = manifest.root
-    if not is_url(root) and picture.resolve().is_relative_to(Path(root).resolve()):
+    if manifest is None or is_url(manifest.root) or is_marked(path.parent):
+        return
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(manifest.root)):
         raise UsageError(
-            f"The {what} {picture} would be one of the images of {root}. Write it to another "
+            f"{what} {path} would be one of the images of {manifest.root}. Write it to another "
             "folder."
         )
 

@@ -24,7 +24,7 @@ HEADINGS = {
     "fit": ["Data", "Split", "Model", "Training", "Computation", "Output"],
     "train": ["Data", "Split", "Network", "Training", "Output"],
     "report": ["Table", "Output"],
-    "predict": ["Model", "Answers", "Output"],
+    "predict": ["Model", "Answers", "Pictures", "Output"],
     "same": ["Model", "Output"],
     "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],

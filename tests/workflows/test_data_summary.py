@@ -106,7 +106,7 @@ def test_images_without_labels_are_drawn_too(home, drawn):
 @pytest.mark.parametrize(
     ("path", "plot", "message"),
     [
-        (".", "plot.svg", "its suffix is '.svg'. Use .jpg or .png."),
+        (".", "plot.svg", "its suffix is '.svg'. Use .jpg, .jpeg or .png."),
         (".", "none/plot.png", "there is no folder none"),
         (".", "../images/plot.png", "The plot ../images/plot.png would be one of the images"),
         ("absent", "plot.png", "There is no absent"),
