@@ -70,12 +70,12 @@ def _verdict(
     only_network = int((ours.right & ~theirs.right).sum())
     only_heads = int((~ours.right & theirs.right).sum())
     if p_value >= LEVEL:
-        start = "These test images do not show that fine-tuning is worth it."
+        start = "These test images do not show that training a network is worth it."
         end = "which chance explains"
     elif only_network > only_heads:
-        start, end = "Fine-tuning makes it more accurate.", "more than chance explains"
+        start, end = "Training a network makes it more accurate.", "more than chance explains"
     else:
-        start, end = "Fine-tuning is not worth it here.", "more than chance explains"
+        start, end = "Training a network is not worth it here.", "more than chance explains"
     return (
         f"{start} The best network, {named(network['run'])}, is right on "
         f"{percent(network['accuracy'])} of the test images; the best heads on frozen features, "

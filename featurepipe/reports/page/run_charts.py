@@ -20,7 +20,8 @@ from featurepipe.reports.terminal_text import duration, figure, percent, shorten
 from featurepipe.words import visible
 
 _SIZES = {"narrow": (340, 330, 26), "wide": (760, 400, 34)}
-_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 54, 30, 22, 44
+_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 54, 36, 22, 44
+_RING_PX = 10
 _MAX_LABELLED = 12
 _COLOURS = {False: "var(--series-1)", True: "var(--series-2)"}
 
@@ -186,7 +187,7 @@ def _drawn(
     x = Scale(*ends, _LEFT_PX, right, is_log=is_log)
     low, high = min(point.low for point in points), max(point.high for point in points)
     margin = max(0.08 * (high - low), 0.01)
-    y = Scale(max(low - margin, 0), min(high + margin, 1), bottom, _TOP_PX)
+    y = Scale(max(low - margin, 0), min(high + margin, 1), bottom - _RING_PX, _TOP_PX)
     places = [(x(point.x), y(point.y)) for point in points]
     whiskers: list[Box] = [
         (at - 1, y(point.high), at + 1, y(point.low))

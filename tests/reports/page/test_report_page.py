@@ -130,10 +130,10 @@ def test_fine_tuning_is_judged_by_a_paired_test(page):
     assert p_value < 0.001
     only = (right[0] & ~right[1]).sum(), (~right[0] & right[1]).sum()
     assert (
-        f"Fine-tuning makes it more accurate. The best network, net, is right on "
+        f"Training a network makes it more accurate. The best network, net, is right on "
         f"{percent(right[0].mean())} of the test images; the best heads on frozen features, head, "
         f"on {percent(right[1].mean())}. Only the network is right on {only[0]} images, only the "
-        f"heads on {only[1]}: more than chance explains (McNemar's test, p = less than 0.001). The "
+        f"heads on {only[1]}: more than chance explains (McNemar's test, p < 0.001). The "
         "network took 10 min to train, the heads 3 s to fit"
     ) in said(page)
 
@@ -164,7 +164,7 @@ def test_classes_and_combinations_are_counted():
         part: int((blue & (parts == part)).sum()) for part in ("train", "test", "unseen")
     }
     grid = combination_grid(data)
-    assert {row: cells for row, cells in grid.rows} == {
+    assert dict(grid.rows) == {
         "blue": [(12, True), (0, False)],
         "red": [(0, False), (12, False)],
     }
