@@ -214,11 +214,12 @@ def _class_table(name: str, labels: Labels, split: PageSplit | None) -> ClassTab
         )
         for place, label in enumerate(labels.classes)
     ]
-    least, most = int(totals.argmin()), int(totals.argmax())
     kind = "" if labels.exclusive else "; an image may have several"
     summary = f"{counted(labels.classes, 'class', 'classes')}{kind}"
     if len(classes) > 1:
-        summary = f"{summary}; from {counted(int(totals[least]), 'image')} to {int(totals[most]):,}"
+        fewest, most = int(totals.min()), int(totals.max())
+        images = counted(fewest, "image")
+        summary += f"; {images} each" if fewest == most else f"; from {images} to {most:,}"
     headings = {part: PARTS.get(part, "images") for part in masks}
     return ClassTable(name, summary, headings, classes)
 

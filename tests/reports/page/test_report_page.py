@@ -118,7 +118,7 @@ def test_missing_costs_leave_the_chart_of_the_others(page):
 def test_multi_label_attributes_have_a_page(page):
     runs = [made_up_run("a", exclusive=False), made_up_run("b", exclusive=False, seed=1)]
     write_report(page, runs)
-    assert "2 classes; an image may have several; from 60 images to 60" in said(page)
+    assert "2 classes; an image may have several; 60 images each" in said(page)
 
 
 def test_fine_tuning_is_judged_by_a_paired_test(page):
