@@ -48,7 +48,7 @@ def page_run(predictions, selection=None, *, name="a run", reads=("a:rgb",), **m
         is_current=True,
         predictions=predictions,
         selection=selection,
-        reads={attribute: reads for attribute in predictions.labels},
+        reads=dict.fromkeys(predictions.labels, reads),
         uncalibrated=measured,
         calibrated=measured,
         **more,

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from page_predictions import answered, labels_of, predictions_of
 
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.page.class_table import class_figures, class_values
 from featurepipe.shares import exact_interval
+from page_predictions import answered, labels_of, predictions_of
 
 
 def test_figures_of_classes():

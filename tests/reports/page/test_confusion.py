@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from page_predictions import answered
 
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.page.confusion import (
@@ -9,6 +8,7 @@ from featurepipe.reports.page.confusion import (
     confusion_chart,
     confusion_of,
 )
+from page_predictions import answered
 
 
 def judged(*arguments, **more):

@@ -1,5 +1,4 @@
 import numpy as np
-from page_predictions import answered, labels_of, predictions_of
 
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.page.error_pictures import (
@@ -9,6 +8,7 @@ from featurepipe.reports.page.error_pictures import (
     unsure_answers,
 )
 from featurepipe.reports.page.thumbnails import Thumbnails
+from page_predictions import answered, labels_of, predictions_of
 
 
 def gone(image_id):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from page_predictions import labels_of, predictions_of
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.page.precision_recall import label_curves, precision_recall_chart
+from page_predictions import labels_of, predictions_of
 
 
 def judged(n_labels=4, n=60, **more):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from page_predictions import answered
 
 from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.page.risk_coverage import risk_chart, risk_curve
+from page_predictions import answered
 
 
 def judged(p_values):

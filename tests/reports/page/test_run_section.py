@@ -1,15 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from page_predictions import answered, labels_of, page_run, predictions_of
 
 from featurepipe.reports.page.learning_chart import learning_chart
-from featurepipe.reports.page.rendering import _environment
 from featurepipe.reports.page.reliability_chart import reliability_chart, reliability_curves
+from featurepipe.reports.page.rendering import _environment
 from featurepipe.reports.page.run_section import run_section
 from featurepipe.reports.page.thumbnails import Thumbnails
 from featurepipe.reports.page.training_chart import training_charts
 from featurepipe.reports.page.trial_chart import in_words, trial_chart, trials_of
+from page_predictions import answered, labels_of, page_run, predictions_of
 
 HOSTILE = ("<script>alert(1)</script>", "\"quoted\" & 'name'", "🦊", "עברית", 500 * "x")
 
