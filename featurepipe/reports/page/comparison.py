@@ -168,23 +168,23 @@ def _right_and_wrong(first: Predictions, second: Predictions, attribute: str) ->
 def _in_words(first: str, second: str, counts: RightAndWrong) -> str:
     n_only = counts.only_first + counts.only_second
     if not n_only:
-        return f"{first} and {second} are right about the same {counted(counts.both, 'image')}."
+        return f"{first} and {second} are right on the same {counted(counts.both, 'image')}."
     shares = [
         (counts.both + only) / counts.n_images for only in (counts.only_first, counts.only_second)
     ]
     said = (
-        f"{first} is right about {percent(shares[0])} of {counted(counts.n_images, 'test image')}, "
-        f"{second} about {percent(shares[1])}. Of the {counted(n_only, 'image')} that only one of "
+        f"{first} is right on {percent(shares[0])} of {counted(counts.n_images, 'test image')}, "
+        f"{second} on {percent(shares[1])}. Of the {counted(n_only, 'image')} that only one of "
         f"them answers correctly, {first} has {counts.only_first:,} and {second} "
         f"{counts.only_second:,}."
     )
     if counts.p_value < LEVEL:
         better = first if counts.only_first > counts.only_second else second
-        return f"{said} {better} is significantly more accurate (McNemar's test, p = " + (
+        return f"{said} {better} is significantly more accurate (paired test, p = " + (
             f"{figure(counts.p_value)})."
         )
     return (
-        f"{said} These images do not show that either is more accurate (McNemar's test, p = "
+        f"{said} These images do not show that either is more accurate (paired test, p = "
         f"{figure(counts.p_value)})."
     )
 

@@ -72,11 +72,11 @@ def test_the_test_in_words():
     first, second = run([0] * 12, name="one"), run([1] * 12, name="two", reads=("b",))
     words = compared(first, second).in_words
     # The mid-p value of 12 to 0: 2 * 0.5 ** 12 / 2.
-    assert f"one is significantly more accurate (McNemar's test, p = {0.5**12:.3g}" in words
+    assert f"one is significantly more accurate (paired test, p = {0.5**12:.3g}" in words
     words = compared(run([0, 1]), run([1, 0], reads=("b",))).in_words
     assert "do not show that either is more accurate" in words
     assert compared(run([0, 1]), run([0, 1])).in_words == (
-        "a run and a run are right about the same 1 image."
+        "a run and a run are right on the same 1 image."
     )
 
 
