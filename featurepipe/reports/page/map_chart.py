@@ -59,15 +59,16 @@ def map_chart(found: FeatureMap) -> Chart:
         legend,
     ]
     shown = len(found.shown()) if few else len(found.codes)
+    of_all = f" of {found.n_images:,}, drawn at random," if shown < found.n_images else ""
     said = (
-        f"{counted(shown, 'training image')} of {found.n_images:,} by the first two principal "
+        f"{counted(shown, 'training image')}{of_all} by the first two principal "
         f"components of {brief(found.features)}, which explain {percent(sum(found.explained))} "
         "of the variance"
     )
     how = (
         "Colour and shape show the class."
         if few
-        else "Darker areas have more images; points are the centres of classes. Names are left "
+        else "A stronger colour means more images; points are the centres of classes. Names are left "
         "out where they would overlap; the table has all of them."
     )
     heading = f"Map of {brief(found.features)} by {brief(found.attribute)}"
@@ -76,6 +77,7 @@ def map_chart(found: FeatureMap) -> Chart:
         drawing(_WIDTH, height, f"{heading}. {said}.", parts),
         f"{said}. {how} The projection knows nothing of the classes.",
         _values(found),
+        is_wide=True,
     )
 
 
@@ -238,7 +240,7 @@ def _values(found: FeatureMap) -> Values:
         )
         for code, at in centroids[:MOST_ROWS]
     )
-    caption = "Mean position of each class."
+    caption = "Mean position of each class, and its images in the sample that the map was made of."
     if more := len(centroids) - len(rows):
         caption += f" {counted(more, 'class', 'classes')} not listed."
     columns = (
