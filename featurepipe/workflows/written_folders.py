@@ -1,4 +1,4 @@
-"""Folders to write to that hold no images of anyone: pictures in them become no training data."""
+"""Places to write to that hold no images of anyone: pictures there become no training data."""
 
 import errno
 import os
@@ -73,6 +73,31 @@ def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -
         raise UsageError(
             f"{what} would be written to {folder}, a folder of the source {manifest.source}. Name "
             "a folder that holds no images of it."
+        )
+
+
+def require_no_image(path: Path, manifest: Manifest | None, what: str) -> None:
+    """Stop if a picture would become one of the images of the source.
+
+    Parameters
+    ----------
+    path : Path
+        Of the picture. In a folder that featurepipe wrote, it may be anywhere.
+    manifest : Manifest or None
+        Of the images; None if they are not known.
+    what : str
+        What would be written there.
+
+    Raises
+    ------
+    UsageError
+    """
+    if manifest is None or is_url(manifest.root) or is_marked(path.parent):
+        return
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(manifest.root)):
+        raise UsageError(
+            f"{what} {path} would be one of the images of {manifest.root}. Write it to another "
+            "folder."
         )
 
 

@@ -20,11 +20,16 @@ class Thumbnails:
         The bytes of an image, by its id; raises OSError or FeaturepipeError if it is gone.
     budget_bytes : int
         Bytes of all pictures together, as they stand in the page.
+    side_px : int
+        Longest side of a picture.
     """
 
-    def __init__(self, read: Callable[[str], bytes], budget_bytes: int) -> None:
+    def __init__(
+        self, read: Callable[[str], bytes], budget_bytes: int, side_px: int = _SIDE_PX
+    ) -> None:
         self._read = read
         self._left = budget_bytes
+        self._side_px = side_px
         self._made: dict[str, str | None] = {}
 
     def of(self, image_id: str) -> str | None:
@@ -50,7 +55,7 @@ class Thumbnails:
             picture = open_rgb(self._read(image_id))
         except (OSError, ImageError):
             return None
-        picture.thumbnail((_SIDE_PX, _SIDE_PX))
+        picture.thumbnail((self._side_px, self._side_px))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=_QUALITY, optimize=True)
         uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
