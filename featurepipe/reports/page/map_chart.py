@@ -68,8 +68,8 @@ def map_chart(found: FeatureMap) -> Chart:
     how = (
         "Colour and shape show the class."
         if few
-        else "A stronger colour means more images; points are the centres of classes. Names are left "
-        "out where they would overlap; the table has all of them."
+        else "A stronger colour means more images; points are the centres of classes. Names are "
+        "left out where they would overlap; the table has all of them."
     )
     heading = f"Map of {brief(found.features)} by {brief(found.attribute)}"
     return Chart(
