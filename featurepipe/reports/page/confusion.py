@@ -243,10 +243,12 @@ def _cells(confusion: Confusion, left: float, top: float, cell: float) -> list[M
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = [brief(name, 40) for name in confusion.classes]
     totals = counts.sum(axis=1)
+    # The most confused pair has the full colour.
+    worst = (shares - np.diag(np.diag(shares))).max()
     side, parts = cell - 1, []
     for row, column in np.argwhere(counts > 0):
         is_right, share = row == column, shares[row, column]
-        opacity = 0.15 + 0.75 * share if is_right else 0.3 + 0.7 * np.sqrt(share)
+        opacity = 0.15 + 0.75 * share if is_right else 0.2 + 0.8 * np.sqrt(share / worst)
         x, y = left + cell * column + 0.5, top + cell * row + 0.5
         title = (
             f"{names[row]} → {names[column]}: {count(counts[row, column])} of "
