@@ -27,6 +27,7 @@ _MAX_SHOWN = 100
     epilog=examples(
         "predict new/",
         'predict "new/*.jpg" --top 5 --annotate out/',
+        "predict new/ --explain evidence/",
         "predict photo.jpg --run xception-bagged-sgd --json",
         "predict holiday/ --unrelated --coverage 0.9",
         "predict - < paths.txt",
@@ -72,6 +73,12 @@ _MAX_SHOWN = 100
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         help="Save copies of the images with their classes written on.",
+    ),
+    option(
+        "--explain",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Save pictures of where the evidence for each answer lies.",
     ),
 )
 @output(spreadsheet_safe)

@@ -13,6 +13,7 @@ from featurepipe.metrics import auroc
 from featurepipe.predictions import COVERAGE
 from featurepipe.reports.annotation import annotate_image
 from featurepipe.runs.run_folder import Run
+from featurepipe.workflows.explain import Explainer
 from featurepipe.workflows.predictor import (
     COVERAGE_PER,
     Predictor,
@@ -47,6 +48,7 @@ def predict(
     unrelated: bool = False,
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
+    explain: Path | str | None = None,
     batch_size: int | None = None,
     trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -76,6 +78,9 @@ def predict(
     annotate : Path or str, optional
         Folder for copies of the images with their classes written on. It is marked, so that
         `extract` never reads them.
+    explain : Path or str, optional
+        Folder for pictures of where in each image the evidence for each answer lies. It is marked
+        likewise.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
     trusted : sequence of str
@@ -106,24 +111,33 @@ def predict(
     )
     if annotate is not None:
         prepare_pictures(Path(annotate), home, "--annotate")
+    explainer = None
+    if explain is not None:
+        prepare_pictures(Path(explain), home, "--explain")
+        explainer = Explainer(predictor)
     logger.info("Predicting with %s.", predictor.run.name)
     features, refused = embed_files(predictor, given)
     if unrelated:
         scores = predictor.model.predict(features)
         p_values = predictor.p_values(features, scores, coverage_per)
         _tell_of_unrelated(predictor.run, p_values, coverage, coverage_per)
-    answers = iter(predictor.answer(features, top, coverage, coverage_per))
+    answers = zip(predictor.answer(features, top, coverage, coverage_per), features, strict=True)
     rows: list[dict[str, object]] = []
     for position, image in enumerate(given):
         if image.image_id in refused:
             rows.append({"image": image.image_id, "refused": refused[image.image_id]})
             continue
-        answer = next(answers)
+        answer, of_image = next(answers)
         rows += [{"image": image.image_id, **best, "refused": ""} for best in answer]
         if annotate is not None:
             # Numbered, because images of one name may come from several folders.
             copy = Path(annotate) / f"{position + 1:04}-{image.path.stem}.jpg"
             annotate_image(image.path, [_in_words(best) for best in answer], copy)
+        if explainer is not None:
+            assert explain is not None
+            copy = Path(explain) / f"{position + 1:04}-{image.path.stem}-evidence.jpg"
+            lines = [_in_words(best) for best in answer]
+            explainer.draw(image.path, of_image, answer, lines, copy)
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
     # As objects, names need not be UTF-8.
     table.insert(0, "image", pd.Series([row["image"] for row in rows], dtype=object))

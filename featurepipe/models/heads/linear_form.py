@@ -85,9 +85,9 @@ def linear_form(head: Head) -> LinearForm:
         and trained networks.
     """
     if isinstance(head, ConstantHead):
-        raise NotLinearError("every training image had the same classes")
+        raise NotLinearError("every training image has the same classes")
     if not isinstance(head, FeatureHead):
-        raise NotLinearError("the scores are those of a trained network, which is not linear")
+        raise NotLinearError("a trained network is not linear")
     weights, intercepts = _form_of(head.estimator)
     if head.known.exclusive:
         # scikit-learn scores two exclusive classes by one number.
@@ -136,7 +136,7 @@ def _form_of(estimator: BaseEstimator) -> _Form:
         return _mean_of_members(estimator)
     # A class derived from one of these may score otherwise.
     if type(estimator) not in _SCORED_BY_WEIGHTS:
-        raise NotLinearError(f"{type(estimator).__name__} is no linear classifier")
+        raise NotLinearError(f"{type(estimator).__name__} is not linear")
     weights = np.atleast_2d(estimator.coef_).astype(np.float64)
     intercepts = getattr(estimator, "intercept_", 0.0)
     return weights, np.broadcast_to(np.asarray(intercepts, np.float64), len(weights))

@@ -122,11 +122,11 @@ class Absolute(LogisticRegression):
 @pytest.mark.parametrize(
     ("head", "reason"),
     [
-        ("knn", "CosineNeighbours is no linear classifier"),
-        ("svm", "RbfSVM is no linear classifier"),
-        (GaussianNB(), "GaussianNB is no linear classifier"),
-        (Absolute(), "Absolute is no linear classifier"),
-        (BaggingClassifier(DecisionTreeClassifier()), "DecisionTreeClassifier is no linear"),
+        ("knn", "CosineNeighbours is not linear"),
+        ("svm", "RbfSVM is not linear"),
+        (GaussianNB(), "GaussianNB is not linear"),
+        (Absolute(), "Absolute is not linear"),
+        (BaggingClassifier(DecisionTreeClassifier()), "DecisionTreeClassifier is not linear"),
         (make_pipeline(Normalizer(), LogisticRegression()), "step Normalizer before the head is"),
     ],
 )
@@ -141,7 +141,7 @@ def test_others_say_why_there_is_no_linear_form(head, reason):
 
 def test_nothing_to_learn():
     known = KnownClasses.of(np.array([[True, False]]), True)
-    with pytest.raises(NotLinearError, match="every training image had the same classes"):
+    with pytest.raises(NotLinearError, match="every training image has the same classes"):
         linear_form(ConstantHead(known, ((0, 30),)))
 
 
