@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino.passes import ConstantFolding, Manager
 
 from featurepipe.errors import NotLinearError
 from featurepipe.features.engines.openvino_engine import cpu_settings
@@ -62,14 +63,14 @@ class FeatureMaps(LocatesFeatures):
     def __init__(self, network: HeadlessNetwork, precision: str = "float32") -> None:
         self._name, self._pooling = network.backbone.name, network.pooling
         graph = ov.Core().read_model(graph_file(network, precision))
+        own_size = graph.input(0).partial_shape[0]
+        self._batch_size = own_size.get_length() if own_size.is_static else 1
+        graph.reshape([self._batch_size, *network.input_size, 3])
         mean = _last_mean(graph)
         if mean is None:
             raise self._no_average()
         self._axes = _axes_of(mean)
         graph.add_outputs(mean.input_value(0))
-        own_size = graph.input(0).partial_shape[0]
-        self._batch_size = own_size.get_length() if own_size.is_static else 1
-        graph.reshape([self._batch_size, *network.input_size, 3])
         settings = cpu_settings(precision) | {"PERFORMANCE_HINT": "LATENCY"}
         self._compiled = ov.Core().compile_model(graph, "CPU", settings)
         self._require_mean(network.input_size, _SAME.get(precision, _SAME_IN_FLOAT32))
@@ -108,18 +109,23 @@ class FeatureMaps(LocatesFeatures):
 
 def _last_mean(graph: ov.Model) -> ov.Node | None:
     """The node that averages a map or patches, if only its result comes out of the graph."""
+    # Networks of ONNX compute the axes from shapes, which are known by now.
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(graph)
     (result,) = graph.get_results()
     node = result.input_value(0).get_node()
     while node.get_type_name() in _KEEP_NUMBERS:
         node = node.input_value(0).get_node()
     if node.get_type_name() != "ReduceMean":
         return None
-    shape = node.input_value(0).get_partial_shape()
-    n_axes = shape.rank.get_length() if shape.rank.is_static else 0
+    if node.input_value(1).get_node().get_type_name() != "Constant":
+        return None
+    n_axes = node.input_value(0).get_partial_shape().rank.get_length()
     return node if (n_axes, len(_axes_of(node))) in ((4, 2), (3, 1)) else None
 
 
 def _axes_of(mean: ov.Node) -> list[int]:
     n_axes = mean.input_value(0).get_partial_shape().rank.get_length()
-    axes = mean.input_value(1).get_node().get_data().ravel()
+    axes = np.atleast_1d(mean.input_value(1).get_node().get_data())
     return sorted(int(axis) % n_axes for axis in axes)
