@@ -110,11 +110,20 @@ def test_an_image_that_is_cropped_has_no_evidence_beside_the_crop(tmp_path):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 69, 50, 109)
     expected = features_of(recipe, data) @ WEIGHTS
     assert evidence.sum() == pytest.approx(expected, rel=1e-4)
-    # The strongest cell of the crop is where it is in the image.
-    strongest = np.argwhere(np.abs(located.grid(WEIGHTS)) == np.abs(located.grid(WEIGHTS)).max())
-    row, column = strongest[0]
-    near = evidence[10 + 4 * row : 14 + 4 * row, 50 + 4 * column : 54 + 4 * column]
-    assert np.abs(near).mean() > 2 * np.abs(evidence[10:70, 50:110]).mean()
+
+
+def test_a_bright_spot_of_a_cropped_image_has_the_evidence(tmp_path):
+    """Black patches have no features, so that all evidence comes from the spot."""
+    recipe = recipe_of(tmp_path, resize="shorter-side+crop", crop_pct=0.75)
+    pixels = np.zeros((160, 320, 3), np.uint8)
+    pixels[40:48, 180:188] = 255, 40, 200
+    evidence = (
+        FeatureLocator(recipe, {}).locate(png(pixels)).evidence(WEIGHTS, (160, 320), (160, 320))
+    )
+    rows, columns = np.mgrid[:160, :320] + 0.5
+    total = np.abs(evidence).sum()
+    assert (np.abs(evidence) * rows).sum() / total == pytest.approx(44, abs=4)
+    assert (np.abs(evidence) * columns).sum() / total == pytest.approx(184, abs=4)
 
 
 HSV = make_recipe("hsv_histogram", "none", size_px=32)
