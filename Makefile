@@ -4,10 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint types imports doctests docs clean
+.PHONY: demo pictures test check lint types imports doctests docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo/demo.py
+
+# The pictures of README and docs. They are meant to be drawn with ImageNet weights.
+pictures: demo
+	$(BIN)/python demo/draw_pictures.py docs/images
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import same
+    from featurepipe.workflows.similar import similar
     from featurepipe.workflows.train import train
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "repeat",
     "report",
     "same",
+    "similar",
     "train",
 ]
 
@@ -49,6 +51,7 @@ _HOMES = {
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
     "same": "featurepipe.workflows.same",
+    "similar": "featurepipe.workflows.similar",
     "train": "featurepipe.workflows.train",
 }
 

@@ -25,6 +25,7 @@ from featurepipe.commands.predict import predict
 from featurepipe.commands.repeat import repeat
 from featurepipe.commands.report import report
 from featurepipe.commands.same import same
+from featurepipe.commands.similar import similar
 from featurepipe.commands.terminal import LOGGER
 from featurepipe.commands.train import train
 from featurepipe.errors import FeaturepipeError
@@ -44,7 +45,7 @@ _STOPPED = "Finished work is saved; run the same command again to continue."
         formatter_settings=cloup.HelpFormatter.settings(col1_max_width=26),
     ),
     sections=[
-        cloup.Section("Main commands", [extract, fit, train, report, predict, same]),
+        cloup.Section("Main commands", [extract, fit, train, report, predict, same, similar]),
         cloup.Section("Tools", [next_labels, audit, export, repeat, info]),
     ],
     epilog=examples(

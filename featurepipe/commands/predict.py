@@ -26,7 +26,8 @@ _MAX_SHOWN = 100
 @cloup.command(
     epilog=examples(
         "predict new/",
-        'predict "new/*.jpg" --top 5 --annotate out/',
+        'predict "new/*.jpg" --annotate out/ --contact-sheet out/sheet.jpg',
+        "predict new/ --html answers.html > answers.csv",
         "predict new/ --explain evidence/",
         "predict photo.jpg --run xception-bagged-sgd --json",
         "predict holiday/ --unrelated --coverage 0.9",
@@ -68,11 +69,26 @@ _MAX_SHOWN = 100
         is_flag=True,
         help="Treat the images as unrelated; report how many are marked unknown.",
     ),
+)
+@cloup.option_group(
+    "Pictures",
     option(
         "--annotate",
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help="Save copies of the images with their classes written on.",
+        help="Save copies of the images with the answers written below.",
+    ),
+    option(
+        "--contact-sheet",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Save one picture of all images and answers, as .jpg or .png.",
+    ),
+    option(
+        "--html",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Save a page of all images with bars of their top classes.",
     ),
     option(
         "--explain",

@@ -127,6 +127,25 @@ def write_next(chosen: "pd.DataFrame", as_json: bool) -> None:
         write_styled(next_text(chosen, _width(), is_terminal=sys.stdout.isatty()))
 
 
+def write_similar(found: "pd.DataFrame", as_json: bool) -> None:
+    """Write the nearest images as short tables, or as JSON.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        As `featurepipe.similar` returns it.
+    as_json : bool
+    """
+    from featurepipe.reports.similar_text import similar_text
+
+    if as_json:
+        shares = found["of_median"].astype(object)
+        table = found.assign(of_median=shares.where(found["of_median"].notna(), None))
+        write_json(table.to_dict("records"))
+    else:
+        write_styled(similar_text(found, _width(), is_terminal=sys.stdout.isatty()))
+
+
 def _rows_of(board: "pd.DataFrame", attribute: str | None) -> "pd.DataFrame":
     if attribute is None:
         return board

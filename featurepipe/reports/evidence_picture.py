@@ -6,26 +6,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from featurepipe.files import replacing
-from featurepipe.words import visible
+from featurepipe.reports.lettering import Lettering, set_lines, spell
 
 _SIDE_PX = 360
 _LEAST_COLUMN_PX = 300
 _MOST_COLUMNS = 4
 _GAP_PX = 16
-_FONT_PX = 14
-_LINE_PX = 19
+_FONT_PX = 13
+_MOST_LINES = 20
 _BAR_PX = 12
 # Of PuOr of ColorBrewer 2.0 (Brewer & Harrower), which colour-blind people can tell apart.
 _AGAINST, _FOR = np.array([84.0, 39.0, 136.0]), np.array([230.0, 97.0, 1.0])
 _WITHIN_SCALE = 0.98
 _MOST_OPAQUE = 0.9
 _BAR_GREY = 225.0
-
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def draw_evidence(
     copy : Path
         Where to save; its folder is created.
     """
-    cells = [_cell(picture, EvidencePanel(name, None)), *(_cell(picture, p) for p in panels)]
+    cells = [_cell(picture, EvidencePanel(spell(name), None)), *(_cell(picture, p) for p in panels)]
     n_columns = min(len(cells), _MOST_COLUMNS)
     rows = [cells[start : start + n_columns] for start in range(0, len(cells), n_columns)]
     heights = [max(cell.height for cell in row) + _GAP_PX for row in rows]
@@ -93,25 +90,21 @@ def draw_evidence(
 
 def _cell(picture: Image.Image, panel: EvidencePanel) -> Image.Image:
     """A title, the picture with the overlay, the colour bar, and the notes below."""
-    font = ImageFont.load_default(size=_FONT_PX)
     width = max(picture.width, _LEAST_COLUMN_PX)
-    title = _broken(panel.title, font, width)
-    notes = [line for note in panel.notes for line in _broken(note, font, width)]
-    below = _LINE_PX * len(title) + picture.height + 4
+    title = set_lines([panel.title], _FONT_PX, width, _MOST_LINES)
+    notes = set_lines(panel.notes, _FONT_PX, width, _MOST_LINES)
+    below = title.height_px + picture.height + 4
+    notes_top = below if panel.evidence is None else below + _BAR_PX + 2 * title.line_px + 6
+    cell = Image.new("RGB", (width, notes_top + notes.height_px + 4), "white")
+    draw = ImageDraw.Draw(cell)
+    title.draw(draw, 0, 0)
+    notes.draw(draw, 0, notes_top)
     if panel.evidence is not None:
         limit, density = _densities(panel.evidence)
         picture = _overlay(picture, density / limit)
-        notes_top = below + _BAR_PX + 2 * _LINE_PX + 6
-    else:
-        notes_top = below
-    cell = Image.new("RGB", (width, notes_top + _LINE_PX * len(notes) + 4), "white")
-    draw = ImageDraw.Draw(cell)
-    _write(draw, title, 0, font)
-    cell.paste(picture, (0, _LINE_PX * len(title)))
-    if panel.evidence is not None:
         cell.paste(_bar(width), (0, below))
-        _label_bar(draw, limit, density, below + _BAR_PX + 2, width, font)
-    _write(draw, notes, notes_top, font)
+        _label_bar(draw, limit, density, (below + _BAR_PX + 2, width), title)
+    cell.paste(picture, (0, title.height_px))
     return cell
 
 
@@ -146,39 +139,18 @@ def _label_bar(
     draw: ImageDraw.ImageDraw,
     limit: float,
     density: NDArray[np.float64],
-    top: int,
-    width: int,
-    font: Font,
+    place: tuple[int, int],
+    lettering: Lettering,
 ) -> None:
+    (top, width), font = place, lettering.font
     below = "<" if density.min() < -limit else ""
     above = ">" if density.max() > limit else ""
     words = (
-        (0, f"{below}-{limit:.2g} against", "la"),
+        (0, f"{below} -{limit:.2g} against".lstrip(), "la"),
         (width // 2, "0", "ma"),
-        (width, f"for {above}+{limit:.2g}", "ra"),
+        (width, f"for {above} +{limit:.2g}".replace("  ", " "), "ra"),
     )
     for x, word, anchor in words:
         draw.text((x, top), word, fill="black", font=font, anchor=anchor)
-    centre = (width // 2, top + _LINE_PX)
+    centre = (width // 2, top + lettering.line_px)
     draw.text(centre, "score per 1 % of the area", fill="#555555", font=font, anchor="ma")
-
-
-def _write(draw: ImageDraw.ImageDraw, lines: Sequence[str], top: int, font: Font) -> None:
-    for number, line in enumerate(lines):
-        draw.text((0, top + number * _LINE_PX), line, fill="black", font=font)
-
-
-def _broken(text: str, font: Font, width: int) -> list[str]:
-    """Text in lines that are not wider than so many pixels; long words are broken anywhere."""
-    lines, line = [], ""
-    for word in visible(text).split(" "):
-        longer = f"{line} {word}" if line else word
-        if line and font.getlength(longer) > width:
-            lines.append(line)
-            longer = word
-        while len(longer) > 1 and font.getlength(longer) > width:
-            n_fitting = sum(font.getlength(longer[:end]) <= width for end in range(1, len(longer)))
-            lines.append(longer[: max(n_fitting, 1)])
-            longer = longer[max(n_fitting, 1) :]
-        line = longer
-    return [*lines, line]

@@ -42,7 +42,7 @@ _ROW_IN = 2.15
 _ONLY_ROW_IN = 2.8
 _TITLE_PT = 11.0
 _MOST_IN_ONE_COLUMN = 4
-_DPI = 110
+DPI = 110
 
 _STYLED = ("axes", "figure", "font", "grid", "image", "legend", "lines", "mathtext", "patch",
            "path", "savefig", "svg", "text", "xtick", "ytick")  # fmt: skip
@@ -80,13 +80,13 @@ def plot_training(history: pd.DataFrame, title: str) -> dict[str, bytes]:
         logarithmic axis if they differ by more than a factor of 30. The PNG shows boxes for
         characters that DejaVu Sans lacks, such as Chinese ones.
     """
-    with _default_settings():
+    with default_settings():
         figure = _draw(read_course(history), read_panels(history), title)
-        return {f"training.{kind}": _saved(figure, kind) for kind in ("png", "svg")}
+        return {f"training.{kind}": saved_figure(figure, kind) for kind in ("png", "svg")}
 
 
 @contextmanager
-def _default_settings() -> Iterator[None]:
+def default_settings() -> Iterator[None]:
     """Use Matplotlib's default style and reproducible SVGs, whatever style is set.
 
     Some of this can only be set for the whole process. So figures are drawn one at a time, and
@@ -103,11 +103,18 @@ def _default_settings() -> Iterator[None]:
         yield
 
 
-def _saved(figure: Figure, kind: str) -> bytes:
+def saved_figure(figure: Figure, kind: str) -> bytes:
+    """The bytes of a figure's file; the same for the same figure and version of Matplotlib.
+
+    Parameters
+    ----------
+    figure : Figure
+    kind : {"png", "svg"}
+    """
     # Without the date and Matplotlib's version.
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
     return file.getvalue()
 
 

@@ -1,28 +1,41 @@
 """Explainer: where in an image the evidence for each answer lies, for `predict --explain`."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
-from featurepipe.errors import NotLinearError
+from featurepipe.errors import ImageError, NotLinearError
 from featurepipe.features.engines.protocol import LocatesFeatures
 from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.features.extraction.evidence import FeatureLocator, LocatedImage
 from featurepipe.features.extraction.recipe import Recipe
+from featurepipe.manifest import GivenImage
 from featurepipe.models.answers.arrays import widths_of
 from featurepipe.models.answers.head import FeatureHead, Head
 from featurepipe.models.heads.estimators.knn import CosineNeighbours
 from featurepipe.models.heads.linear_form import LinearForm, calibrated_form
 from featurepipe.predictions import Task
+from featurepipe.reports.answer_lines import answer_line
+from featurepipe.reports.contact_sheet import NAME_LENGTH
 from featurepipe.reports.evidence_picture import EvidencePanel, draw_evidence, shown
+from featurepipe.reports.lettering import spell
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
+from featurepipe.sources import LocalFolder
+from featurepipe.workflows.answer_pictures import copy_name
 from featurepipe.workflows.predictor import Answer, Predictor
+from featurepipe.workflows.written_folders import prepare_pictures, require_folder_for_pictures
+from featurepipe.workspace import Workspace
 
+logger = logging.getLogger(__name__)
+
+_OPTION = "--explain"
 _N_NEAREST = 5
 _OF_SHUFFLED = "Of shuffled patches: those that the network saw side by side share their evidence."
 
@@ -33,14 +46,21 @@ class Explainer:
     Parameters
     ----------
     predictor : Predictor
+    folder : Path
+        For the pictures.
+    workspace : Workspace
 
     Raises
     ------
+    UsageError
+        If the folder belongs to the source, or holds images that featurepipe did not write.
     FeaturepipeError
         If a network of the run cannot be loaded; see `featurepipe.errors`.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, folder: Path, workspace: Workspace) -> None:
+        require_folder_for_pictures(folder, workspace, _OPTION)
+        self._folder, self._workspace = folder, workspace
         self._run, self._model = predictor.run, predictor.model
         self._forms: dict[str, LinearForm] = {}
         self._reasons: dict[str, str] = {}
@@ -58,51 +78,68 @@ class Explainer:
             except NotLinearError as error:
                 self._reasons[name] = f"No map of {title}: {error}."
 
-    def draw(
+    def prepare(self) -> None:
+        """Create and mark the folder.
+
+        Raises
+        ------
+        NotWritableError
+            If nothing can be written there.
+        """
+        prepare_pictures(self._folder, self._workspace, _OPTION)
+
+    def write(
         self,
-        image: Path,
+        given: Sequence[GivenImage],
+        refused: Collection[str],
         features: NDArray[np.float32],
-        answer: Answer,
-        lines: Sequence[str],
-        copy: Path,
+        answers: Sequence[Answer],
     ) -> None:
-        """Save a picture of an image and of the evidence for each class that is answered.
+        """Save a picture of each image and of the evidence for each class that is answered.
 
         Parameters
         ----------
-        image : Path
-            A readable image.
-        features : ndarray of shape (n_features,), float32
-            What the heads read of it.
-        answer : list of dict
-            See `Predictor.answer`.
-        lines : sequence of str
-            The same in words.
-        copy : Path
-            Where to save, as JPEG.
+        given : sequence of GivenImage
+        refused : collection of str
+            Ids of the images without an answer.
+        features : ndarray of shape (n_answered, n_features), float32
+            What the heads read of the other images.
+        answers : sequence of list of dict
+            Of these; see `Predictor.answer`. Of an exclusive attribute it is one class, of a set
+            of labels all that are given.
         """
-        data = image.read_bytes()
+        answered = zip(features, answers, strict=True)
+        for position, image in enumerate(given, start=1):
+            if image.image_id in refused:
+                continue
+            of_image, answer = next(answered)
+            copy = self._folder / f"{copy_name(position, image)}-evidence.jpg"
+            try:
+                self._draw(image, of_image, answer, copy)
+            except (OSError, ImageError) as error:
+                reason = getattr(error, "strerror", None) or error
+                logger.warning("No evidence of %s: %s.", image.image_id, reason)
+
+    def _draw(
+        self, image: GivenImage, features: NDArray[np.float32], answer: Answer, copy: Path
+    ) -> None:
+        data = LocalFolder(Path()).read(image.image_id)
         original = open_rgb(data)
         picture = shown(original)
         sizes = ((original.height, original.width), (picture.height, picture.width))
         located = {columns: of.locate(data) for columns, of in self._locators.items()}
-        panels = [
-            self._panel(best, line, features[None], located, sizes)
-            for best, line in zip(answer, lines, strict=True)
-            # Of an exclusive attribute the answer alone; of a set all labels that are given.
-            if best["rank"] == 1 or best["given"]
-        ]
-        draw_evidence(picture, image.name, panels, copy)
+        panels = [self._panel(best, features[None], located, sizes) for best in answer]
+        draw_evidence(picture, image.path.name, panels, copy)
 
     def _panel(
         self,
-        best: Mapping[str, object],
-        line: str,
+        best: Mapping[str, Any],
         X: NDArray[np.float32],
         located: Mapping[tuple[int, int], LocatedImage],
         sizes: tuple[tuple[int, int], tuple[int, int]],
     ) -> EvidencePanel:
-        attribute, class_name = str(best["attribute"]), str(best["class"])
+        attribute, class_name = best["attribute"], best["class"]
+        line = answer_line([best], NAME_LENGTH)
         head = self._model.head_for(attribute)
         name = next(key for key, value in self._model.heads.items() if value is head)
         if name in self._reasons:
@@ -112,7 +149,7 @@ class Explainer:
         form = self._forms[name]
         if column not in form.learnt:
             return EvidencePanel(
-                line, None, (f"No map: training images do not differ in {class_name}.",)
+                line, None, (f"No map: training images do not differ in {spell(class_name)}.",)
             )
         position = int(np.flatnonzero(form.learnt == column)[0])
         evidence = np.zeros(sizes[1])
@@ -144,7 +181,7 @@ class Explainer:
         best = int(with_class[probabilities.argmax()])
         codes = zip(model.classes.values(), model.combinations[best], strict=True)
         combination = "_".join(names[code] for names, code in codes)
-        return best, (f"Of {combination}, the most probable combination with it.",)
+        return best, (f"Of {spell(combination)}, the most probable combination with it.",)
 
 
 def _recipes_by_columns(predictor: Predictor) -> dict[tuple[int, int], Recipe]:
@@ -171,5 +208,5 @@ def _nearest(run: Run, attribute: str, head: Head, X: NDArray[np.float32]) -> tu
     prepared = head.estimator[:-1].transform(head.select(X))
     rows, cosines = classifier.nearest(prepared, _N_NEAREST)
     near = zip(ids[rows[0]], cosines[0], strict=True)
-    shown = (f"{cosine:.3f} {image_id}" for image_id, cosine in near)
+    shown = (f"{cosine:.3f} {spell(image_id)}" for image_id, cosine in near)
     return "Nearest training images, by cosine:", *shown

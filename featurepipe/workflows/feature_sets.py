@@ -137,15 +137,31 @@ def _blocks_by_attribute(
 
 
 def _named_blocks(text: str, caches: Sequence[CachedFeatures]) -> tuple[str, ...]:
-    names = [_named_cache(name.strip(), caches) for name in text.split("+")]
+    names = [named_cache(name.strip(), caches).name for name in text.split("+")]
     if len(set(names)) < len(names):
         raise UsageError(f"--features {text!r} names a store twice. Name each once.")
     return tuple(names)
 
 
-def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
-    if name in {cache.path.stem for cache in caches}:
-        return next(cache.name for cache in caches if cache.path.stem == name)
+def named_cache(name: str, caches: Sequence[CachedFeatures]) -> CachedFeatures:
+    """The store that a person named.
+
+    Parameters
+    ----------
+    name : str
+        ``backbone:view``, ``backbone`` for the view rgb, or the name of its file.
+    caches : sequence of CachedFeatures
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such store.
+    UsageError
+        If there are several.
+    """
+    for cache in caches:
+        if cache.path.stem == name:
+            return cache
     # The names of presets have colons, too.
     backbone, _, view = name.rpartition(":")
     if view not in VIEWS:
@@ -168,7 +184,7 @@ def _named_cache(name: str, caches: Sequence[CachedFeatures]) -> str:
         raise UsageError(
             f"Several stores match {name!r}: {names}. Name one of them in --features by its file."
         )
-    return matching[0].name
+    return matching[0]
 
 
 def used_caches(

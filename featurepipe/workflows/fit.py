@@ -1,51 +1,26 @@
 """fit(): cached features -> fitted heads, one run for each backbone and split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from featurepipe.errors import UnknownNameError, UsageError, WorkspaceError
-from featurepipe.features.backbones import bare_name
-from featurepipe.features.cached import CachedFeatures, digests_in_all, open_caches
-from featurepipe.features.store import FeatureStore
+from featurepipe.errors import UsageError
 from featurepipe.manifest import Manifest
 from featurepipe.models.heads.head_settings import DEFAULT_HEAD, HeadSettings
-from featurepipe.models.studies.combination_curve import require_combinations
 from featurepipe.models.studies.hold_outs import OBJECTIVES
-from featurepipe.runs.feature_set import FeatureSet, one_store_set
 from featurepipe.runs.naming import reserve_name
 from featurepipe.runs.run_folder import Run, save_run
 from featurepipe.runs.summary import summary
-from featurepipe.splits import Split
 from featurepipe.words import names_of
-from featurepipe.workflows.auto_choice import chosen_task
 from featurepipe.workflows.curves import check_curve, with_curve
-from featurepipe.workflows.dividing import (
-    ImagesToSplit,
-    SplitRequest,
-    plan_splits,
-    save_splits,
-    wanted_split,
-)
-from featurepipe.workflows.feature_sets import (
-    AUTO,
-    check_features,
-    fixed_feature_sets,
-    named_feature_set,
-    require_rows,
-)
+from featurepipe.workflows.dividing import save_splits, wanted_split
+from featurepipe.workflows.feature_sets import AUTO, check_features
+from featurepipe.workflows.fit_plan import FitRequest, plan_fit, tasks_of
 from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
-from featurepipe.workflows.relabelling import (
-    Relabelling,
-    check_labels,
-    relabelled,
-    require_images,
-)
-from featurepipe.workflows.trial_fit import require_usable_head
+from featurepipe.workflows.relabelling import Relabelling, relabelled, require_images
 from featurepipe.workspace import Workspace
 
 
@@ -178,7 +153,7 @@ def fit(
             f"trusted only applies to an estimator as head, and the head is {head!r}. Omit it."
         )
     check_features(features, objective, task)
-    request = _FitRequest(
+    request = FitRequest(
         settings=HeadSettings.of(
             DEFAULT_HEAD if head is None else head,
             solver=solver,
@@ -208,7 +183,7 @@ def fit(
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
         )
-        plan = _plan(home, manifest, request)
+        plan = plan_fit(home, manifest, request)
         if manifest is not saved:
             manifest.save(home.manifest)
         save_splits(home, plan.splits)
@@ -217,135 +192,9 @@ def fit(
         runs = [
             _fit_run(home, task, request.curve)
             for split in plan.splits
-            for task in _tasks(plan, split, request)
+            for task in tasks_of(plan, split, request)
         ]
     return summary(runs)
-
-
-@dataclass(frozen=True)
-class _FitRequest:
-    """The options of `fit`, parsed."""
-
-    settings: HeadSettings
-    limits: FitLimits
-    backbones: tuple[str, ...]
-    features: str | None
-    objective: str
-    choose_a_head: bool
-    allow_partial: bool
-    splits: SplitRequest
-    curve: str | None
-    trusted: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _FitPlan:
-    """What will be fitted, all of it checked; nothing is written yet.
-
-    `feature_sets` is empty if the features are chosen by trials.
-    """
-
-    manifest: Manifest
-    caches: Sequence[CachedFeatures]
-    images: ImagesToSplit
-    splits: Sequence[Split]
-    feature_sets: Sequence[FeatureSet]
-
-
-def _plan(home: Workspace, manifest: Manifest, request: _FitRequest) -> _FitPlan:
-    """Find everything that the fits need, and refuse what can be refused."""
-    attributes = manifest.attribute_names
-    caches: Sequence[CachedFeatures]
-    caches = open_caches(_choose_stores(home, request.backbones), manifest.ids.tolist())
-    if request.features not in (None, AUTO):
-        caches = named_feature_set(request.features, caches, attributes).caches
-    digests = digests_in_all(caches, len(manifest), allow_partial=request.allow_partial)
-    images = ImagesToSplit(home, manifest, digests, caches, request.limits.memory_bytes)
-    plan = _FitPlan(
-        manifest,
-        caches,
-        images,
-        plan_splits(images, request.splits),
-        fixed_feature_sets(request.features, caches, attributes),
-    )
-    for split in plan.splits:
-        require_rows(caches, split)
-        check_labels(manifest, split, request.settings)
-        _check_memory(plan, split, request)
-        if request.curve == "combinations":
-            train = split.rows("train")
-            labels = manifest.labels(split.ids[train])
-            require_combinations(labels, split.groups[train], request.settings.seed)
-    _check_own_head(plan, request)
-    return plan
-
-
-def _check_own_head(plan: _FitPlan, request: _FitRequest) -> None:
-    """Stop if a head of one's own cannot be used, for any of the features.
-
-    Of features that trials will choose, the widest store is tried. Splits have the same classes.
-    """
-    widest = max(plan.caches, key=lambda cache: cache.n_features)
-    likely = [one_store_set(widest, plan.manifest.attribute_names)]
-    for feature_set in plan.feature_sets or likely:
-        task = FitTask(plan.manifest, plan.splits[0], feature_set, request.settings, request.limits)
-        require_usable_head(task, request.trusted)
-
-
-def _check_memory(plan: _FitPlan, split: Split, request: _FitRequest) -> None:
-    """Stop if memory is bounded and too small for a run.
-
-    Of features that trials will choose, the narrowest store is the least that a run reads.
-    """
-    narrowest = min(plan.caches, key=lambda cache: cache.n_features)
-    least = [one_store_set(narrowest, plan.manifest.attribute_names)]
-    for feature_set in plan.feature_sets or least:
-        task = FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
-        _ = task.chunk_rows
-
-
-def _choose_stores(home: Workspace, backbones: Sequence[str]) -> list[Path]:
-    stores = home.stores()
-    if not stores:
-        raise WorkspaceError(
-            f"The workspace {home.root} has no features yet. Make some: featurepipe extract"
-        )
-    if not backbones:
-        return stores
-    stores_of: dict[str, list[Path]] = {}
-    for path in stores:
-        with FeatureStore.open(path) as store:
-            stores_of.setdefault(store.key.backbone, []).append(path)
-    by_bare_name = {bare_name(name): name for name in stores_of}
-    chosen = {name: by_bare_name.get(bare_name(name)) for name in backbones}
-    for name in (name for name, found in chosen.items() if found is None):
-        raise UnknownNameError(
-            "features of backbone",
-            name,
-            stores_of,
-            f"Make them: featurepipe extract --backbone {name}",
-        )
-    return [path for name in stores_of if name in chosen.values() for path in stores_of[name]]
-
-
-def _tasks(plan: _FitPlan, split: Split, request: _FitRequest) -> list[FitTask]:
-    """The runs of a split; `--features auto` chooses its features, and perhaps its head, now."""
-    if request.features == AUTO:
-        return [
-            chosen_task(
-                plan.caches,
-                plan.manifest,
-                split,
-                request.settings,
-                request.limits,
-                objective=request.objective,
-                choose_a_head=request.choose_a_head,
-            )
-        ]
-    return [
-        FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
-        for feature_set in plan.feature_sets
-    ]
 
 
 def _fit_run(home: Workspace, task: FitTask, curve: str | None) -> Run:

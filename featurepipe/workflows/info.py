@@ -23,6 +23,7 @@ from featurepipe.runs.run_files import RUN_FILE
 from featurepipe.runs.run_folder import Run, load_run
 from featurepipe.splits import PARTS, Split
 from featurepipe.words import counted, names_of
+from featurepipe.workflows.data_summary import draw_manifest, manifest_to_draw
 from featurepipe.workspace import Workspace
 
 Facts = dict[str, Any]
@@ -34,6 +35,7 @@ def info(
     path: Path | str,
     *,
     verify: bool = False,
+    plot: Path | str | None = None,
     workspace: Path | str = ".",
     trusted: Sequence[str] = (),
 ) -> Facts:
@@ -46,6 +48,10 @@ def info(
     verify : bool
         Check everything: rows and images of stores, digests of splits and of the files of
         runs, heads, and whether the splits of runs have changed.
+    plot : Path or str, optional
+        Picture (.jpg or .png) of the images of a workspace or manifest, outside of their folder:
+        how many have each class and combination, the sizes of up to 1,000 images, and four
+        examples of each of up to 24 combinations, drawn at random but always the same.
     workspace : Path or str
         Whose images a store is compared with that lies in no workspace of its own.
     trusted : sequence of str
@@ -67,17 +73,28 @@ def info(
         in the workspace is damaged: the error lists all of it.
     StoreError, SplitError, RunError, ManifestError
         If the file or folder is damaged.
+    UsageError, ExtractionError
+        If there is nothing to draw, or it cannot be written.
     """
     path = Path(path)
+    if plot is None or not path.exists():
+        return _describe(path, verify, Workspace(workspace), names_of(trusted))
+    manifest = manifest_to_draw(path, Path(plot))
+    facts = _describe(path, verify, Workspace(workspace), names_of(trusted))
+    draw_manifest(manifest, Path(plot))
+    return facts
+
+
+def _describe(path: Path, verify: bool, workspace: Workspace, trusted: Sequence[str]) -> Facts:
     if path.name == RUN_FILE:
         path = path.parent
     if path.is_dir() and (path / RUN_FILE).is_file():
         home = _workspace_of(path, workspace)
-        return _run_facts(path, home, Present.if_known(home), verify, names_of(trusted))
+        return _run_facts(path, home, Present.if_known(home), verify, trusted)
     if path.is_dir() and Workspace(path).manifest.is_file():
-        return _workspace_facts(Workspace(path), verify, names_of(trusted))
+        return _workspace_facts(Workspace(path), verify, trusted)
     describe: dict[str, Callable[[Path], Facts]] = {
-        ".h5": lambda path: _store_facts(path, Workspace(workspace), verify),
+        ".h5": lambda path: _store_facts(path, workspace, verify),
         ".json": _split_facts,
         ".parquet": _manifest_facts,
     }
@@ -86,10 +103,10 @@ def info(
     raise _nothing_to_describe(path)
 
 
-def _workspace_of(run: Path, otherwise: Path | str) -> Workspace:
+def _workspace_of(run: Path, otherwise: Workspace) -> Workspace:
     """The workspace that a run lies in."""
     runs = run.absolute().parent
-    return Workspace(runs.parent if runs.name == "runs" else otherwise)
+    return Workspace(runs.parent) if runs.name == "runs" else otherwise
 
 
 def _nothing_to_describe(path: Path) -> WorkspaceError:

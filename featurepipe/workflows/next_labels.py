@@ -15,15 +15,20 @@ from featurepipe.manifest.tables import Columns
 from featurepipe.models.answers.arrays import Rows
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.studies.label_choice import choose_images
-from featurepipe.reports.contact_sheet import require_possible_sheet, write_contact_sheet
+from featurepipe.reports.contact_sheet import (
+    NAME_LENGTH,
+    require_possible_sheet,
+    write_contact_sheet,
+)
 from featurepipe.reports.csv_text import write_csv
+from featurepipe.reports.lettering import spell
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
-from featurepipe.sources import is_url
 from featurepipe.words import counted, names_of
 from featurepipe.workflows.label_table import label_table
 from featurepipe.workflows.suggestions import Suggestions, suggest
 from featurepipe.workflows.unlabelled import Unlabelled, new_images, unlabelled_images
+from featurepipe.workflows.written_folders import require_no_image
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -87,7 +92,7 @@ def next_labels(
     _require_attributes(used, manifest)
     sheet = None if contact_sheet is None else Path(contact_sheet)
     if sheet is not None:
-        _require_outside(sheet, manifest)
+        require_no_image(sheet, manifest, "The contact sheet")
         require_possible_sheet(sheet, n)
     with home.writing():
         logger.info("Choosing with %s.", used.name)
@@ -119,16 +124,6 @@ def _require_attributes(run: Run, manifest: Manifest) -> None:
         )
 
 
-def _require_outside(sheet: Path, manifest: Manifest) -> None:
-    """Stop if the contact sheet would become one of the images."""
-    root = manifest.root
-    if not is_url(root) and sheet.resolve().is_relative_to(Path(root).resolve()):
-        raise UsageError(
-            f"The contact sheet {sheet} would be one of the images of {root}. Write it to another "
-            "folder."
-        )
-
-
 def _choose(
     model: HeadModel, images: Unlabelled, suggested: Suggestions, n: int
 ) -> tuple[Rows, Rows]:
@@ -144,7 +139,7 @@ def _pictures(
         zip(chosen, answers, reasons, strict=True), start=1
     ):
         classes = " ".join(" ".join(cell or ()) for cell in answer)
-        lines = [f"{number}  {images.ids[image]}", classes, reason]
+        lines = [f"{number}  {spell(images.ids[image], NAME_LENGTH)}", classes, reason]
         try:
             yield open_rgb(images.read(image)), lines
         except (OSError, ImageError) as error:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from featurepipe.manifest import find_images
 from featurepipe.metrics import auroc
 from featurepipe.predictions import COVERAGE
-from featurepipe.reports.annotation import annotate_image
 from featurepipe.runs.run_folder import Run
+from featurepipe.workflows.answer_pictures import AnswerPictures
 from featurepipe.workflows.explain import Explainer
 from featurepipe.workflows.predictor import (
     COVERAGE_PER,
@@ -20,7 +20,6 @@ from featurepipe.workflows.predictor import (
     check_answering,
     embed_files,
 )
-from featurepipe.workflows.written_folders import prepare_pictures
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -48,6 +47,8 @@ def predict(
     unrelated: bool = False,
     weights: Sequence[str] = (),
     annotate: Path | str | None = None,
+    contact_sheet: Path | str | None = None,
+    html: Path | str | None = None,
     explain: Path | str | None = None,
     batch_size: int | None = None,
     trusted: Sequence[str] = (),
@@ -76,11 +77,18 @@ def predict(
         Current files of the run's weights, if they were moved: a path, or ``backbone=path``
         for each if the run reads several backbones.
     annotate : Path or str, optional
-        Folder for copies of the images with their classes written on. It is marked, so that
-        `extract` never reads them.
+        Folder for copies of the images with the answers below, a line for each attribute. It is
+        marked, so that `extract` never reads them. Copies are 320 to 4,096 px long.
+    contact_sheet : Path or str, optional
+        One picture (.jpg or .png) of at most 400 images with the same lines. Images without an
+        answer are named.
+    html : Path or str, optional
+        One page (.html) that needs no other file: for each image a small picture, the answers, and
+        bars of the 5 most probable classes. It stays below about 5 MB: the first of very many
+        images are shown.
     explain : Path or str, optional
-        Folder for pictures of where in each image the evidence for each answer lies. It is marked
-        likewise.
+        Folder for pictures of where in each image the evidence for each answer lies, or of why
+        that is unknown. It is marked likewise.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
     trusted : sequence of str
@@ -104,43 +112,42 @@ def predict(
         If anything else given cannot be used; see `featurepipe.errors`.
     """
     check_answering(top, coverage, coverage_per)
+    pictures = AnswerPictures(*map(_path, (annotate, contact_sheet, html)))
     given = find_images(images)
     home = Workspace(workspace)
+    pictures.require_possible(images, given, home)
     predictor = Predictor(
         run, workspace=workspace, weights=weights, batch_size=batch_size, trusted=trusted
     )
-    if annotate is not None:
-        prepare_pictures(Path(annotate), home, "--annotate")
-    explainer = None
-    if explain is not None:
-        prepare_pictures(Path(explain), home, "--explain")
-        explainer = Explainer(predictor)
+    explainer = None if explain is None else Explainer(predictor, Path(explain), home)
+    pictures.prepare(home)
+    if explainer is not None:
+        explainer.prepare()
     logger.info("Predicting with %s.", predictor.run.name)
     features, refused = embed_files(predictor, given)
     if unrelated:
         scores = predictor.model.predict(features)
         p_values = predictor.p_values(features, scores, coverage_per)
         _tell_of_unrelated(predictor.run, p_values, coverage, coverage_per)
-    answers = zip(predictor.answer(features, top, coverage, coverage_per), features, strict=True)
+    answers = iter(predictor.answer(features, top, coverage, coverage_per))
     rows: list[dict[str, object]] = []
-    for position, image in enumerate(given):
+    for image in given:
         if image.image_id in refused:
             rows.append({"image": image.image_id, "refused": refused[image.image_id]})
             continue
-        answer, of_image = next(answers)
+        answer = next(answers)
         rows += [{"image": image.image_id, **best, "refused": ""} for best in answer]
-        if annotate is not None:
-            # Numbered, because images of one name may come from several folders.
-            copy = Path(annotate) / f"{position + 1:04}-{image.path.stem}.jpg"
-            annotate_image(image.path, [_in_words(best) for best in answer], copy)
-        if explainer is not None:
-            assert explain is not None
-            copy = Path(explain) / f"{position + 1:04}-{image.path.stem}-evidence.jpg"
-            lines = [_in_words(best) for best in answer]
-            explainer.draw(image.path, of_image, answer, lines, copy)
     table = pd.DataFrame(rows, columns=COLUMNS[1:])
     # As objects, names need not be UTF-8.
     table.insert(0, "image", pd.Series([row["image"] for row in rows], dtype=object))
+    if not pictures.is_empty:
+        readable = [image.image_id for image in given if image.image_id not in refused]
+        best = predictor.answer(features, pictures.n_best, coverage, coverage_per)
+        about = _about(predictor.run, coverage, coverage_per)
+        pictures.write(given, dict(zip(readable, best, strict=True)), refused, about)
+    if explainer is not None:
+        best = predictor.answer(features, 1, coverage, coverage_per)
+        explainer.write(given, refused, features, best)
     return table
 
 
@@ -170,7 +177,14 @@ def _tell_of_unrelated(
         )
 
 
-def _in_words(best: dict[str, object]) -> str:
-    if best["unknown"]:
-        return f"{best['attribute']}: unknown ({best['class']} {best['probability']:.0%})"
-    return f"{best['attribute']}: {best['class']} {best['probability']:.0%}"
+def _path(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _about(run: Run, coverage: float, coverage_per: str) -> str:
+    every = "every attribute" if coverage_per == "image" else "an attribute"
+    return (
+        f"Run {run.name}. An image is unknown for an attribute if it is unlike the training images "
+        f"or its prediction is unusually uncertain. The target is that {100 * coverage:g} % of "
+        f"familiar images get an answer to {every}."
+    )

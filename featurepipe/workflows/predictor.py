@@ -9,21 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError, RunError, UnknownNameError, UsageError
-from featurepipe.features.backbones import BACKBONES, bare_name
 from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
 from featurepipe.features.extraction.embedding import embed_images
-from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.image_types import READ
 from featurepipe.manifest import GivenImage
 from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.choosing import find_run
-from featurepipe.runs.run_facts import Block
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import ImageSource, LocalFolder
 from featurepipe.sources.given import GivenImages
 from featurepipe.words import names_of
+from featurepipe.workflows.moved_weights import recipes_now
 from featurepipe.workspace import Workspace
 
 COVERAGE_PER = ("image", "attribute")
@@ -308,7 +306,8 @@ def _by_attribute(answer: Answer) -> dict[str, list[dict[str, Any]]]:
 
 def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
     if isinstance(run.info, HeadRunInfo):
-        return _recipes(run.info.blocks, weights)
+        made = [(block.recipe, block.weights_source) for block in run.info.blocks]
+        return recipes_now(made, weights)
     if weights:
         raise UsageError(
             f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
@@ -316,37 +315,3 @@ def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
     assert run.network is not None
     run.file(NETWORK_FILE)
     return [run.network]
-
-
-def _recipes(blocks: Sequence[Block], weights: Sequence[str]) -> list[Recipe]:
-    """The recipes of the features that a run reads, with the weights where they are now."""
-    moved = _moved_weights([block.recipe.backbone for block in blocks], weights)
-    return [
-        repeat_recipe(block.recipe, moved.get(block.recipe.backbone, block.weights_source))
-        for block in blocks
-    ]
-
-
-def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
-    """The files of ``--weights`` by backbone."""
-    names = ", ".join(dict.fromkeys(backbones))
-    by_bare_name = {bare_name(backbone): backbone for backbone in backbones}
-    moved = {}
-    for text in weights:
-        name, separator, path = text.rpartition("=")
-        if not separator and len(set(backbones)) > 1:
-            raise UsageError(
-                f"--weights {text!r} does not name a backbone, but the run reads {names}. "
-                "Expected BACKBONE=PATH."
-            )
-        backbone = by_bare_name.get(bare_name(name)) if separator else backbones[0]
-        if backbone is None:
-            raise UsageError(
-                f"--weights {text!r} is for {name!r}, but the run only reads {names}. Omit it."
-            )
-        if backbone in BACKBONES and BACKBONES[backbone].kind != "network":
-            raise UsageError(
-                f"--weights {text!r} does not apply to {backbone}, which has no weights. Omit it."
-            )
-        moved[backbone] = path
-    return moved

@@ -112,16 +112,24 @@ def new_images(
         logger.warning("Leaving out %s: %s.", visible(image_id), reason)
     paths = [image.path for image in given if image.image_id not in refused]
     cells: Columns = {name: [None] * len(paths) for name in run.info.attributes}
-    names = np.array([_named(path, manifest.root) for path in paths], dtype=object)
+    names = np.array([name_below(path, manifest.root) for path in paths], dtype=object)
     source = LocalFolder(Path())
     return Unlabelled(names, cells, features, lambda position: source.read(str(paths[position])))
 
 
-def _named(path: Path, root: str) -> str:
-    place = Path(os.path.normpath(path.absolute()))
-    if not is_url(root) and place.is_relative_to(root):
-        return place.relative_to(root).as_posix()
-    return path.as_posix()
+def name_below(path: Path, root: str) -> str:
+    """The path of an image relative to the root of all images, or as it is if it lies elsewhere.
+
+    Parameters
+    ----------
+    path : Path
+    root : str
+        See `featurepipe.manifest.Manifest`.
+    """
+    if is_url(root):
+        return path.as_posix()
+    place, top = (Path(os.path.normpath(of)) for of in (path.absolute(), root))
+    return (place.relative_to(top) if place.is_relative_to(top) else path).as_posix()
 
 
 def _features(

@@ -47,7 +47,7 @@ def test_names_show_no_control_characters_and_long_words_are_cut(tmp_path):
 @pytest.mark.parametrize(
     ("name", "n", "message"),
     [
-        ("sheet.gif", 5, "its suffix is '.gif'. Use .jpg or .png."),
+        ("sheet.gif", 5, "its suffix is '.gif'. Use .jpg, .jpeg or .png."),
         ("folder.png", 5, "it is a folder. Name a file."),
         ("none/sheet.png", 5, "there is no folder .*none. Create it."),
         ("sheet.png", 401, "at most 400 images, not 401"),

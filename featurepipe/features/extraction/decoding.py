@@ -187,7 +187,7 @@ def _resize(picture: Image.Image, framing: Framing) -> Image.Image:
 
 
 def _open_reduced(data: bytes, reduction: int, held: ExitStack) -> Image.Image:
-    with _refusing():
+    with refusing():
         picture = _load(_open_checked(data, reduction, held), data)
         # Rebound, so that the original picture is freed before it is converted.
         picture = _turn_upright(picture)
@@ -205,7 +205,7 @@ def _open_checked(data: bytes, reduction: int, held: ExitStack) -> ImageFile.Ima
 
 
 def _reduction(data: bytes, framing: Framing) -> int:
-    with _refusing():
+    with refusing():
         image = open_image(data)
         if not isinstance(image, JpegImagePlugin.JpegImageFile):
             return 1
@@ -217,7 +217,8 @@ def _reduction(data: bytes, framing: Framing) -> int:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
+    """Raise whatever a decoder raises as an ImageError."""
     try:
         yield
     except ImageError:

@@ -15,13 +15,13 @@ from sklearn.neighbors import NearestNeighbors
 from featurepipe.features.extraction.views import PLAIN_VIEW
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.studies.duplicates_file import read_duplicates, write_duplicates
+from featurepipe.models.studies.neighbour_search import N_SAMPLED_PAIRS, median_distance
 from featurepipe.workspace import Workspace
 
 # Measured by benchmarks/duplicates.py: absolute distances do not travel between sets of images.
 _N_NEIGHBOURS = 5
 _SHARE_OF_NEIGHBOURHOOD = 0.65
 _SHARE_OF_MEDIAN = 0.1
-_N_SAMPLED_PAIRS = 2000
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def near_duplicates(
         return np.empty((0, 2), dtype=np.intp), np.empty(0)
     nearest = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(X)
     distances, neighbours = nearest.kneighbors()
-    reach, median = distances[:, -1], _median_distance(X)
+    reach, median = distances[:, -1], median_distance(X)
     limits = np.maximum(
         _SHARE_OF_NEIGHBOURHOOD * np.minimum(reach[:, None], reach[neighbours]),
         _SHARE_OF_MEDIAN * median,
@@ -209,17 +209,9 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
     return min(ranked, key=lambda candidate: candidate[0])[1] if ranked else None
 
 
-def _median_distance(X: NDArray[np.float32]) -> float:
-    """Median distance of random pairs of rows; the same rows give the same figure."""
-    rng = np.random.default_rng(0)
-    first = rng.integers(0, len(X), _N_SAMPLED_PAIRS)
-    second = (first + rng.integers(1, len(X), _N_SAMPLED_PAIRS)) % len(X)
-    return float(np.median(np.linalg.norm(X[first] - X[second], axis=1)))
-
-
 def _digest(store: FeatureStore, rows: NDArray[np.intp]) -> str:
     """SHA-256 of all that decides which rows are near-duplicates, in hexadecimal."""
-    rule = [_N_NEIGHBOURS, _SHARE_OF_NEIGHBOURHOOD, _SHARE_OF_MEDIAN, _N_SAMPLED_PAIRS]
+    rule = [_N_NEIGHBOURS, _SHARE_OF_NEIGHBOURHOOD, _SHARE_OF_MEDIAN, N_SAMPLED_PAIRS]
     about = [rule, store.key.as_dict(), store.ids[rows].tolist()]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     digest.update(store.digests[rows].tobytes())

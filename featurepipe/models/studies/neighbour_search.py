@@ -1,0 +1,102 @@
+"""Exact search for the nearest rows, among more rows than fit in memory."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurepipe.models.answers.arrays import Features
+
+N_SAMPLED_PAIRS = 2000
+"""Pairs of rows whose distances `median_distance` takes."""
+
+# Distances are computed for so many queries at once that they take at most this memory.
+_BLOCK_BYTES = 2**25
+# Squared distances of features of length 1 that only rounding to float32 makes.
+_SQUARED_NOISE = 1e-12
+
+Nearest = tuple[NDArray[np.intp], NDArray[np.float64]]
+
+
+def nearest_rows(queries: Features, chunks: Iterable[Features], n: int) -> Nearest:
+    """Find the nearest rows of each query; Euclidean, every row is compared.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n_queries, n_features)
+        Features scaled to length 1.
+    chunks : iterable of ndarray of shape (n_rows_of_chunk, n_features)
+        The rows to search, scaled alike, a chunk at a time; only one is held.
+    n : int
+        Most neighbours to find.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_queries, min(n, n_rows)), intp
+        Positions in all chunks together; the nearest first, and the first row at a tie.
+    distances : ndarray of the same shape, float64
+        In [0, 2]; distances that only rounding makes are 0.
+    """
+    exact = queries.astype(np.float64)
+    best = (np.empty((len(queries), 0), np.intp), np.empty((len(queries), 0)))
+    n_before = 0
+    for chunk in chunks:
+        rows = chunk.astype(np.float64)
+        size = max(1, _BLOCK_BYTES // (8 * max(1, len(rows))))
+        blocks = [
+            _merged(
+                (best[0][start : start + size], best[1][start : start + size]),
+                _squared_distances(exact[start : start + size], rows),
+                n_before,
+                n,
+            )
+            for start in range(0, len(exact), size)
+        ]
+        if blocks:
+            best = (np.vstack([rows for rows, _ in blocks]), np.vstack([of for _, of in blocks]))
+        n_before += len(rows)
+    return best[0], np.sqrt(best[1])
+
+
+def median_distance(X: Features) -> float:
+    """Median distance of random pairs of rows; the same rows give the same figure.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        At least two rows.
+    """
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, len(X), N_SAMPLED_PAIRS)
+    second = (first + rng.integers(1, len(X), N_SAMPLED_PAIRS)) % len(X)
+    return float(np.median(np.linalg.norm(X[first] - X[second], axis=1)))
+
+
+def _squared_distances(
+    queries: NDArray[np.float64], rows: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    squares = [np.einsum("ij,ij->i", X, X) for X in (queries, rows)]
+    squared = squares[0][:, None] + squares[1] - 2 * (queries @ rows.T)
+    squared[squared < _SQUARED_NOISE] = 0
+    return squared
+
+
+def _merged(best: Nearest, squared: NDArray[np.float64], n_before: int, n: int) -> Nearest:
+    """The nearest of those found so far and of a chunk; squared distances."""
+    found = _smallest(squared, n)
+    rows = np.hstack([best[0], found + n_before])
+    distances = np.hstack([best[1], np.take_along_axis(squared, found, axis=1)])
+    order = np.argsort(distances, axis=1, kind="stable")[:, :n]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(distances, order, axis=1)
+
+
+def _smallest(squared: NDArray[np.float64], n: int) -> NDArray[np.intp]:
+    """Columns of the n smallest numbers of each row, ascending; at a tie the first."""
+    if n >= squared.shape[1]:
+        return np.broadcast_to(np.arange(squared.shape[1]), squared.shape)
+    columns = np.argpartition(squared, n - 1, axis=1)[:, :n]
+    limits = np.take_along_axis(squared, columns[:, -1:], axis=1)
+    # A partition takes any of equal numbers.
+    tied = (squared <= limits).sum(axis=1) > n
+    columns[tied] = np.argsort(squared[tied], axis=1, kind="stable")[:, :n]
+    return np.sort(columns, axis=1)

@@ -1,0 +1,57 @@
+"""The recipes of features that were made before, with the weights where they are now."""
+
+from collections.abc import Sequence
+
+from featurepipe.errors import UsageError
+from featurepipe.features.backbones import BACKBONES, bare_name
+from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
+from featurepipe.features.store import StoreKey
+
+
+def recipes_now(made: Sequence[tuple[StoreKey, str]], weights: Sequence[str]) -> list[Recipe]:
+    """The recipes that features were made with.
+
+    Parameters
+    ----------
+    made : sequence of (StoreKey, str)
+        Key of each store, and where its weights were.
+    weights : sequence of str
+        Where weights are now, if they were moved; see `featurepipe.predict`.
+
+    Raises
+    ------
+    UsageError
+        If `weights` cannot be read, or is for another backbone.
+    StoreMismatchError
+        If the weights have changed.
+    FeaturepipeError
+        If they are gone.
+    """
+    moved = _moved_weights([key.backbone for key, _ in made], weights)
+    return [repeat_recipe(key, moved.get(key.backbone, source)) for key, source in made]
+
+
+def _moved_weights(backbones: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
+    """The files of ``--weights`` by backbone."""
+    names = ", ".join(dict.fromkeys(backbones))
+    by_bare_name = {bare_name(backbone): backbone for backbone in backbones}
+    moved = {}
+    for text in weights:
+        name, separator, path = text.rpartition("=")
+        if not separator and len(set(backbones)) > 1:
+            raise UsageError(
+                f"--weights {text!r} does not name a backbone, but the features are those of "
+                f"{names}. Expected BACKBONE=PATH."
+            )
+        backbone = by_bare_name.get(bare_name(name)) if separator else backbones[0]
+        if backbone is None:
+            raise UsageError(
+                f"--weights {text!r} is for {name!r}, but the features are those of {names}. Omit "
+                "it."
+            )
+        if backbone in BACKBONES and BACKBONES[backbone].kind != "network":
+            raise UsageError(
+                f"--weights {text!r} does not apply to {backbone}, which has no weights. Omit it."
+            )
+        moved[backbone] = path
+    return moved
