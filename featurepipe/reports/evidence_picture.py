@@ -12,10 +12,10 @@ from featurepipe.files import replacing
 from featurepipe.reports.lettering import Lettering, set_lines, spell
 
 _SIDE_PX = 360
-_LEAST_COLUMN_PX = 300
+_LEAST_COLUMN_PX = 330
 _MOST_COLUMNS = 4
 _GAP_PX = 16
-_FONT_PX = 13
+_FONT_PX = 12
 _MOST_LINES = 20
 _BAR_PX = 12
 # Of PuOr of ColorBrewer 2.0 (Brewer & Harrower), which colour-blind people can tell apart.
