@@ -205,6 +205,9 @@ def _nearest(run: Run, attribute: str, head: Head, X: NDArray[np.float32]) -> tu
     asked = labels if run.info.task != Task.PER_ATTRIBUTE else {attribute: labels[attribute]}
     is_labelled = np.all([of.labelled for of in asked.values()], axis=0)
     ids = run.selection.ids[is_labelled]
+    if len(ids) != len(classifier.directions_):
+        # A run from elsewhere may hold other rows.
+        return ()
     prepared = head.estimator[:-1].transform(head.select(X))
     rows, cosines = classifier.nearest(prepared, _N_NEAREST)
     near = zip(ids[rows[0]], cosines[0], strict=True)
