@@ -15,6 +15,7 @@
     │   ├── StoreDamagedError  a store whose file or rows are damaged
     │   └── StoreMismatchError a store made with other options
     ├── FitError               a head or network that cannot be fitted
+    ├── NotLinearError         a score that is no linear function of what it is computed from
     ├── RunError               an unusable run
     ├── WorkspaceError         an unusable workspace
     ├── NotReadableError       a file that may not be read: permission denied
@@ -129,6 +130,10 @@ class StoreMismatchError(StoreError):
 
 class FitError(FeaturepipeError):
     """A head that cannot be fitted."""
+
+
+class NotLinearError(FeaturepipeError):
+    """A score that is no linear function of what it is computed from; the text is a clause."""
 
 
 class RunError(FeaturepipeError):

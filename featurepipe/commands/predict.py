@@ -28,6 +28,7 @@ _MAX_SHOWN = 100
         "predict new/",
         'predict "new/*.jpg" --annotate out/ --contact-sheet out/sheet.jpg',
         "predict new/ --html answers.html > answers.csv",
+        "predict new/ --explain evidence/",
         "predict photo.jpg --run xception-bagged-sgd --json",
         "predict holiday/ --unrelated --coverage 0.9",
         "predict - < paths.txt",
@@ -88,6 +89,12 @@ _MAX_SHOWN = 100
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Save a page of all images with bars of their top classes.",
+    ),
+    option(
+        "--explain",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Save pictures of where the evidence for each answer lies.",
     ),
 )
 @output(spreadsheet_safe)

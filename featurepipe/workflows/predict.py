@@ -13,6 +13,7 @@ from featurepipe.metrics import auroc
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.run_folder import Run
 from featurepipe.workflows.answer_pictures import AnswerPictures
+from featurepipe.workflows.explain import Explainer
 from featurepipe.workflows.predictor import (
     COVERAGE_PER,
     Predictor,
@@ -48,6 +49,7 @@ def predict(
     annotate: Path | str | None = None,
     contact_sheet: Path | str | None = None,
     html: Path | str | None = None,
+    explain: Path | str | None = None,
     batch_size: int | None = None,
     trusted: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -84,6 +86,9 @@ def predict(
         One page (.html) that needs no other file: for each image a small picture, the answers, and
         bars of the 5 most probable classes. It stays below about 5 MB: the first of very many
         images are shown.
+    explain : Path or str, optional
+        Folder for pictures of where in each image the evidence for each answer lies, or of why
+        that is unknown. It is marked likewise.
     batch_size : int, optional
         Images embedded at once; default: chosen by engine and memory.
     trusted : sequence of str
@@ -114,7 +119,10 @@ def predict(
     predictor = Predictor(
         run, workspace=workspace, weights=weights, batch_size=batch_size, trusted=trusted
     )
+    explainer = None if explain is None else Explainer(predictor, Path(explain), home)
     pictures.prepare(home)
+    if explainer is not None:
+        explainer.prepare()
     logger.info("Predicting with %s.", predictor.run.name)
     features, refused = embed_files(predictor, given)
     if unrelated:
@@ -137,6 +145,9 @@ def predict(
         best = predictor.answer(features, pictures.n_best, coverage, coverage_per)
         about = _about(predictor.run, coverage, coverage_per)
         pictures.write(given, dict(zip(readable, best, strict=True)), refused, about)
+    if explainer is not None:
+        best = predictor.answer(features, 1, coverage, coverage_per)
+        explainer.write(given, refused, features, best)
     return table
 
 

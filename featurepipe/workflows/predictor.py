@@ -52,6 +52,13 @@ class Predictor:
     trusted : sequence of str
         See `featurepipe.predict`.
 
+    Attributes
+    ----------
+    run : Run
+    model : HeadModel
+    embedders : sequence of Embedder
+        What computes the blocks of features that the heads read, in their order.
+
     Raises
     ------
     StoreMismatchError
@@ -80,7 +87,7 @@ class Predictor:
         if not isinstance(run, Run):
             run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
         self.run = run
-        self._embedders = _embedders(self.run, weights)
+        self.embedders = _embedders(self.run, weights)
         self.model = self.run.model
         self._batch_size = batch_size
         self._opening = threading.Lock()
@@ -156,9 +163,9 @@ class Predictor:
         batch_size = self._batch_size or (1 if len(ids) < _FEW else None)
         with self._opening:
             if batch_size not in self._engines:
-                self._engines[batch_size] = share_engines(self._embedders, batch_size)
+                self._engines[batch_size] = share_engines(self.embedders, batch_size)
         engines = self._engines[batch_size]
-        features, refused = embed_images(source, ids, self._embedders, engines=engines)
+        features, refused = embed_images(source, ids, self.embedders, engines=engines)
         if len(features) and features.shape[1] != self.run.n_features:
             raise RunError(
                 f"Run {self.run.name!r} is damaged: its heads read {self.run.n_features:,} "

@@ -29,13 +29,7 @@ def prepare_pictures(folder: Path, workspace: Workspace, option: str) -> None:
     NotWritableError
         If nothing can be written there.
     """
-    if not is_marked(folder):
-        require_outside_source(folder, manifest_if_known(workspace), "Pictures")
-        if folder.is_dir() and holds_images(folder):
-            raise UsageError(
-                f"{option} {folder} already holds images, and featurepipe marks the folders of "
-                "its pictures as no source of images. Name a new or an empty folder."
-            )
+    require_folder_for_pictures(folder, workspace, option)
     try:
         mark(folder)
         if not os.access(folder, os.W_OK):
@@ -45,6 +39,29 @@ def prepare_pictures(folder: Path, workspace: Workspace, option: str) -> None:
             f"Pictures cannot be written to {folder} ({error.strerror or error}). Give another "
             f"folder with {option}."
         ) from error
+
+
+def require_folder_for_pictures(folder: Path, workspace: Workspace, option: str) -> None:
+    """Stop if pictures may not be written to a folder; see `prepare_pictures`.
+
+    Parameters
+    ----------
+    folder, workspace, option
+        See `prepare_pictures`.
+
+    Raises
+    ------
+    UsageError
+        If it belongs to the source, or holds images that featurepipe did not write.
+    """
+    if is_marked(folder):
+        return
+    require_outside_source(folder, manifest_if_known(workspace), "Pictures")
+    if folder.is_dir() and holds_images(folder):
+        raise UsageError(
+            f"{option} {folder} already holds images, and featurepipe marks the folders of "
+            "its pictures as no source of images. Name a new or an empty folder."
+        )
 
 
 def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -> None:

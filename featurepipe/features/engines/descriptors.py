@@ -1,11 +1,12 @@
 """Descriptors: features that NumPy computes without a network."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.features.engines.protocol import Engine
+from featurepipe.features.engines.protocol import Engine, LocatedFeatures, LocatesFeatures
 from featurepipe.features.headless import HeadlessNetwork
 
 _N_HUES, _N_SATURATIONS, _N_VALUES = 16, 6, 6
@@ -14,7 +15,7 @@ _N_BINS = _N_HUES * _N_SATURATIONS * _N_VALUES
 _CENTRE_DEVIATION = 0.5
 
 
-class HsvHistogram(Engine):
+class HsvHistogram(Engine, LocatesFeatures):
     """A histogram of colours, weighted towards the middle of the image.
 
     Hue, saturation and value of a pixel follow A. R. Smith, "Color Gamut Transform
@@ -75,12 +76,55 @@ class HsvHistogram(Engine):
         """
         return self._worker.submit(self._compute, images)
 
+    def locate(self, pictures: NDArray[np.uint8]) -> "LocatedColours":
+        """The colours of pictures, pixel by pixel.
+
+        Parameters
+        ----------
+        pictures : ndarray of shape (n_pictures, height, width, 3), uint8
+        """
+        bins = np.stack([_bin_colours(picture) for picture in pictures])
+        return LocatedColours(bins.reshape(pictures.shape[:3]), self._pixel_weights)
+
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         shares = np.empty((len(images), self.n_features))
         # One by one: what is computed in between then stays in the processor's cache.
         for image, row in zip(images, shares, strict=True):
             row[:] = np.bincount(_bin_colours(image), self._pixel_weights, self.n_features)
         return np.sqrt(shares).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LocatedColours(LocatedFeatures):
+    """Bins of the pixels of pictures.
+
+    Attributes
+    ----------
+    bins : ndarray of shape (n_pictures, height, width), int16
+    pixel_weights : ndarray of shape (height * width,), float64
+        They sum to 1.
+    """
+
+    bins: NDArray[np.int16]
+    pixel_weights: NDArray[np.float64]
+
+    def evidence(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each pixel contributes; see `LocatedFeatures`.
+
+        The pixels of a bin share what the bin contributes, by their weights: a feature is the
+        square root of a sum, so that no pixel alone has a part in it.
+        """
+        return np.stack([self._of_picture(bins.ravel(), weights) for bins in self.bins]).reshape(
+            self.bins.shape
+        )
+
+    def _of_picture(
+        self, bins: NDArray[np.int16], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        shares = np.bincount(bins, self.pixel_weights, _N_BINS)
+        # sqrt(share) * weight, a share of which falls to each pixel.
+        per_weight = np.divide(weights, np.sqrt(shares), out=np.zeros(_N_BINS), where=shares > 0)
+        return self.pixel_weights * per_weight[bins]
 
 
 def _weigh_pixels(size: int) -> NDArray[np.float64]:

@@ -60,7 +60,7 @@ class OpenVinoEngine(Engine):
         own_size = graph.input(0).partial_shape[0]
         batch_size = own_size.get_length() if own_size.is_static else batch_size
         graph.reshape([batch_size, *network.input_size, 3])
-        settings = _settings(precision) | _hint(batch_size)
+        settings = cpu_settings(precision) | _hint(batch_size)
         compiled = ov.Core().compile_model(graph, "CPU", settings)
         self.versions = {"openvino": version("openvino")}
         if precision == "int8":
@@ -114,7 +114,13 @@ def _hint(batch_size: int) -> dict[str, str | bool]:
     return {"PERFORMANCE_HINT": "LATENCY" if batch_size == 1 else "THROUGHPUT"}
 
 
-def _settings(precision: str) -> dict[str, str | bool]:
+def cpu_settings(precision: str) -> dict[str, str | bool]:
+    """How OpenVINO computes a graph on the CPU.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16", "float16", "int8"}
+    """
     # On a processor with bfloat16 but without float16, OpenVINO would use bfloat16 for float16.
     computed = "float32" if precision in _CAPABILITIES and not _cpu_has(precision) else precision
     return {

@@ -1,4 +1,4 @@
-"""The protocol of engines."""
+"""The protocols of engines, and of what tells where features come from."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -65,6 +65,35 @@ class Engine(Protocol):
         """
         batches = [self.start(batch).result() for batch in _cut(images, self.batch_size)]
         return np.concatenate([np.empty((0, self.n_features), np.float32), *batches])
+
+
+class LocatedFeatures(Protocol):
+    """Features of pictures that are sums over the places of each picture."""
+
+    def evidence(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each place contributes to a weighted sum of the features.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_features,), float64
+
+        Returns
+        -------
+        ndarray of shape (n_pictures, n_rows, n_columns), float64
+            Those of a picture sum to ``features @ weights``.
+        """
+
+
+class LocatesFeatures(Protocol):
+    """Tells which places of pictures their features come from."""
+
+    def locate(self, pictures: NDArray[np.uint8]) -> LocatedFeatures:
+        """Compute the features of pictures, place by place.
+
+        Parameters
+        ----------
+        pictures : ndarray of shape (n_pictures, height, width, 3), uint8
+        """
 
 
 def _cut(images: NDArray[np.uint8], length: int) -> Iterator[NDArray[np.uint8]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import UnknownNameError
+from featurepipe.features.grids import spread
 
 PLAIN_VIEW = "rgb"
 """The view that shows images as they are."""
@@ -19,6 +20,12 @@ _GRID = 28
 _SHUFFLE_SEED = 28
 
 _Patch = tuple[slice, slice]
+
+Grids = NDArray[np.float64]
+
+
+def _place_as_is(grids: Grids, size: tuple[int, int]) -> Grids:
+    return grids[0]
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,17 @@ class View:
         picture of every image, then the second of every image, and so on.
     n_pictures : int
         Number of pictures that the backbone is shown per image.
+    place_back : callable
+        Maps grids of numbers on the pictures of one image, and the pictures' height and width, to
+        a grid on the image: of shape (n_pictures, n_rows, n_columns) and (height, width) to
+        (n_rows, n_columns), whose sum is the mean of the pictures' sums.
     """
 
     name: str
     summary: str
     apply: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
     n_pictures: int = 1
+    place_back: Callable[[Grids, tuple[int, int]], Grids] = _place_as_is
 
     def merge(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Average the features of the pictures of each image.
@@ -138,12 +150,34 @@ def _show_both_ways(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.concatenate([images, images[:, :, ::-1]])
 
 
+def _place_patches(grids: Grids, size: tuple[int, int]) -> Grids:
+    """A cell sees several patches, and its number is divided among their pixels."""
+    image = np.empty(size[0] * size[1])
+    image[_shuffled_pixels(*size)] = spread(grids[0], size).ravel()
+    return image.reshape(size)
+
+
+def _place_both_ways(grids: Grids, size: tuple[int, int]) -> Grids:
+    return (grids[0] + grids[1][:, ::-1]) / 2
+
+
 VIEWS: dict[str, View] = {
     view.name: view
     for view in (
         View(PLAIN_VIEW, "the image as it is", _show_as_is),
         View("grey", "its luminance, without colour", _show_luminance),
-        View("shuffle", "its 28 x 28 patches shuffled, without shapes", _shuffle_patches),
-        View("flip", "it and its mirror image, features averaged", _show_both_ways, n_pictures=2),
+        View(
+            "shuffle",
+            "its 28 x 28 patches shuffled, without shapes",
+            _shuffle_patches,
+            place_back=_place_patches,
+        ),
+        View(
+            "flip",
+            "it and its mirror image, features averaged",
+            _show_both_ways,
+            n_pictures=2,
+            place_back=_place_both_ways,
+        ),
     )
 }

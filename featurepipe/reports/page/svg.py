@@ -116,7 +116,7 @@ def horizontal_axis(
         x = scale(value)
         if grid_to is not None:
             parts.append(line([(x, y), (x, grid_to)], css="grid"))
-        parts.append(text(x, y + 16, form.format(value), anchor="middle", css="quiet"))
+        parts.append(text(x, y + 16, _tick(form, value), anchor="middle", css="quiet"))
     middle = (scale.start_px + scale.end_px) / 2
     return Markup("").join([*parts, text(middle, y + 34, label, anchor="middle")])
 
@@ -130,5 +130,10 @@ def vertical_axis(
         y = scale(value)
         if grid_to is not None:
             parts.append(line([(x, y), (grid_to, y)], css="grid"))
-        parts.append(text(x - 6, y + 4, form.format(value), anchor="end", css="quiet"))
+        parts.append(text(x - 6, y + 4, _tick(form, value), anchor="end", css="quiet"))
     return Markup("").join([*parts, text(2, scale.end_px - 10, label)])
+
+
+def _tick(form: str, value: float) -> str:
+    # The page writes percentages with a space.
+    return form.format(value).replace("%", " %")

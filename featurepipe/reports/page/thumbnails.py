@@ -46,7 +46,11 @@ class Thumbnails:
         """
         if image_id not in self._made:
             self._made[image_id] = self._make(image_id)
-        return self._made[image_id]
+        uri = self._made[image_id]
+        # A page repeats the bytes of a picture that it shows again.
+        if uri is not None:
+            self._left -= len(uri)
+        return uri if self._left >= 0 else None
 
     def _make(self, image_id: str) -> str | None:
         if self._left <= 0:
@@ -58,6 +62,4 @@ class Thumbnails:
         picture.thumbnail((self._side_px, self._side_px))
         file = io.BytesIO()
         picture.save(file, "JPEG", quality=_QUALITY, optimize=True)
-        uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-        self._left -= len(uri)
-        return uri if self._left >= 0 else None
+        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -120,9 +120,31 @@ class CosineNeighbours(HeadClassifier):
         shares = self._shares(X)
         return np.hstack([1 - shares, shares]) if self.kind_ == "binary" else shares
 
-    def _shares(self, X: ArrayLike) -> Floats:
+    def nearest(self, X: ArrayLike, n: int) -> tuple[NDArray[np.intp], Floats]:
+        """The nearest training rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        n : int
+            How many; fewer if there are fewer.
+
+        Returns
+        -------
+        rows : ndarray of shape (n_samples, n), intp
+            Positions among the rows that were fitted on, the nearest first.
+        cosines : ndarray of shape (n_samples, n), float32
+        """
+        cosines = self._directions(X) @ self.directions_.T
+        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n]
+        return rows, np.take_along_axis(cosines, rows, axis=1)
+
+    def _directions(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
-        directions = normalize(validate_data(self, X, dtype=np.float32, reset=False))
+        return normalize(validate_data(self, X, dtype=np.float32, reset=False))
+
+    def _shares(self, X: ArrayLike) -> Floats:
+        directions = self._directions(X)
         shares = np.empty((len(directions), self.truth_.shape[1]), np.float32)
         for rows in self._chunks(len(directions)):
             cosines = directions[rows] @ self.directions_.T
