@@ -13,6 +13,7 @@ from featurepipe.reports.figures import reliability
 from featurepipe.reports.page.page_data import PageData, PageSplit
 from featurepipe.reports.page.page_run import PageRun
 from featurepipe.reports.page.report_page import report_page
+from featurepipe.reports.page.thumbnails import Thumbnails
 
 
 @dataclass
@@ -137,6 +138,10 @@ def data_of(run, **changes):
     return PageData(**facts | changes)
 
 
+def gone(image_id):
+    raise FileNotFoundError(image_id)
+
+
 def write_report(path, runs, *, data="of the first", outdated=(), taken=None, **options):
     """The page of some runs, and their board."""
     board = leaderboard(runs, outdated)
@@ -147,7 +152,7 @@ def write_report(path, runs, *, data="of the first", outdated=(), taken=None, **
         title="workspace",
         split=runs[0].info.split.name,
         taken=taken,
-        **options,
+        **{"thumbnails": Thumbnails(gone, 0)} | options,
     )
     path.write_text(html, encoding="utf-8")
     return board

@@ -29,7 +29,7 @@ from featurepipe.workflows.info import facts_of_run
 from featurepipe.workflows.training_run import HISTORY
 from featurepipe.workspace import Workspace
 
-_THUMBNAIL_BYTES = 3_000_000
+_THUMBNAIL_BYTES = 2_500_000
 _MAX_HISTORY_BYTES = 10**8
 _ON_ONE_LINE = 10**6
 # The page shows these in its own way.

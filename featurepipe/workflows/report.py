@@ -15,7 +15,8 @@ from featurepipe.runs.choosing import all_runs, best_of_present, outdated_runs
 from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import Run
 from featurepipe.words import counted, examples
-from featurepipe.workflows.page_facts import page_data, page_run
+from featurepipe.workflows.page_facts import page_data, page_run, thumbnails
+from featurepipe.workflows.page_features import PageFeatures
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ def _page(
         split, name = taken.info.split.name, taken.name
     else:
         split, name = min(runs, key=lambda run: run.info.split.number).info.split.name, None
+    of_answer = next((run for run in runs if run.name == name), None)
+    features = None if of_answer is None else PageFeatures.of(of_answer, home)
     return report_page(
         board,
         [page_run(run, outdated.get(run.name, [])) for run in runs],
@@ -97,4 +100,7 @@ def _page(
         title=home.root.absolute().name,
         split=split,
         taken=name,
+        thumbnails=thumbnails(present),
+        maps=[] if features is None else features.maps(),
+        find_nearest=None if features is None else features.nearest,
     )

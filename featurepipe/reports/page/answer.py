@@ -101,7 +101,9 @@ def _left_open(row: pd.Series, data: PageData | None) -> str:
         images = counted(int(row["n_unseen"]), "image")
         seen = f"On combinations held out from training it is right on {unseen} of {images}. "
     elif data is not None and len(data.exclusive) > 1:
-        unknown.append("combinations of classes that training never saw, since none was held out")
+        unknown.append(
+            "combinations of classes that training never saw, since this split holds out none"
+        )
     if data is not None and split is not None:
         unknown += _few_test_images(data, split)
     known = f"{seen}Not known: how it does on {_joined(unknown)}"

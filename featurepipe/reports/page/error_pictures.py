@@ -1,6 +1,6 @@
 """Pictures of what a run gets wrong although it is sure, and right although it is not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,26 @@ NOTHING = "no label"
 _MOST_CHARACTERS = 100
 
 
+FindNearest = Callable[[Sequence[str]], Mapping[str, Sequence[tuple[str, str]]]]
+"""The training images nearest to images, by their ids: id and classes in words, nearest first."""
+
+
+@dataclass(frozen=True)
+class NearPicture:
+    """A training image near another one.
+
+    Attributes
+    ----------
+    image_id, words : str
+    uri : str or None
+        As in `Picture`.
+    """
+
+    image_id: str
+    words: str
+    uri: str | None
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image with what is said below it.
@@ -31,12 +51,14 @@ class Picture:
         Heading and text of each line.
     is_held_out : bool
         Whether its combination of classes was held out.
+    nearest : tuple of NearPicture
     """
 
     image_id: str
     uri: str | None
     lines: tuple[tuple[str, str], ...]
     is_held_out: bool
+    nearest: tuple[NearPicture, ...] = ()
 
 
 def surest_errors(judged: AttributePredictions, most: int) -> NDArray[np.intp]:
@@ -68,6 +90,7 @@ def pictures_of(
     rows: NDArray[np.intp],
     attribute: str,
     thumbnails: Thumbnails,
+    find_nearest: FindNearest | None = None,
 ) -> tuple[Picture, ...]:
     """Pictures of some rows, with truth, prediction and confidence.
 
@@ -78,8 +101,11 @@ def pictures_of(
     rows : ndarray of shape (n_pictures,), intp
     attribute : str
     thumbnails : Thumbnails
+    find_nearest : FindNearest, optional
+        Default: the nearest training images are not shown.
     """
     chosen = judged.predictions.take(rows)
+    near = {} if find_nearest is None else find_nearest([str(name) for name in chosen.ids])
     truths, answers = true_names(chosen, attribute), answer_names(chosen, attribute)
     return tuple(
         Picture(
@@ -91,6 +117,10 @@ def pictures_of(
                 ("Confidence", percent(confidence)),
             ),
             is_held_out=part == "unseen",
+            nearest=tuple(
+                NearPicture(brief(name, _MOST_CHARACTERS), words, thumbnails.of(name))
+                for name, words in near.get(str(image_id), ())
+            ),
         )
         for image_id, truth, answer, confidence, part in zip(
             chosen.ids, truths, answers, judged.confidence[rows], chosen.parts, strict=True

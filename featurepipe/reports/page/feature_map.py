@@ -1,6 +1,6 @@
 """Map: the features of training images in two dimensions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,11 @@ def sampled(n: int, most: int) -> NDArray[np.intp]:
 
 def feature_map(
     features: str,
-    chunks: Iterable[NDArray[np.floating]],
+    X: NDArray[np.floating],
     attribute: str,
     codes: NDArray[np.intp],
     classes: Sequence[str],
+    n_images: int,
 ) -> FeatureMap | None:
     """Project features of training images onto their first two principal components.
 
@@ -79,46 +80,32 @@ def feature_map(
     ----------
     features : str
         Name of the features.
-    chunks : iterable of ndarray of shape (n_rows of the chunk, n_features)
-        Features of training images, finite. Test images are never given.
+    X : ndarray of shape (n_rows, n_features)
+        Finite features of training images, or of a sample of them: see `MAX_ROWS`. Test images
+        are never given.
     attribute : str
-    codes : ndarray of shape (n_images,), intp
-        The class of each image of all chunks, in their order; -1 without a label.
+    codes : ndarray of shape (n_rows,), intp
+        The class of each image; -1 without a label.
     classes : sequence of str
+    n_images : int
+        All training images.
 
     Returns
     -------
     FeatureMap or None
-        None if there are fewer than three images or two features, or nothing varies. Of more than
-        `MAX_ROWS` images it has a random sample; the same features give the same map.
+        None if there are fewer than three images or two features, or nothing varies. The same
+        features give the same map.
     """
-    chosen = sampled(len(codes), MAX_ROWS)
-    rows = _gathered(chunks, chosen)
-    if len(rows) < 3 or rows.shape[1] < 2 or not rows.var(axis=0).any():
+    if len(X) < 3 or X.shape[1] < 2 or not X.var(axis=0).any():
         return None
-    projection = PCA(2, random_state=0).fit(rows)
+    projection = PCA(2, random_state=0).fit(X)
+    first, second = projection.explained_variance_ratio_
     return FeatureMap(
         features=features,
         attribute=attribute,
         classes=tuple(classes),
-        positions=projection.transform(rows).astype(np.float64),
-        codes=codes[chosen],
-        explained=(
-            float(projection.explained_variance_ratio_[0]),
-            float(projection.explained_variance_ratio_[1]),
-        ),
-        n_images=len(codes),
+        positions=projection.transform(X).astype(np.float64),
+        codes=codes,
+        explained=(float(first), float(second)),
+        n_images=n_images,
     )
-
-
-def _gathered(
-    chunks: Iterable[NDArray[np.floating]], chosen: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """The chosen rows of all chunks."""
-    start, kept = 0, [np.empty((0, 0), np.float32)]
-    for chunk in chunks:
-        inside = chosen[(chosen >= start) & (chosen < start + len(chunk))] - start
-        if len(inside):
-            kept.append(np.asarray(chunk[inside], np.float32))
-        start += len(chunk)
-    return np.concatenate(kept[1:]) if len(kept) > 1 else kept[0]

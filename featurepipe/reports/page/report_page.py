@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import pandas as pd
-from markupsafe import Markup
 
 import featurepipe
 from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take
 from featurepipe.reports.page.answer import answer, question
 from featurepipe.reports.page.board_table import BoardTable, board_tables, ranked
+from featurepipe.reports.page.charts import Chart
 from featurepipe.reports.page.data_section import (
     class_tables,
     combination_grid,
@@ -17,11 +17,14 @@ from featurepipe.reports.page.data_section import (
     data_facts,
     findings,
 )
+from featurepipe.reports.page.error_pictures import FindNearest
 from featurepipe.reports.page.fine_tuning import fine_tuning_advice
 from featurepipe.reports.page.page_data import PageData
 from featurepipe.reports.page.page_run import PageRun
 from featurepipe.reports.page.rendering import render
 from featurepipe.reports.page.run_charts import cost_chart, unseen_chart
+from featurepipe.reports.page.run_parts import run_parts
+from featurepipe.reports.page.thumbnails import Thumbnails
 
 _MAX_OPEN = 3
 
@@ -34,8 +37,9 @@ def report_page(
     title: str,
     split: str,
     taken: str | None = None,
-    sections: Sequence[Markup] = (),
-    styles: Sequence[str] = (),
+    thumbnails: Thumbnails,
+    maps: Sequence[Chart] = (),
+    find_nearest: FindNearest | None = None,
 ) -> str:
     """The page that compares all runs.
 
@@ -53,10 +57,11 @@ def report_page(
         The split that the answer is about.
     taken : str or None
         The run of it that `featurepipe.predict` takes; None if it takes none.
-    sections : sequence of Markup
-        Further parts of the page, such as those of the runs.
-    styles : sequence of str
-        Style sheets of these, by name.
+    thumbnails : Thumbnails
+    maps : sequence of Chart
+        What `featurepipe.reports.page.map_chart.map_chart` returns, for some attributes.
+    find_nearest : FindNearest, optional
+        Finds the training images nearest to errors of the run to take.
 
     Returns
     -------
@@ -90,10 +95,16 @@ def report_page(
         unseen_chart=unseen_chart(rows, shown),
         fine_tuning=fine_tuning_advice(rows, runs),
         filters=_filters(tables),
-        sections=sections,
-        styles=styles,
+        parts=run_parts(_by_accuracy(runs, rows), shown, thumbnails, find_nearest),
+        maps=maps,
         version=featurepipe.__version__,
     )
+
+
+def _by_accuracy(runs: Sequence[PageRun], rows: pd.DataFrame) -> list[PageRun]:
+    """The runs of the rows, in their order, and then the others."""
+    place = {name: position for position, name in enumerate(rows["run"])}
+    return sorted(runs, key=lambda run: place.get(run.name, len(place)))
 
 
 def _filters(tables: Sequence[BoardTable]) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from featurepipe.reports.page.charts import (
 from featurepipe.reports.page.class_table import class_figures, class_values
 from featurepipe.reports.page.confusion import confusion_chart, confusion_of
 from featurepipe.reports.page.error_pictures import (
+    FindNearest,
     Picture,
     pictures_of,
     surest_errors,
@@ -82,7 +83,7 @@ class RunSection:
 
     Attributes
     ----------
-    name : str
+    name, split : str
     anchor : str
         Its id in the page.
     accuracy : str
@@ -99,6 +100,7 @@ class RunSection:
     """
 
     name: str
+    split: str
     anchor: str
     accuracy: str
     reads: str
@@ -111,7 +113,14 @@ class RunSection:
     is_current: bool
 
 
-def run_section(run: PageRun, thumbnails: Thumbnails, *, anchor: str, is_open: bool) -> RunSection:
+def run_section(
+    run: PageRun,
+    thumbnails: Thumbnails,
+    *,
+    anchor: str,
+    is_open: bool,
+    find_nearest: FindNearest | None = None,
+) -> RunSection:
     """Summarise and draw one run.
 
     Parameters
@@ -122,19 +131,27 @@ def run_section(run: PageRun, thumbnails: Thumbnails, *, anchor: str, is_open: b
         Id of the section in the page.
     is_open : bool
         Whether it is the run to take, which is open and shows more pictures.
+    find_nearest : FindNearest, optional
+        Shows the nearest training images beside each error.
     """
     names = list(run.predictions.labels)
     learning = [learning_chart(run.learning_curve)] if run.learning_curve else []
     training = [] if run.history is None else training_charts(run.history)
     return RunSection(
         name=visible(run.name),
+        split=visible(run.split),
         anchor=anchor,
         accuracy=_accuracy(run, ALL),
         reads=_reads(run),
         accuracies=_accuracy_table(run),
         attributes=tuple(
             _attribute_section(
-                run, name, thumbnails, is_main=is_open, is_open=is_open and len(names) <= _MOST_OPEN
+                run,
+                name,
+                thumbnails,
+                find_nearest,
+                is_main=is_open,
+                is_open=is_open and len(names) <= _MOST_OPEN,
             )
             for name in names
         ),
@@ -147,7 +164,13 @@ def run_section(run: PageRun, thumbnails: Thumbnails, *, anchor: str, is_open: b
 
 
 def _attribute_section(
-    run: PageRun, attribute: str, thumbnails: Thumbnails, *, is_main: bool, is_open: bool
+    run: PageRun,
+    attribute: str,
+    thumbnails: Thumbnails,
+    find_nearest: FindNearest | None,
+    *,
+    is_main: bool,
+    is_open: bool,
 ) -> AttributeSection:
     test = AttributePredictions.of(run.predictions.select("test"), attribute)
     judged = AttributePredictions.of(run.predictions, attribute)
@@ -166,9 +189,11 @@ def _attribute_section(
         )
         if len(test)
         else None,
-        errors=pictures_of(judged, surest_errors(judged, N_ERRORS // share), attribute, thumbnails),
+        errors=pictures_of(
+            judged, surest_errors(judged, N_ERRORS // share), attribute, thumbnails, find_nearest
+        ),
         unsure=pictures_of(
-            judged, unsure_answers(judged, N_UNSURE // share), attribute, thumbnails
+            judged, unsure_answers(judged, N_UNSURE // share), attribute, thumbnails, find_nearest
         ),
         n_errors=int((~judged.right).sum()),
         n_images=len(judged),

@@ -1,7 +1,14 @@
 """The page of `featurepipe report` in a real browser, without a network."""
 
-import pytest
+import io
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from featurepipe.reports.page.feature_map import feature_map
+from featurepipe.reports.page.map_chart import map_chart
+from featurepipe.reports.page.thumbnails import Thumbnails
 from page_runs import as_frame, data_of, made_up_run, write_report
 
 ODD = {
@@ -13,6 +20,21 @@ ODD = {
     "long": "long-" * 100,
 }
 WIDTHS = (360, 820, 1400)
+
+
+def picture(image_id):
+    file = io.BytesIO()
+    Image.new("RGB", (90, 60), (200, 30, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+def some_maps():
+    X, codes = np.random.default_rng(0).standard_normal((200, 5)), np.arange(200) % 3
+    few = feature_map("net:rgb", X, "color", codes, ("black", "blue", "red"), 200)
+    many = feature_map(
+        "net:rgb", X, "kind", np.arange(200) % 20, [f"k {k}" for k in range(20)], 900
+    )
+    return [map_chart(few), map_chart(many)]
 
 
 def some_runs():
@@ -43,7 +65,15 @@ def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     runs = some_runs()
     split = {"held_out": ("blue_blue",), "leaks": [("a.jpg", "b.jpg")]}
-    board = write_report(path, runs, data=data_of(runs[0], split=split))
+    board = write_report(
+        path,
+        runs,
+        data=data_of(runs[0], split=split),
+        taken="auto",
+        thumbnails=Thumbnails(picture, 10**6),
+        maps=some_maps(),
+        find_nearest=lambda ids: {image: [("a.jpg", "red"), ("b.jpg", "blue")] for image in ids},
+    )
     return path, board
 
 
@@ -71,6 +101,35 @@ def test_axe_finds_nothing_and_nothing_is_cut(browser, page, width, dark):
     browser.open(page[0], width=width, dark=dark)
     assert browser.violations() == []
     assert not browser.is_cut()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_same_holds_where_everything_is_open(browser, page, width, dark):
+    browser.open(page[0], width=width, dark=dark)
+    browser.run("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+    assert browser.violations() == []
+    assert not browser.is_cut()
+
+
+def test_every_picture_shows(browser, page):
+    browser.open(page[0])
+    browser.run("document.querySelectorAll('img').forEach((e) => { e.loading = 'eager'; })")
+    shown = browser.run(
+        "return Promise.all([...document.images].map((e) => e.decode().then(() => e.naturalWidth)))"
+    )
+    assert len(shown) > 20
+    assert set(shown) == {90}
+
+
+def test_tables_of_classes_are_sorted_by_any_column(browser, page):
+    browser.open(page[0])
+    table = "document.querySelector('#run-1 table[data-sortable]')"
+    browser.run(f"{table}.tHead.rows[0].cells[1].querySelector('button').click()")
+    counts = browser.run(
+        f"return [...{table}.tBodies[0].rows].map((row) => Number(row.cells[1].dataset.value))"
+    )
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -160,7 +219,8 @@ def test_labels_of_charts_do_not_overlap_and_are_not_cut(browser, tmp_path, widt
     )
     browser.open(path, width=width)
     charts = browser.run(
-        "return [...document.querySelectorAll('figure svg')].filter((e) => e.checkVisibility())"
+        "return [...document.querySelectorAll('[aria-labelledby=costs] figure svg')]"
+        ".filter((e) => e.checkVisibility())"
         ".map((svg) => [svg.getBoundingClientRect().toJSON(),"
         "[...svg.querySelectorAll('text')].map((e) => e.getBoundingClientRect().toJSON())])"
     )
@@ -192,7 +252,7 @@ def test_the_button_turns_light_into_dark(browser, page):
 def test_every_chart_is_drawn_and_has_a_name(browser, page):
     browser.open(page[0])
     charts = browser.run(
-        "return [...document.querySelectorAll('figure svg[role=img]')]"
+        "return [...document.querySelectorAll('[aria-labelledby=costs] figure svg[role=img]')]"
         ".filter((e) => e.checkVisibility())"
         ".map((e) => [e.ariaLabel, e.querySelectorAll('.mark').length])"
     )

@@ -50,13 +50,13 @@ def test_the_answer_says_what_is_left_open(page):
     write_report(page, runs)
     assert (
         "Not known: how it does on images from another source than these, or on combinations of "
-        "classes that training never saw, since none was held out, nor whether near-duplicates "
-        "lie in both training and test."
+        "classes that training never saw, since this split holds out none, nor whether "
+        "near-duplicates lie in both training and test."
     ) in said(page)
     write_report(page, runs, data=data_of(runs[0], split={"leaks": [("a", "b"), ("c", "d")]}))
     assert "2 pairs of near-duplicates across training and test images may make" in said(page)
     write_report(page, runs, data=data_of(runs[0], split={"leaks": []}))
-    assert "since none was held out. To use it" in said(page)
+    assert "since this split holds out none. To use it" in said(page)
 
 
 def test_a_class_with_few_test_images_is_named(page):
@@ -176,7 +176,7 @@ def test_a_page_of_many_images_and_classes_is_small(page):
     runs = [made_up_run(name, 0.8, n_images=2000, classes=classes, seed=k)
             for k, name in enumerate("ab")]  # fmt: skip
     write_report(page, runs)
-    assert page.stat().st_size < 200_000
+    assert page.stat().st_size < 400_000
     assert "120 classes; from 32 images to 34" in said(page)
 
 
@@ -185,7 +185,15 @@ def test_the_page_forbids_every_request(page):
     html = page.read_text()
     assert "default-src 'none'" in html
     found = re.findall(r"(?:src|href|action)\s*=\s*[\"']?([^\"' >]+)|url\(([^)]*)\)|@import", html)
-    assert {a or b for a, b in found} <= {"data:,", "#main", "#answer", "#data", "#board", "#costs"}
+    assert {a or b for a, b in found} <= {
+        "data:,",
+        "#main",
+        "#answer",
+        "#data",
+        "#board",
+        "#costs",
+        "#runs",
+    }
     assert np.all([name not in html for name in ("http:", "https:", "//cdn")]) or (
         set(re.findall(r"https?://[^\"' ]+", html)) == {"http://www.w3.org/2000/svg"}
     )

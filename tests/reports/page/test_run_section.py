@@ -30,7 +30,9 @@ def section_of(run, **more):
 
 
 def html_of(section):
-    template = '{% from "run.html.j2" import run_section %}{{ run_section(section) }}'
+    template = (
+        '{% from "run.html.j2" import run_section %}{{ run_section(section, section.split) }}'
+    )
     return _environment().from_string(template).render(section=section)
 
 

@@ -21,7 +21,7 @@
     });
     table.tBodies[0].append(...rows.map(([, row]) => row));
   };
-  for (const table of tables) {
+  for (const table of [...tables, ...document.querySelectorAll("table[data-sortable]")]) {
     table.classList.add("sortable");
     for (const heading of table.tHead.rows[0].cells) {
       const button = document.createElement("button");
