@@ -101,14 +101,14 @@ def class_values(figures: list[ClassFigures], *, exclusive: bool) -> Values:
         for of_class in (figures[at] for at in order[:MOST_ROWS])
     )
     caption = (
-        "Test images; 95 % intervals, exact for independent images. Mean confidence is that of "
-        "the predictions that precision counts."
+        "Test images; 95 % intervals, exact for independent images. Confidence is the mean of "
+        "the predictions of the class."
     )
     if more := len(figures) - len(rows):
         caption += f" {counted(more, 'class', 'classes')} with a higher recall not listed."
     what = "Class" if exclusive else "Label"
     return Values(
-        (what, "Images", "Recall", "Precision", "Mean confidence"), rows, caption, sortable=True
+        (what, "Images", "Recall", "Precision", "Confidence"), rows, caption, sortable=True
     )
 
 
