@@ -4,13 +4,16 @@ A resample is described by how often it holds each row. The figures in `featurep
 such weights and return one number for each resample.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
 Replicates = NDArray[np.float64]
+
+# Weights of more numbers are drawn again each time: these take 128 MB.
+_MOST_KEPT = 2**24
 
 
 class Resamples:
@@ -48,11 +51,9 @@ class Resamples:
     @cached_property
     def unit_weights(self) -> Weights:
         """How often each resample holds each group: (n_resamples, n_units)."""
-        rng = np.random.default_rng(self.seed)
-        drawn = rng.integers(self.n_units, size=(self.n_resamples, self.n_units))
-        cells = drawn + self.n_units * np.arange(self.n_resamples)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=cells.size)
-        return counts.reshape(cells.shape).astype(np.float64)
+        size = self.n_resamples, self.n_units
+        draw = _kept_weights if size[0] * size[1] <= _MOST_KEPT else _unit_weights
+        return draw(*size, self.seed)
 
     @cached_property
     def weights(self) -> Weights:
@@ -86,3 +87,16 @@ class Resamples:
         sums = np.zeros((self.n_units, *values.shape[1:]))
         np.add.at(sums, self.unit_of_row, values)
         return sums
+
+
+def _unit_weights(n_resamples: int, n_units: int, seed: int) -> Weights:
+    drawn = np.random.default_rng(seed).integers(n_units, size=(n_resamples, n_units))
+    cells = drawn + n_units * np.arange(n_resamples)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=cells.size)
+    weights: Weights = counts.reshape(cells.shape).astype(np.float64)
+    weights.setflags(write=False)
+    return weights
+
+
+# The runs of a board mostly have the same number of test images.
+_kept_weights = lru_cache(maxsize=2)(_unit_weights)
