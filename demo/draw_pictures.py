@@ -1,14 +1,18 @@
 """Draw the pictures of README and docs from the workspace of the demo: `make pictures`.
 
-Every number comes from that workspace.
+Every number comes from that workspace. The picture of the report needs Chromium.
 """
 
 import io
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from draw_garments import draw_folder
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -26,6 +30,81 @@ def main() -> None:
     """Draw all pictures into a folder."""
     folder = Path(sys.argv[1])
     draw_unseen(folder / "unseen.png")
+    featurepipe.info(WORKSPACE, plot=folder / "data.png")
+    save_small(Image.open(folder / "data.png"), folder / "data.png")
+    draw_answers_of_new(folder)
+    photograph_report(folder / "report.png")
+
+
+def draw_answers_of_new(folder: Path) -> None:
+    """Draw what is answered about new pictures, and which places and images speak for it.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    new = sorted(draw_new(WORKSPACE / "new").rglob("*.jpg"))
+    run = next(name for name in read_board().index if name.startswith("auto"))
+    at = {"workspace": WORKSPACE}
+    featurepipe.predict(new, run=run, contact_sheet=folder / "predictions.jpg", **at)
+    featurepipe.similar([WORKSPACE / PICTURE], n=4, contact_sheet=folder / "similar.jpg", **at)
+    with tempfile.TemporaryDirectory() as evidence:
+        featurepipe.predict([WORKSPACE / PICTURE], run=run, explain=Path(evidence) / "maps", **at)
+        (picture,) = Path(evidence).rglob("*.jpg")
+        shutil.copyfile(picture, folder / "evidence.jpg")
+
+
+def draw_new(folder: Path) -> Path:
+    """Draw pictures that are in no folder of the demo, some of combinations it never trains.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Path
+        Where they are.
+    """
+    kinds = [ABSENT, ("red", "shirt"), ("blue", "jeans"), ("black", "shoe"), ("red", "dress")]
+    draw_folder(folder / "docs", kinds, 1, seed=2)
+    return folder / "docs"
+
+
+def photograph_report(path: Path) -> None:
+    """Photograph the top of report.html; stop without Chromium.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    """
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("Chromium, which photographs report.html, is not installed.")
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1300,1560"]
+    html = (WORKSPACE / "report.html").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        # Where this machine keeps the workspace is nobody's business.
+        page.write_text(html.replace(f"{WORKSPACE.resolve()}/", ""), encoding="utf-8")
+        subprocess.run(
+            [chromium, *options, f"--screenshot={path}", page.as_uri()],
+            check=True,
+            capture_output=True,
+        )
+    save_small(Image.open(path), path)
+
+
+def save_small(picture: Image.Image, path: Path) -> None:
+    """Save a PNG of 256 colours, which take a third of the room.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+    path : Path
+    """
+    picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def draw_unseen(path: Path) -> None:
@@ -43,8 +122,7 @@ def draw_unseen(path: Path) -> None:
     draw_accuracies(right, board)
     file = io.BytesIO()
     figure.savefig(file, dpi=100)
-    # 256 colours are enough here, and take a third of the room.
-    Image.open(file).convert("RGB").quantize(256).save(path, optimize=True)
+    save_small(Image.open(file), path)
 
 
 def read_board() -> pd.DataFrame:

@@ -30,6 +30,7 @@ def made_up_run(
     *,
     n_images=60,
     n_unseen=0,
+    unseen_accuracy=None,
     classes=("blue", "red"),
     attributes=("color",),
     split="test20-seed0",
@@ -48,7 +49,10 @@ def made_up_run(
     """A run that is right on a random share of the images."""
     rng = np.random.default_rng(seed)
     parts = np.repeat(["test", "unseen"], [n_images, n_unseen])
-    predictions = _predictions(parts, attributes, classes, accuracy, exclusive, rng, "")
+    shares = np.where(
+        parts == "unseen", accuracy if unseen_accuracy is None else unseen_accuracy, accuracy
+    )
+    predictions = _predictions(parts, attributes, classes, shares, exclusive, rng, "")
     selection = _predictions(
         np.full(n_images, "train"), attributes, classes, accuracy, exclusive, rng, "t"
     )

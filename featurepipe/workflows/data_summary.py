@@ -2,7 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +92,8 @@ def draw_manifest(manifest: Manifest, path: Path) -> None:
     examples = _examples(manifest, source, kinds)
     n_not_drawn = len(manifest.attribute_names) - _MAX_ATTRIBUTES
     more = f" ({counted(n_not_drawn, 'attribute')} not drawn)" if n_not_drawn > 0 else ""
-    title = f"{counted(manifest, 'image')} in {manifest.root}{more}"
+    # The whole path would tell whoever sees the picture about this machine.
+    title = f"{counted(manifest, 'image')} in {PurePosixPath(manifest.root).name}{more}"
     some = f"{len(examples):,} of {len(kinds):,} {what}" if len(examples) < len(kinds) else what
     picture = draw_data(title, labels, sizes, f"examples of {some}, drawn at random", examples)
     save_picture(picture, path)

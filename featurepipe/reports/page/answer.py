@@ -59,7 +59,7 @@ def answer(
     row = rows.iloc[position] if taken is None else rows[rows["run"] == taken].iloc[0]
     is_mean = series["run"].str.startswith(f"{row['run']} (")
     means = [sentence(_means(mean)) for _, mean in series[is_mean].head(1).iterrows()]
-    return [*advice, *means, sentence(_left_open(row, data))]
+    return [*advice, *means, sentence(_left_open(row, rows, data))]
 
 
 def rarest_class(labels: Labels, of_part: np.ndarray) -> tuple[str, int]:
@@ -90,7 +90,25 @@ def _means(row: pd.Series) -> str:
     )
 
 
-def _left_open(row: pd.Series, data: PageData | None) -> str:
+def _better_on_unseen(row: pd.Series, rows: pd.DataFrame) -> str:
+    """The run that is clearly better on held-out combinations, though not on test images."""
+    is_tied = rows["tied_with_best"].fillna(False).astype(bool)
+    others = rows[
+        is_tied & rows["current"] & (rows["unseen_accuracy_low"] > row["unseen_accuracy_high"])
+    ]
+    if others.empty:
+        return ""
+    best = others.sort_values("unseen_accuracy", ascending=False, kind="stable").iloc[0]
+    unseen = percent_with_interval(
+        best["unseen_accuracy"], best["unseen_accuracy_low"], best["unseen_accuracy_high"]
+    )
+    return (
+        f"; {named(best['run'])} is right on {unseen}. If new images show combinations that no "
+        "training image does, take that one"
+    )
+
+
+def _left_open(row: pd.Series, rows: pd.DataFrame, data: PageData | None) -> str:
     unknown = ["images from another source than these"]
     seen = ""
     split = data.splits.get(str(row["split"])) if data is not None else None
@@ -99,7 +117,10 @@ def _left_open(row: pd.Series, data: PageData | None) -> str:
             row["unseen_accuracy"], row["unseen_accuracy_low"], row["unseen_accuracy_high"]
         )
         images = counted(int(row["n_unseen"]), "image")
-        seen = f"On combinations held out from training it is right on {unseen} of {images}. "
+        better = _better_on_unseen(row, rows)
+        seen = (
+            f"On combinations held out from training it is right on {unseen} of {images}{better}. "
+        )
     elif data is not None and len(data.exclusive) > 1:
         unknown.append(
             "combinations of classes that training never saw, since this split holds out none"

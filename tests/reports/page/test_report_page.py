@@ -65,6 +65,21 @@ def test_a_class_with_few_test_images_is_named(page):
     assert "or on color red, which has only 2 test images" in said(page)
 
 
+def test_a_run_that_is_better_on_unseen_combinations_is_named(page):
+    taken = made_up_run("taken", 0.9, seed=1, n_images=100, n_unseen=50, unseen_accuracy=0.4)
+    other = {"n_images": 100, "n_unseen": 50, "selection_accuracy": 0.8, "seed": 1}
+    better = made_up_run("better", 0.9, unseen_accuracy=1, **other)
+    board = as_frame(write_report(page, [taken, better]))
+    assert board.loc["better", "unseen_accuracy"] == 1
+    assert (
+        "of 50 images; better is right on 100.0 % (92.9–100.0). If new images show combinations "
+        "that no training image does, take that one."
+    ) in said(page)
+    alike = made_up_run("better", 0.9, unseen_accuracy=0.5, **other)
+    write_report(page, [taken, alike])
+    assert "take that one" not in said(page)
+
+
 def test_unseen_combinations_are_part_of_the_answer(page):
     runs = two_runs(n_unseen=40)
     row = as_frame(write_report(page, runs)).loc["slow"]
