@@ -19,7 +19,7 @@ from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import ImageSource, LocalFolder
-from featurepipe.sources.given import GivenImages
+from featurepipe.sources.given_images import GivenImages
 from featurepipe.words import names_of
 from featurepipe.workflows.moved_weights import recipes_now
 from featurepipe.workspace import Workspace

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from featurepipe.manifest import Labels
 from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take, split_advice
-from featurepipe.reports.page.naming import named, sentence
+from featurepipe.reports.page.isolated_names import named, sentence
 from featurepipe.reports.page.page_data import PageData, PageSplit
 from featurepipe.reports.terminal_text import percent, percent_with_interval, shortened
 from featurepipe.words import counted, visible

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from featurepipe.predictions import ALL
 from featurepipe.reports.board_advice import run_to_take, series_advice
 from featurepipe.reports.board_columns import feature_notes, features_text
-from featurepipe.reports.page.naming import named, sentence
+from featurepipe.reports.page.isolated_names import named, sentence
 from featurepipe.reports.page.svg import Scale, line, text
 from featurepipe.reports.terminal_board import split_title
 from featurepipe.reports.terminal_text import MISSING, duration, figure, percent

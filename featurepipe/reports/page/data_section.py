@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from featurepipe.manifest import Labels
-from featurepipe.reports.page.naming import named, sentence
+from featurepipe.reports.page.isolated_names import named, sentence
 from featurepipe.reports.page.page_data import PageData, PageSplit
 from featurepipe.reports.page.svg import Scale, box
 from featurepipe.words import counted, examples

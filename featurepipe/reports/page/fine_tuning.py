@@ -11,7 +11,7 @@ from featurepipe.reports.attribute_predictions import AttributePredictions
 from featurepipe.reports.board import images_and_labels
 from featurepipe.reports.board_advice import run_to_take
 from featurepipe.reports.page.board_table import is_network
-from featurepipe.reports.page.naming import named, sentence
+from featurepipe.reports.page.isolated_names import named, sentence
 from featurepipe.reports.page.page_run import PageRun
 from featurepipe.reports.paired_tests import LEVEL, sign_flip_test
 from featurepipe.reports.resampling import Resamples

@@ -11,7 +11,7 @@ from featurepipe.features.extraction.evidence import FeatureLocator
 from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.views import VIEWS, find_view
-from featurepipe.sources.given import GivenImages
+from featurepipe.sources.given_images import GivenImages
 from model_graphs import PATCH, Graph, embed_patches
 
 SIDE = 60
