@@ -31,8 +31,9 @@ from featurepipe.commands.terminal import write, write_json
 def export(as_json: bool, **options: Any) -> None:
     """Export cached features to .npz, .parquet or .csv.
 
-    Parquet and CSV have the columns id, one per attribute with --labels, and f0000, f0001, …;
-    several labels of one image are joined by |. Images without features are left out.
+    Parquet and CSV have the columns id, one per attribute with --labels, and the features: in
+    Parquet the column features of lists, in CSV f0000, f0001, … Several labels of one image are
+    joined by |. Images without features are left out.
     """
     exported = featurepipe.export(**options)
     if as_json:

@@ -1,7 +1,7 @@
 """export(): cached features -> .npz, .parquet or .csv, for other programs."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,9 +94,10 @@ def export(
         * ``.npz``: arrays ``ids`` (str), ``features`` (float32, (n_images,
           n_features)) and ``label_<attribute>`` (str); no pickle. Holds all
           features in memory, as its readers do.
-        * ``.parquet``, ``.csv``: columns ``id``, one per attribute, and ``f0000``,
-          ``f0001``, … (float32): a table that scikit-learn takes as it is. CSV has
-          the shortest digits that give the same float32 again.
+        * ``.parquet``: columns ``id``, one per attribute, and ``features``: lists of
+          n_features float32 numbers, a single column that is read at once.
+        * ``.csv``: columns ``id``, one per attribute, and ``f0000``, ``f0001``, …: a table that
+          scikit-learn takes as it is, with the shortest digits that give the same float32 again.
     labels : bool
         Whether to write the attributes of the manifest, too: several classes of
         one image are joined by ``|``, a missing label is empty (null in Parquet).
@@ -136,8 +137,12 @@ def export(
             raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
         cells = _labels(manifest_about(path, space), ids, path) if labels else {}
-        if target.suffix.lower() != ".npz":
-            _schema(opened.n_features, cells)
+        columns = _feature_columns(target.suffix.lower(), opened.n_features)
+        if taken := sorted({"id", *columns} & set(cells)) if columns else []:
+            raise UsageError(
+                f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
+                "without --labels."
+            )
         with replacing(target) as beside:
             write(beside, opened, rows, ids, cells)
         counts = opened.counts()
@@ -223,7 +228,7 @@ def _write_npz(
 def _write_parquet(
     beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
 ) -> None:
-    schema = _schema(store.n_features, labels)
+    schema = _schema(".parquet", store, labels)
     # Hardly two features are equal: a dictionary of them would only cost time and room.
     words = ["id", *labels]
     with (
@@ -231,47 +236,46 @@ def _write_parquet(
         beside.open("wb") as file,
         pq.ParquetWriter(file, schema, use_dictionary=words, write_statistics=words) as writer,
     ):
-        _write_chunks(writer, schema, store, rows, ids, labels)
+        for words, features in _chunks(store, rows, ids, labels):
+            numbers = pa.array(features.ravel(), pa.float32())
+            lists = pa.FixedSizeListArray.from_arrays(numbers, store.n_features)
+            writer.write_table(pa.Table.from_arrays([*words, lists], schema=schema))
 
 
 def _write_csv(
     beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
 ) -> None:
-    schema = _schema(store.n_features, labels)
+    schema = _schema(".csv", store, labels)
     with beside.open("wb") as file, pa_csv.CSVWriter(file, schema) as writer:
-        _write_chunks(writer, schema, store, rows, ids, labels)
+        for words, features in _chunks(store, rows, ids, labels):
+            columns = map(pa.array, np.ascontiguousarray(features.T))
+            writer.write_table(pa.Table.from_arrays([*words, *columns], schema=schema))
 
 
-def _schema(n_features: int, labels: Mapping[str, Any]) -> pa.Schema:
-    n_digits = max(4, len(str(n_features - 1)))
-    features = [f"f{number:0{n_digits}}" for number in range(n_features)]
-    taken = sorted({"id", *features} & set(labels))
-    if taken:
-        raise UsageError(
-            f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
-            "without --labels."
-        )
-    return pa.schema(
-        [(name, pa.string()) for name in ("id", *labels)]
-        + [(name, pa.float32()) for name in features]
-    )
+def _schema(suffix: str, store: FeatureStore, labels: Mapping[str, Any]) -> pa.Schema:
+    words = [(name, pa.string()) for name in ("id", *labels)]
+    return pa.schema(words + list(_feature_columns(suffix, store.n_features).items()))
 
 
-def _write_chunks(
-    writer: Any,
-    schema: pa.Schema,
-    store: FeatureStore,
-    rows: Rows,
-    ids: NDArray[np.object_],
-    labels: _Columns,
-) -> None:
+def _feature_columns(suffix: str, n_features: int) -> dict[str, pa.DataType]:
+    """The columns of features of a file, none in `.npz`: its arrays have names of their own."""
+    match suffix:
+        case ".parquet":
+            return {"features": pa.list_(pa.float32(), n_features)}
+        case ".csv":
+            n_digits = max(4, len(str(n_features - 1)))
+            return {f"f{number:0{n_digits}}": pa.float32() for number in range(n_features)}
+    return {}
+
+
+def _chunks(
+    store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
+) -> Iterator[tuple[list[pa.Array], NDArray[np.float32]]]:
+    """Ids and labels of some images after the other, and their features."""
     n_at_once = max(1, _CHUNK_BYTES // (4 * store.n_features))
     with Progress(len(rows), f"Exporting {store.path.stem}", "image") as progress:
         for start in range(0, len(rows), n_at_once):
             part = slice(start, start + n_at_once)
             words = [pa.array(cells[part], pa.string()) for cells in (list(ids), *labels.values())]
-            features = np.ascontiguousarray(store.features(rows[part]).T)
-            writer.write_table(
-                pa.Table.from_arrays([*words, *map(pa.array, features)], schema=schema)
-            )
+            yield words, store.features(rows[part])
             progress.advance(len(rows[part]))

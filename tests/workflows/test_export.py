@@ -4,6 +4,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import featurepipe
@@ -55,7 +57,11 @@ def read(path):
     if path.endswith(".csv"):
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     else:
-        table = pd.read_parquet(path)
+        table = pq.read_table(path)
+        assert table.schema.field("features").type == pa.list_(pa.float32(), 6)
+        numbers = table["features"].combine_chunks().flatten().to_numpy().reshape(-1, 6)
+        labels = {name: table[name].to_pylist() for name in table.column_names[1:-1]}
+        return table["id"].to_pylist(), numbers, labels
     features = table.loc[:, "f0000":]
     labels = table.iloc[:, 1 : -features.shape[1]].astype(object)
     return (
