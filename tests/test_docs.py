@@ -71,7 +71,7 @@ def test_every_call_in_python_exists_with_its_arguments(text):
         ("featurepipe extrakt x", "no command 'extrakt'"),
         ("featurepipe extract --bakbone x", "No such option"),
         ("featurepipe extract --engine cuda", "'cuda' is not one of"),
-        ("featurepipe export store", "TARGET is missing"),
+        ("featurepipe export store", "STORE... is missing"),
         ("featurepipe extract x --view rgb,grey  # twice", ""),
     ],
 )

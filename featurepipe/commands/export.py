@@ -17,11 +17,13 @@ from featurepipe.commands.terminal import write, write_json
         "export features/xception-imagenet-299-avg-rgb.h5 features.parquet --labels",
     )
 )
-@cloup.argument("store", help="Path of a store, or its name in the workspace.")
+@cloup.argument(
+    "store", nargs=-1, required=True, help="Path of a store, or its name in the workspace."
+)
 @cloup.argument(
     "target",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write: .npz, .parquet or .csv.",
+    help="File to write: .npz, .parquet, .csv or .h5.",
 )
 @cloup.option_group(
     "Data",
@@ -29,11 +31,14 @@ from featurepipe.commands.terminal import write, write_json
 )
 @output()
 def export(as_json: bool, **options: Any) -> None:
-    """Export cached features to .npz, .parquet or .csv.
+    """Export cached features to .npz, .parquet or .csv, or pack stores into one.
 
     Parquet and CSV have the columns id, one per attribute with --labels, and the features: in
     Parquet the column features of lists, in CSV f0000, f0001, … Several labels of one image are
     joined by |. Images without features are left out.
+
+    A target .h5 is a store with the images of all stores named, which must have been made with
+    the same options.
     """
     exported = featurepipe.export(**options)
     if as_json:

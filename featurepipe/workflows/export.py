@@ -1,8 +1,8 @@
 """export(): cached features -> .npz, .parquet or .csv, for other programs."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from featurepipe.errors import (
     ManifestError,
     NotReadableError,
     StoreError,
+    StoreMismatchError,
     UsageError,
     WorkspaceError,
 )
 from featurepipe.features.catalogue import find_store, manifest_about
-from featurepipe.features.store import FeatureStore, Rows
+from featurepipe.features.engines import probes
+from featurepipe.features.store import FeatureStore, Rows, choose_rows, write_packed
 from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
 from featurepipe.progress import Progress
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 # Features held at once, in bytes; their text in CSV takes some three times as much.
 _CHUNK_BYTES = 2**25
 
+STORE_SUFFIX = ".h5"
+
 _Cells = list[str | None]
 _Columns = dict[str, _Cells]
 
@@ -43,7 +47,8 @@ class Export:
 
     Attributes
     ----------
-    store, target : Path
+    stores : tuple of Path
+    target : Path
     n_rows : int
         Images written.
     n_features : int
@@ -51,10 +56,11 @@ class Export:
     labels : tuple of str
         Attributes written.
     n_pending, n_refused : int
-        Images of the store that are left out: pending and refused.
+        Images of the stores that are pending and refused; they are left out, but for refused
+        ones of a packed store.
     """
 
-    store: Path
+    stores: tuple[Path, ...]
     target: Path
     n_rows: int
     n_features: int
@@ -65,18 +71,22 @@ class Export:
     def in_words(self) -> str:
         """One line for a person."""
         labels = f", labels {', '.join(self.labels)}" if self.labels else ""
-        return (
-            f"{self.target}: {self.n_rows} images of {self.n_features} features{labels}; left "
-            f"out: {self.n_pending} pending, {self.n_refused} refused"
-        )
+        start = f"{self.target}: {self.n_rows} images of {self.n_features} features{labels}"
+        if self.target.suffix.lower() == STORE_SUFFIX:
+            return f"{start}, {self.n_refused} refused; left out: {self.n_pending} pending"
+        return f"{start}; left out: {self.n_pending} pending, {self.n_refused} refused"
 
     def as_dict(self) -> dict[str, object]:
         """The same as JSON values."""
-        return {**asdict(self), "store": str(self.store), "target": str(self.target)}
+        return {
+            **asdict(self),
+            "stores": [str(store) for store in self.stores],
+            "target": str(self.target),
+        }
 
 
 def export(
-    store: Path | str,
+    store: Path | str | Sequence[Path | str],
     target: Path | str,
     *,
     labels: bool = False,
@@ -86,8 +96,8 @@ def export(
 
     Parameters
     ----------
-    store : Path or str
-        A store's path, or its name in the workspace.
+    store : Path or str, or sequence of these
+        A store's path, or its name in the workspace. Several only to pack them.
     target : Path or str
         The file to write, whole or not at all; its suffix decides the format:
 
@@ -98,6 +108,9 @@ def export(
           n_features float32 numbers, a single column that is read at once.
         * ``.csv``: columns ``id``, one per attribute, and ``f0000``, ``f0001``, …: a table that
           scikit-learn takes as it is, with the shortest digits that give the same float32 again.
+        * ``.h5``: a store of all images of one or several stores of the same options, such as
+          those of several machines. Each image is taken from the first store that has its
+          features; pending ones are left out.
     labels : bool
         Whether to write the attributes of the manifest, too: several classes of
         one image are joined by ``|``, a missing label is empty (null in Parquet).
@@ -114,22 +127,31 @@ def export(
     ------
     UsageError
         If the suffix is another, `target` is a folder, or in a folder of the source other than
-        the workspace, or an attribute has the name of another column.
+        the workspace, or an attribute has the name of another column; or if several stores, or
+        labels, are not what the format can hold.
     StoreError
-        If the store is damaged, holds no features, or is a pixel cache.
+        If a store is damaged, holds no features, or is a pixel cache.
+    StoreMismatchError
+        If stores to pack have different features.
     WorkspaceError
         If labels are requested and there are none.
     """
     target = Path(target)
-    write = _writer_for(target)
+    suffix = target.suffix.lower()
+    write = None if suffix == STORE_SUFFIX else _writer_for(target)
     if target.is_dir():
         raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
     space = Workspace(workspace)
-    path = find_store(store, space)
+    named = [store] if isinstance(store, Path | str) else store
+    paths = [find_store(one, space) for one in named]
+    path = paths[0]
+    _require_one_format(paths, target, labels=labels)
     if target.parent.resolve() != space.root.resolve():
         # Without labels, an export needs no sound manifest.
         with suppress(ManifestError, NotReadableError):
             require_outside_source(target.parent, manifest_about(path, space), "The export")
+    if write is None:
+        return _pack(paths, target)
     with FeatureStore.open(path) as opened:
         _require_features(opened)
         rows = opened.rows("done")
@@ -137,7 +159,7 @@ def export(
             raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
         cells = _labels(manifest_about(path, space), ids, path) if labels else {}
-        columns = _feature_columns(target.suffix.lower(), opened.n_features)
+        columns = _feature_columns(suffix, opened.n_features)
         if taken := sorted({"id", *columns} & set(cells)) if columns else []:
             raise UsageError(
                 f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
@@ -149,7 +171,7 @@ def export(
         n_features = opened.n_features
     _warn_of_missing(path, counts["pending"], len(rows))
     return Export(
-        store=path,
+        stores=(path,),
         target=target,
         n_rows=len(rows),
         n_features=n_features,
@@ -157,6 +179,56 @@ def export(
         n_pending=counts["pending"],
         n_refused=counts["refused"],
     )
+
+
+def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) -> None:
+    packs = target.suffix.lower() == STORE_SUFFIX
+    if len(paths) > 1 and not packs:
+        raise UsageError(
+            f"{target} can hold one store, not {len(paths)}. Export them one by one, or pack them "
+            "into a store: TARGET.h5"
+        )
+    if packs and labels:
+        raise UsageError("A store holds no labels. Omit --labels.")
+    if packs and target.resolve() in [path.resolve() for path in paths]:
+        raise UsageError(f"{target} is one of the stores to pack. Name another file.")
+
+
+def _pack(paths: Sequence[Path], target: Path) -> Export:
+    with ExitStack() as opened:
+        stores = [opened.enter_context(FeatureStore.open(path)) for path in paths]
+        _require_features(stores[0])
+        for store in stores[1:]:
+            _require_same_features(stores[0], store)
+        chosen = choose_rows(stores)
+        if not chosen.ids:
+            raise StoreError(f"{paths[0]} has no features yet. Finish it: featurepipe extract")
+        write_packed(stores, chosen, target)
+    with FeatureStore.open(target) as packed:
+        counts, n_features = packed.counts(), packed.n_features
+    _warn_of_missing(target, chosen.n_pending, len(chosen.ids))
+    return Export(
+        stores=tuple(paths),
+        target=target,
+        n_rows=counts["done"],
+        n_features=n_features,
+        labels=(),
+        n_pending=chosen.n_pending,
+        n_refused=counts["refused"],
+    )
+
+
+def _require_same_features(first: FeatureStore, other: FeatureStore) -> None:
+    """Stop if the software of two stores of the same options computes different features."""
+    first.require_key(other.key)
+    precision = first.key.precision
+    distance = probes.distance(other.probe, first.probe, precision)
+    if not distance <= probes.tolerance(precision):
+        raise StoreMismatchError(
+            f"{first.path} and {other.path} were made by different software, which computes "
+            f"different features (distance {distance:.1e} on generated pictures). Extract one of "
+            "them again."
+        )
 
 
 def _require_features(store: FeatureStore) -> None:
@@ -189,8 +261,8 @@ def _writer_for(target: Path) -> _Writer:
     }
     if target.suffix.lower() not in writers:
         raise UsageError(
-            f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet or "
-            ".csv."
+            f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet, "
+            ".csv or .h5."
         )
     return writers[target.suffix.lower()]
 

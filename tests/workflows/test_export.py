@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,13 @@ import pytest
 import featurepipe
 from featurepipe import FeatureStore
 from featurepipe.cli import run
-from featurepipe.errors import StoreError, UnknownNameError, UsageError, WorkspaceError
+from featurepipe.errors import (
+    StoreError,
+    StoreMismatchError,
+    UnknownNameError,
+    UsageError,
+    WorkspaceError,
+)
 from featurepipe.workflows import export as export_workflow
 from pictures import draw, draw_data_set
 
@@ -141,7 +148,7 @@ def test_a_damaged_store_is_not_exported(folder):
 @pytest.mark.parametrize(
     ("store", "target", "error", "message"),
     [
-        (STORE, "out.txt", UsageError, r"suffix is '.txt'. Use .npz, .parquet or .csv"),
+        (STORE, "out.txt", UsageError, r"suffix is '.txt'. Use .npz, .parquet, .csv or .h5"),
         (NAME[:-1], "out.csv", UnknownNameError, f"Did you mean '{NAME}'"),
         ("absent.h5", "out.csv", StoreError, r"There is no feature store absent.h5"),
     ],
@@ -186,3 +193,99 @@ def test_the_command_says_what_it_wrote(folder, capsys):
     assert json.loads(capsys.readouterr().out)["n_rows"] == 23
     assert run(["export", NAME, "out.xls"]) == 1
     assert capsys.readouterr().err.startswith("featurepipe: Cannot export to out.xls")
+
+
+@pytest.fixture
+def two_machines(folder):
+    """Two stores of the same options: each has a part of the images, and they share some."""
+    stores = {}
+    parts = {"left": ("red_plain", "white_plain"), "right": ("white_plain", "blue_plain")}
+    for name, kinds in parts.items():
+        for kind in kinds:
+            shutil.copytree(folder / "dataset" / kind, folder / name / "images" / kind)
+        (done,) = extract_again(folder, name)
+        stores[name] = done.store
+    return stores
+
+
+def extract_again(folder, name, **options):
+    home = folder / name
+    return featurepipe.extract(home / "images", workspace=home / "work", **OPTIONS | options)
+
+
+def rows_of(path):
+    with FeatureStore.open(path) as store:
+        rows = store.rows("done")
+        features = dict(zip(store.ids[rows], store.features(rows).tolist(), strict=True))
+        return features, store.refused(), store.key, store.counts()
+
+
+def test_stores_of_several_machines_are_packed_into_one(two_machines, folder):
+    left, right = (rows_of(path) for path in two_machines.values())
+    done = featurepipe.export(list(two_machines.values()), folder / "packed.h5")
+    features, refused, key, counts = rows_of(folder / "packed.h5")
+    assert features == left[0] | right[0]
+    assert list(refused) == ["blue_plain/01.png"] == [*(left[1] | right[1])]
+    assert key == left[2]
+    assert (done.n_rows, done.n_refused, counts["pending"]) == (8, 1, 0)
+    assert (len(left[0]), len(right[0])) == (6, 5)
+    with FeatureStore.open(folder / "packed.h5") as packed:
+        assert len(packed.damaged_rows()) == 0
+        assert packed.ids.tolist() == sorted(packed.ids)
+
+
+def test_a_packed_store_is_one_to_extract_with(two_machines, folder):
+    home = folder / "whole"
+    for name in two_machines:
+        shutil.copytree(folder / name / "images", home / "images", dirs_exist_ok=True)
+    target = home / "work" / "features" / two_machines["left"].name
+    featurepipe.export(list(two_machines.values()), target)
+    (done,) = extract_again(folder, "whole")
+    assert (done.store, done.n_embedded, done.n_unchanged) == (target, 0, 8)
+
+
+def test_pending_images_are_taken_from_whichever_store_has_them(two_machines, folder):
+    left, right = two_machines.values()
+    image = "white_plain/00.png"
+    with FeatureStore.open(left, writable=True) as store:
+        store.rewrite(store.ids, np.flatnonzero(store.ids != image))
+    assert rows_of(left)[3]["pending"] == 1
+    featurepipe.export([left, right], folder / "packed.h5")
+    assert rows_of(folder / "packed.h5")[0][image] == rows_of(right)[0][image]
+    done = featurepipe.export(left, folder / "alone.h5")
+    assert (done.n_pending, image in rows_of(folder / "alone.h5")[0]) == (1, False)
+
+
+def test_stores_that_do_not_belong_together_are_not_packed(two_machines, folder):
+    left, right = two_machines.values()
+    target = folder / "packed.h5"
+    draw(folder / "right" / "images" / "white_plain" / "00.png", "red", bright_top=False, seed=9)
+    extract_again(folder, "right")
+    message = r"different images by the name 'white_plain/00\.png'"
+    with pytest.raises(StoreMismatchError, match=message):
+        featurepipe.export([left, right], target)
+    (other,) = extract_again(folder, "right", size_px=9)
+    with pytest.raises(StoreMismatchError, match="size_px is 8, not 9"):
+        featurepipe.export([left, other.store], target)
+    for stores, file, options, message in (
+        ([left, right], "out.csv", {}, "can hold one store, not 2"),
+        ([left], "packed.h5", {"labels": True}, "A store holds no labels"),
+        ([left, right], right, {}, "is one of the stores to pack"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            featurepipe.export(stores, file, **options)
+    assert not target.exists()
+
+
+def test_a_damaged_store_is_not_packed(two_machines, folder):
+    left, right = two_machines.values()
+    with h5py.File(right, "r+") as file:
+        file["features"][0] += 1
+    with pytest.raises(StoreError, match="1 row did not match the checksum"):
+        featurepipe.export([left, right], folder / "packed.h5")
+    assert not (folder / "packed.h5").exists()
+
+
+def test_the_command_packs_several_stores(two_machines, capsys):
+    assert run(["export", *map(str, two_machines.values()), "packed.h5"]) == 0
+    assert "packed.h5: 8 images of 6 features, 1 refused" in capsys.readouterr().out

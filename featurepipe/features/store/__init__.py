@@ -11,6 +11,7 @@ from featurepipe.features.store.layout import (
     require_room,
     room_needed,
 )
+from featurepipe.features.store.packing import choose_rows, write_packed
 from featurepipe.features.store.store import FeatureStore
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "StoreFile",
     "StoreKey",
     "WeightsKey",
+    "choose_rows",
     "features_dtype",
     "require_room",
     "room_needed",
+    "write_packed",
 ]
