@@ -42,5 +42,9 @@ def report(as_json: bool, full: bool, attribute: str | None = None, **options: A
     has all figures of all attributes. The page has the answer, the data, the board and its
     pictures in one file, which needs no network.
     """
+    if attribute is not None:
+        from featurepipe.workflows.report import require_attribute
+
+        require_attribute(attribute, options.get("workspace", "."))
     board = featurepipe.report(**options)
     write_board(board, attribute=attribute, full=full, as_json=as_json)

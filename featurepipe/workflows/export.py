@@ -1,6 +1,7 @@
 """export(): cached features -> .npz, .parquet or .csv, for other programs."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -190,8 +191,11 @@ def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) ->
         )
     if packs and labels:
         raise UsageError("A store holds no labels. Omit --labels.")
-    if packs and target.resolve() in [path.resolve() for path in paths]:
-        raise UsageError(f"{target} is one of the stores to pack. Name another file.")
+    if packs and os.path.lexists(target):
+        raise UsageError(
+            f"There is {target} already, and a store is never replaced by packing. Name another "
+            "file, or delete it."
+        )
 
 
 def _pack(paths: Sequence[Path], target: Path) -> Export:

@@ -225,8 +225,7 @@ def _curve(info: HeadRunInfo) -> list[dict[str, float | int | str]]:
             "attribute": point.attribute,
             "n_train": point.n_train,
             "accuracy": point.accuracy,
-            "low": max(point.accuracy - point.accuracy_spread, 0.0),
-            "high": min(point.accuracy + point.accuracy_spread, 1.0),
+            "accuracy_sd": point.accuracy_spread,
         }
         for point in info.curve
     ]

@@ -125,11 +125,10 @@ def predict(
         explainer.prepare()
     logger.info("Predicting with %s.", predictor.run.name)
     features, refused = embed_files(predictor, given)
+    judged = predictor.judge(features, coverage_per)
     if unrelated:
-        scores = predictor.model.predict(features)
-        p_values = predictor.p_values(features, scores, coverage_per)
-        _tell_of_unrelated(predictor.run, p_values, coverage, coverage_per)
-    answers = iter(predictor.answer(features, top, coverage, coverage_per))
+        _tell_of_unrelated(predictor.run, judged.p_values, coverage, coverage_per)
+    answers = iter(predictor.answer(judged, top, coverage))
     rows: list[dict[str, object]] = []
     for image in given:
         if image.image_id in refused:
@@ -142,11 +141,11 @@ def predict(
     table.insert(0, "image", pd.Series([row["image"] for row in rows], dtype=object))
     if not pictures.is_empty:
         readable = [image.image_id for image in given if image.image_id not in refused]
-        best = predictor.answer(features, pictures.n_best, coverage, coverage_per)
+        best = predictor.answer(judged, pictures.n_best, coverage)
         about = _about(predictor.run, coverage, coverage_per)
         pictures.write(given, dict(zip(readable, best, strict=True)), refused, about)
     if explainer is not None:
-        best = predictor.answer(features, 1, coverage, coverage_per)
+        best = predictor.answer(judged, 1, coverage)
         explainer.write(given, refused, features, best)
     return table
 

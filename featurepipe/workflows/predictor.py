@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,22 @@ Features = NDArray[np.float32]
 Scores = dict[str, NDArray[np.float64]]
 Answer = list[dict[str, Any]]
 """What is answered about one image: the best classes of each attribute."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the heads of a run say of images.
+
+    Attributes
+    ----------
+    scores : dict of str to ndarray of shape (n_images, n_classes), float64
+        For each attribute; see `featurepipe.models.answers.head_model.HeadModel.predict`.
+    p_values : dict of str to ndarray of shape (n_images,), float64
+        How similar the images are to the training images, for each attribute.
+    """
+
+    scores: Scores
+    p_values: dict[str, NDArray[np.float64]]
 
 
 class Predictor:
@@ -128,7 +145,8 @@ class Predictor:
             _require_image(position, image)
         ids = [str(position) for position in range(len(images))]
         features, refused = self.embed(GivenImages(images), ids)
-        rows = iter(self.answer(features, top, coverage, coverage_per) if len(features) else [])
+        judged = self.judge(features, coverage_per) if len(features) else None
+        rows = iter([] if judged is None else self.answer(judged, top, coverage))
         return [
             {"image": _name(image, position)}
             | (
@@ -173,39 +191,32 @@ class Predictor:
             )
         return features, refused
 
-    def p_values(
-        self, features: Features, scores: Scores, coverage_per: str
-    ) -> dict[str, NDArray[np.float64]]:
-        """How similar images are to the training images.
+    def judge(self, features: Features, coverage_per: str) -> Judgement:
+        """What the heads say of images.
 
         Parameters
         ----------
         features : ndarray of shape (n_images, n_features), float32
-        scores : dict of str to ndarray of shape (n_images, n_classes), float64
         coverage_per : {"image", "attribute"}
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n_images,), float64
-            For each attribute; see `featurepipe.models.answers.head_model.HeadModel`.
         """
+        scores = self.model.predict(features)
         p_values = self.model.p_values(features, scores)
-        return self.model.image_p_values(p_values) if coverage_per == "image" else p_values
+        if coverage_per == "image":
+            p_values = self.model.image_p_values(p_values)
+        return Judgement(scores, p_values)
 
-    def answer(
-        self, features: Features, top: int, coverage: float, coverage_per: str
-    ) -> list[Answer]:
+    def answer(self, judged: Judgement, top: int, coverage: float) -> list[Answer]:
         """For each image, the `top` classes of each attribute, the most probable first.
 
         Parameters
         ----------
-        features : ndarray of shape (n_images, n_features), float32
-        top, coverage, coverage_per
+        judged : Judgement
+        top, coverage
             See `featurepipe.predict`.
         """
-        scores = self.model.predict(features)
-        p_values = self.p_values(features, scores, coverage_per)
-        answers: list[Answer] = [[] for _ in features]
+        scores, p_values = judged.scores, judged.p_values
+        n_images = len(next(iter(scores.values())))
+        answers: list[Answer] = [[] for _ in range(n_images)]
         for attribute, (classes, probabilities) in self.model.in_words(scores).items():
             given = self.model.given(attribute, scores[attribute])
             order = np.argsort(-probabilities, axis=1, kind="stable")

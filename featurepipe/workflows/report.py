@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
+from featurepipe.errors import FeaturepipeError, UnknownNameError
+from featurepipe.predictions import ALL
 from featurepipe.reports.board import leaderboard, write_leaderboard
 from featurepipe.reports.page.rendering import write_page
 from featurepipe.reports.page.report_page import report_page
@@ -14,6 +17,7 @@ from featurepipe.runs.changes import Present
 from featurepipe.runs.choosing import all_runs, best_of_present, outdated_runs
 from featurepipe.runs.run_check import split_problems
 from featurepipe.runs.run_folder import Run
+from featurepipe.runs.run_info import read_run_info
 from featurepipe.words import counted, examples
 from featurepipe.workflows.page_facts import page_data, page_run, thumbnails
 from featurepipe.workflows.page_features import PageFeatures
@@ -76,6 +80,28 @@ def report(
         size = byte_size(home.page.stat().st_size)
         logger.info("Wrote %s: %s. Open it in a browser.", home.page, size)
     return board
+
+
+def require_attribute(attribute: str, workspace: Path | str) -> None:
+    """Stop unless a run of a workspace has an attribute; nothing is written.
+
+    Parameters
+    ----------
+    attribute : str
+        Or ``"all"``.
+    workspace : Path or str
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    known: dict[str, None] = {}
+    for folder in Workspace(workspace).runs():
+        # `report` itself says what is wrong with a run.
+        with suppress(FeaturepipeError):
+            known |= dict.fromkeys(read_run_info(folder).attributes)
+    if known and attribute not in {*known, ALL}:
+        raise UnknownNameError("attribute", attribute, [ALL, *known])
 
 
 def _page(

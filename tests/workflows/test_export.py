@@ -270,7 +270,7 @@ def test_stores_that_do_not_belong_together_are_not_packed(two_machines, folder)
     for stores, file, options, message in (
         ([left, right], "out.csv", {}, "can hold one store, not 2"),
         ([left], "packed.h5", {"labels": True}, "A store holds no labels"),
-        ([left, right], right, {}, "is one of the stores to pack"),
+        ([left, right], right, {}, "already, and a store is never replaced"),
     ):
         with pytest.raises(UsageError, match=message):
             featurepipe.export(stores, file, **options)

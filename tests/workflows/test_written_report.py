@@ -10,6 +10,7 @@ import pytest
 
 import featurepipe
 from command_line import succeed
+from featurepipe.cli import run
 from featurepipe.reports.terminal_text import percent
 from featurepipe.runs.changes import Present
 from featurepipe.runs.choosing import all_runs
@@ -156,3 +157,14 @@ def test_the_curves_of_a_network_are_known(tmp_path):
     assert network.history["epoch"].tolist() == [1, 2]
     text = said(tmp_path)
     assert "The best network, smallervggnet" in text and "McNemar's test, p " in text
+
+
+def test_an_attribute_that_no_run_has_is_refused_before_anything_is_written(folder, capsys):
+    for name in ("leaderboard.csv", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    assert run(["report", "--attribute", "nosuch"]) == 1
+    assert "Unknown attribute 'nosuch'" in capsys.readouterr().err
+    assert not (folder / "leaderboard.csv").exists()
+    assert not (folder / "report.html").exists()
+    assert run(["report", "--attribute", "color"]) == 0
+    assert (folder / "report.html").exists()

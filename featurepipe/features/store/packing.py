@@ -95,7 +95,6 @@ def write_packed(stores: Sequence[FeatureStore], chosen: ChosenRows, path: Path)
         What made the first is recorded.
     chosen : ChosenRows
     path : Path
-        An existing file is replaced.
 
     Raises
     ------

@@ -24,7 +24,7 @@ EVERY = "all together"
 
 
 @dataclass(frozen=True)
-class Cell:
+class BoardCell:
     """What a cell shows, and the number that sorts it; None where there is none."""
 
     text: str
@@ -42,7 +42,7 @@ class BoardRow:
     is_taken, is_current : bool
     standing : str
         ``"best"``, ``"tied"``, ``"less accurate"``, or empty if it was not compared.
-    cells : dict of str to Cell
+    cells : dict of str to BoardCell
         By column.
     """
 
@@ -53,7 +53,7 @@ class BoardRow:
     is_taken: bool
     is_current: bool
     standing: str
-    cells: dict[str, Cell]
+    cells: dict[str, BoardCell]
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,10 @@ def _row(
     cells = {
         "accuracy": _share(row, "accuracy", scale, "seen"),
         "unseen": _share(row, "unseen_accuracy", scale, "unseen"),
-        "selection": Cell(percent(row["selection_accuracy"]), _number(row["selection_accuracy"])),
-        "log_loss": Cell(_with_deviation(figure(row["log_loss"]), row), _number(row["log_loss"])),
-        "fit": Cell(duration(row["fit_s"]), _number(row["fit_s"])),
-        "ms": Cell(figure(row["predict_ms_per_image"]), _number(row["predict_ms_per_image"])),
+        "selection": _plain(percent(row["selection_accuracy"]), row["selection_accuracy"]),
+        "log_loss": _plain(_with_deviation(figure(row["log_loss"]), row), row["log_loss"]),
+        "fit": _plain(duration(row["fit_s"]), row["fit_s"]),
+        "ms": _plain(figure(row["predict_ms_per_image"]), row["predict_ms_per_image"]),
     }
     if not has_unseen:
         del cells["unseen"]
@@ -241,17 +241,17 @@ def _standing(row: pd.Series, best: str | None) -> str:
     return "tied" if row["tied_with_best"] else "less accurate"
 
 
-def _share(row: pd.Series, name: str, scale: Scale, css: str) -> Cell:
+def _share(row: pd.Series, name: str, scale: Scale, css: str) -> BoardCell:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if pd.isna(value):
-        return Cell(MISSING, None)
+        return BoardCell(MISSING, None)
     deviation = row.get(f"{name}_sd", np.nan)
     said = percent(value)
     if pd.notna(deviation):
         said = f"{said} ± {100 * deviation:.1f} %"
     if pd.notna(low):
         said = f"{said} ({100 * low:.1f}–{100 * high:.1f})"
-    return Cell(said, float(value), _whisker(value, low, high, scale, css))
+    return BoardCell(said, float(value), _whisker(value, low, high, scale, css))
 
 
 def _with_deviation(said: str, row: pd.Series) -> str:
@@ -259,8 +259,8 @@ def _with_deviation(said: str, row: pd.Series) -> str:
     return said if pd.isna(deviation) else f"{said} ± {figure(deviation)}"
 
 
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+def _plain(said: str, value: float) -> BoardCell:
+    return BoardCell(said, None if pd.isna(value) else float(value))
 
 
 def _scale(rows: pd.DataFrame) -> Scale:

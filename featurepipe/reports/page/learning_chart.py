@@ -36,17 +36,17 @@ _STYLES = ("line", "line dashed", "line dotted") * 2
 
 
 def learning_chart(points: Sequence[Mapping[str, Any]]) -> Chart:
-    """Accuracy by number of training images, with intervals.
+    """Accuracy by number of training images, with its standard deviation over the draws.
 
     Parameters
     ----------
     points : sequence of mapping
-        ``n_train``, ``attribute``, ``accuracy``, ``low``, ``high``; at least one.
+        ``n_train``, ``attribute``, ``accuracy``, ``accuracy_sd``; at least one.
     """
     attributes = list(dict.fromkeys(str(point["attribute"]) for point in points))
     drawn = attributes[:MOST_DRAWN]
     counts = [float(point["n_train"]) for point in points]
-    ends = [float(point[name]) for point in points for name in ("low", "accuracy", "high")]
+    ends = [end for point in points for end in (float(point["accuracy"]), *_ends(point))]
     across = _spread(min(counts), max(counts), 54, WIDTH - 22)
     up = share_scale(ends, HEIGHT - 42, 26)
     parts = [
@@ -68,14 +68,18 @@ def learning_chart(points: Sequence[Mapping[str, Any]]) -> Chart:
         f"With {count(last['n_train'])} images, {brief(str(last['attribute']))} is right in "
         f"{percent(last['accuracy'])}"
     )
-    caption = "Held-out training images; whiskers are 95 % intervals. The axis is logarithmic."
+    caption = (
+        "Means over random draws, on training images that were held out; whiskers are one standard "
+        "deviation over the draws. The axis is logarithmic."
+    )
     if len(attributes) > len(drawn):
         caption += f" The table also has {counted(len(attributes) - len(drawn), 'attribute')} more."
     rows = tuple(
         (
             name_cell(str(point["attribute"])),
             count_cell(point["n_train"]),
-            share_cell(point["accuracy"], point["low"], point["high"]),
+            share_cell(point["accuracy"]),
+            share_cell(point["accuracy_sd"]),
         )
         for point in points
     )
@@ -83,7 +87,7 @@ def learning_chart(points: Sequence[Mapping[str, Any]]) -> Chart:
         "Learning curve",
         drawing(WIDTH, HEIGHT + 4 + 16 * len(drawn), f"Learning curve. {said}.", parts),
         f"{said}. {caption}",
-        Values(("Attribute", "Training images", "Accuracy (95 % CI)"), rows),
+        Values(("Attribute", "Training images", "Accuracy", "Standard deviation"), rows),
     )
 
 
@@ -93,6 +97,13 @@ def _spread(low: float, high: float, start_px: float, end_px: float) -> Scale:
     return Scale(low / 1.15, high * 1.15, start_px, end_px, is_log=True)
 
 
+def _ends(point: Mapping[str, Any]) -> tuple[float, float]:
+    """One standard deviation to either side, within 0 and 1; NaN if it is not known."""
+    accuracy, deviation = float(point["accuracy"]), float(point["accuracy_sd"])
+    low, high = np.clip([accuracy - deviation, accuracy + deviation], 0, 1)
+    return float(low), float(high)
+
+
 def _curve_with_ends(
     mine: Sequence[Mapping[str, Any]], across: Scale, up: Scale, number: int
 ) -> list[Markup]:
@@ -100,7 +111,7 @@ def _curve_with_ends(
     points = [(across(point["n_train"]), up(point["accuracy"])) for point in mine]
     parts = [line(points, css=_STYLES[number], colour=colour)] if len(points) > 1 else []
     for point, (x, y) in zip(mine, points, strict=True):
-        low, high = float(point["low"]), float(point["high"])
+        low, high = _ends(point)
         if np.isfinite([low, high]).all():
             parts.append(line([(x, up(low)), (x, up(high))], css="whisker", colour=colour))
         tip = (

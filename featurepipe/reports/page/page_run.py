@@ -33,8 +33,8 @@ class PageRun:
         Trials of ``--features auto``: ``attribute``, ``blocks``, ``seen_accuracy``,
         ``unseen_accuracy`` (None if not measured), ``chosen``. Empty for other runs.
     learning_curve : sequence of mapping
-        ``n_train``, ``attribute``, ``accuracy``, and ``low`` and ``high``: one standard deviation
-        over the draws to either side. Empty if not measured.
+        ``n_train``, ``attribute``, ``accuracy``, and ``accuracy_sd``: its standard deviation over
+        the draws. Empty if not measured.
     history : pandas.DataFrame or None
         Of the training of a network; see `featurepipe.reports.plots.plot_training`.
     provenance : mapping of str to str

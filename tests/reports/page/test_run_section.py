@@ -131,9 +131,12 @@ def test_a_training_names_its_best_epoch_and_what_is_not_finite():
 
 def test_a_learning_curve_says_what_all_images_give():
     points = [
-        {"n_train": n, "attribute": "kind", "accuracy": accuracy, "low": np.nan, "high": np.nan}
-        for n, accuracy in ((100, 0.5), (1000, 0.75))
+        {"n_train": n, "attribute": "kind", "accuracy": accuracy, "accuracy_sd": deviation}
+        for n, accuracy, deviation in ((100, 0.5, 0.02), (1000, 0.75, np.nan))
     ]
     chart = learning_chart(points)
     assert chart.caption.startswith("With 1,000 images, kind is right in 75.0 %.")
+    assert "one standard deviation over the draws" in chart.caption
+    assert [cell.value for cell in chart.values.rows[0][1:]] == [100, 0.5, 0.02]
     assert "nan" not in str(chart.drawing)
+    assert str(chart.drawing).count('class="whisker"') == 1
