@@ -71,7 +71,7 @@ def _verdict(
     only_heads = int((~ours.right & theirs.right).sum())
     if p_value >= LEVEL:
         start = "These test images do not show that training a network is worth it."
-        end = "which chance explains"
+        end = "which may be chance"
     elif only_network > only_heads:
         start, end = "Training a network makes it more accurate.", "more than chance explains"
     else:
