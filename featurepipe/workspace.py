@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
@@ -92,7 +92,8 @@ class Workspace:
 
     def stores(self) -> list[Path]:
         """Every feature store, by name."""
-        return sorted(self.root.glob("features/[!.]*.h5"))
+        found = [self.root.glob(f"features/[!.]*.{suffix}") for suffix in ("h5", "shards")]
+        return sorted(chain.from_iterable(found))
 
     def pixel_caches(self) -> list[Path]:
         """Every pixel cache, by name."""

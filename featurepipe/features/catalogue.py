@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from featurepipe.errors import ManifestError, SourceError, StoreError, UnknownNameError
-from featurepipe.features.store import PENDING, FeatureStore, Rows
+from featurepipe.features.store import PENDING, SHARDS_FILE, FeatureStore, Rows
 from featurepipe.manifest import Manifest
 from featurepipe.progress import Progress
 from featurepipe.sources import ImageSource
@@ -34,7 +34,7 @@ def find_store(store: Path | str, workspace: Workspace) -> Path:
         If the workspace has no store of the name.
     """
     path = Path(store)
-    if path.is_file():
+    if path.is_file() or (path / SHARDS_FILE).is_file():
         return path
     if path.suffix == ".h5":
         raise StoreError(f"There is no feature store {path}. Make one: featurepipe extract")

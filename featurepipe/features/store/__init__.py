@@ -12,12 +12,14 @@ from featurepipe.features.store.layout import (
     room_needed,
 )
 from featurepipe.features.store.packing import choose_rows, write_packed
+from featurepipe.features.store.shards import SHARDS_FILE
 from featurepipe.features.store.store import FeatureStore
 
 __all__ = [
     "DONE",
     "PENDING",
     "REFUSED",
+    "SHARDS_FILE",
     "FeatureStore",
     "Rows",
     "StoreFile",

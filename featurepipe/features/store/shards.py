@@ -1,0 +1,279 @@
+"""Shards: a store in several files of its layout, which a small file lists.
+
+A folder holds ``shards.json`` and the shards, each a whole store of some of the images. They are
+written once and never changed. Every file is looked at when the store is opened: HDF5's own way to
+join files, the virtual dataset, silently reads a missing one as its fill value.
+"""
+
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from featurepipe.errors import StoreDamagedError, StoreError
+from featurepipe.features.store.checking import open_checked
+from featurepipe.features.store.layout import read_about
+from featurepipe.files import read_file, replacing
+from featurepipe.words import counted, invalid_field
+
+SHARDS_FILE = "shards.json"
+SUFFIX = ".shards"
+
+_MAX_BYTES = 2**28
+# A system may allow a process no more than 1,024 open files.
+_MAX_OPEN = 64
+_INDEX = ("ids", "status", "digests", "crc32", "size", "mtime", "reasons")
+
+PlainName = Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*\.h5$")]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Shard(BaseModel):
+    """One file of a store of shards.
+
+    Attributes
+    ----------
+    file : str
+        Its name in the folder.
+    n_rows, n_bytes : int
+        Images, and size of the file.
+    index_crc32 : int
+        CRC-32 of all that it holds but the features, whose rows have checksums of their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    file: PlainName
+    n_rows: Count
+    n_bytes: Count
+    index_crc32: Annotated[int, Field(ge=0, lt=2**32)]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """What a finished shard is listed as.
+
+        Parameters
+        ----------
+        path : Path
+
+        Raises
+        ------
+        StoreError
+            If it is no sound store.
+        """
+        with open_checked(path) as file:
+            n_rows, checksum = len(file["ids"]), _index_checksum(file)
+        return cls(file=path.name, n_rows=n_rows, n_bytes=path.stat().st_size, index_crc32=checksum)
+
+
+class _Listing(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["featurepipe-shards-1"]
+    shards: list[Shard]
+
+
+def write_shards(folder: Path, shards: Sequence[Shard]) -> None:
+    """List the shards of a store, completely or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds them.
+    shards : sequence of Shard
+        In the order of their rows.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk is full.
+    """
+    listing = _Listing(format="featurepipe-shards-1", shards=list(shards))
+    with replacing(folder / SHARDS_FILE) as beside:
+        beside.write_text(listing.model_dump_json(indent=1))
+
+
+def read_shards(folder: Path) -> list[Shard]:
+    """The shards that a store lists; their files are not looked at.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    StoreError
+        If the list is missing or damaged.
+    """
+    path = folder / SHARDS_FILE
+    if not path.exists():
+        raise StoreError(f"There is no feature store {folder}: it has no {SHARDS_FILE}.")
+    try:
+        shards = _Listing.model_validate_json(read_file(path, _MAX_BYTES)).shards
+    except ValidationError as error:
+        raise StoreDamagedError(
+            folder, f"{SHARDS_FILE} is damaged ({invalid_field(error)})"
+        ) from error
+    if len({shard.file for shard in shards}) < len(shards):
+        raise StoreDamagedError(folder, f"{SHARDS_FILE} lists a file twice")
+    return shards
+
+
+def shard_damage(folder: Path, shard: Shard) -> str:
+    """What is wrong with the file of a shard, a clause; empty if nothing shows from outside.
+
+    Parameters
+    ----------
+    folder : Path
+    shard : Shard
+    """
+    path = folder / shard.file
+    if path.is_symlink() or not path.is_file():
+        return "it is missing" if not path.exists() else "it is no regular file"
+    if path.stat().st_size != shard.n_bytes:
+        return f"it has {path.stat().st_size:,} bytes, not {shard.n_bytes:,}"
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        return f"it cannot be opened ({error.strerror})"
+    return ""
+
+
+class ShardedFile:
+    """The datasets of a store of shards, as if they were those of one file; read-only.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    StoreDamagedError
+        If a shard is missing, cannot be read or has another size; the error names it.
+    StoreError
+        If there is no such store.
+    """
+
+    mode = "r"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.shards = read_shards(folder)
+        if not self.shards:
+            raise StoreDamagedError(folder, f"{SHARDS_FILE} lists no shard")
+        damaged = {s.file: what for s in self.shards if (what := shard_damage(folder, s))}
+        if damaged:
+            first, what = next(iter(damaged.items()))
+            more = f"; so are {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            raise StoreDamagedError(
+                folder, f"of its {counted(self.shards, 'shard')}, {first} is unsound: {what}{more}"
+            )
+        self.ends = np.cumsum([shard.n_rows for shard in self.shards])
+        self._open: OrderedDict[int, h5py.File] = OrderedDict()
+        self._checked: set[int] = set()
+        self._about: dict[str, str] | None = None
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes of the first shard, which are those of all."""
+        return dict(self.shard(0).attrs)
+
+    def __getitem__(self, name: str) -> "ShardedDataset":
+        return ShardedDataset(self, name)
+
+    def shard(self, number: int) -> h5py.File:
+        """A shard, opened; whichever was not used for longest is closed if there are many."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        listed = self.shards[number]
+        file = open_checked(self._folder / listed.file)
+        if number not in self._checked:
+            try:
+                self._require_listed(listed, file)
+            except BaseException:
+                file.close()
+                raise
+            self._checked.add(number)
+        if len(self._open) >= _MAX_OPEN:
+            self._open.popitem(last=False)[1].close()
+        self._open[number] = file
+        return file
+
+    def _require_listed(self, listed: Shard, file: h5py.File) -> None:
+        """Stop unless a file is the one that was listed."""
+        if len(file["ids"]) != listed.n_rows or _index_checksum(file) != listed.index_crc32:
+            raise StoreDamagedError(
+                self._folder, f"{listed.file} is not the file that {SHARDS_FILE} lists"
+            )
+        about = read_about(file)
+        self._about = self._about or about
+        if about["key"] != self._about["key"]:
+            raise StoreDamagedError(self._folder, f"{listed.file} was made with other options")
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            with suppress(OSError):
+                self._open.popitem()[1].close()
+
+
+class ShardedDataset:
+    """One dataset over all shards, for slices of rows.
+
+    Parameters
+    ----------
+    file : ShardedFile
+    name : str
+    """
+
+    def __init__(self, file: ShardedFile, name: str) -> None:
+        self._file, self._name = file, name
+        first = file.shard(0)[name]
+        self._is_of_rows = name not in ("probe", "timing")
+        self.shape: tuple[int, ...] = first.shape
+        self.dtype: np.dtype[Any] = first.dtype
+        if name == "ids":
+            # As wide as the longest: rows that are picked one by one would be cut else.
+            self.dtype = max(
+                (file.shard(k)[name].dtype for k in range(len(file.shards))),
+                key=lambda dtype: dtype.itemsize,
+            )
+        if self._is_of_rows:
+            self.shape = (int(file.ends[-1]), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        n_shards = len(self._file.shards)
+        if self._name == "timing":
+            return np.sum([self._file.shard(k)["timing"][:] for k in range(n_shards)], axis=0)[rows]
+        if not self._is_of_rows:
+            return self._file.shard(0)[self._name][rows]
+        start, stop, _ = rows.indices(len(self))
+        first = int(np.searchsorted(self._file.ends, start, side="right"))
+        parts = []
+        for number in range(first, n_shards):
+            end = int(self._file.ends[number])
+            begin = end - self._file.shards[number].n_rows
+            if begin >= stop:
+                break
+            dataset = self._file.shard(number)[self._name]
+            parts.append(dataset[max(start - begin, 0) : min(stop, end) - begin])
+        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+
+def _index_checksum(file: h5py.File) -> int:
+    checksum = 0
+    for name in _INDEX:
+        checksum = zlib.crc32(file[name][:].tobytes(), checksum)
+    return checksum
