@@ -8,10 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from featurepipe.errors import ClusterError, FeaturepipeError, StoreError
+from featurepipe.errors import ClusterError, FeaturepipeError, ManifestError, StoreError
 from featurepipe.features.engines import probes
 from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.ready_stores import open_stores
@@ -21,6 +20,7 @@ from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.store import FeatureStore, StoreKey
 from featurepipe.features.store.shards import Shard
 from featurepipe.files import remove_leftovers, replacing
+from featurepipe.manifest import ManifestRows
 from featurepipe.progress import SilentCount
 from featurepipe.sources import ImageSource, open_part, require_there
 from featurepipe.words import one_line
@@ -283,7 +283,8 @@ def _finish(path: Path, number: int) -> Shard:
 
 def _read_ids(manifest: Path, rows: Sequence[tuple[int, int]]) -> list[str]:
     try:
-        column = pq.read_table(manifest, columns=["id"], memory_map=True)["id"]
-    except OSError as error:
-        raise ClusterError(f"it cannot read {manifest} ({one_line(error)})") from error
-    return [name for start, stop in rows for name in column[start:stop].to_pylist()]
+        with ManifestRows(manifest) as images:
+            return [name for start, stop in rows for name in images.ids(start, stop).to_pylist()]
+    except ManifestError as error:
+        reason = one_line(error.__cause__ or error)
+        raise ClusterError(f"it cannot read {manifest} ({reason})") from error
