@@ -176,7 +176,7 @@ def test_a_shard_without_order_is_refused(tmp_path):
     make(tmp_path / "a.h5", ["a.jpg", "b.jpg"])
     make(tmp_path / "none.h5", [])
     with h5py.File(tmp_path / "a.h5", "r+") as file:
-        file["ids"][:] = file["ids"][::-1]
+        file["ids"][:] = file["ids"][:][::-1]
     for name in ("a.h5", "none.h5"):
         with pytest.raises(StoreDamagedError, match="images are not in order, or it has none"):
             Shard.of(tmp_path / name)
