@@ -138,10 +138,14 @@ def is_table(place: str) -> bool:
 
 def _read_parquet(file: IO[bytes], name: str) -> tuple[Columns, list[str]]:
     stored = read_parquet(file, is_wanted=_may_name)
-    return {
-        column: [cell_of(value) for value in stored[column].to_pylist()]
-        for column in stored.column_names
-    }, []
+    columns: Columns = {name: [] for name in stored.column_names}
+    # There are far fewer classes than rows: equal cells are one object.
+    known: dict[Cell, Cell] = {}
+    for name, cells in columns.items():
+        for chunk in stored[name].chunks:
+            for cell in map(cell_of, chunk.to_pylist()):
+                cells.append(known.setdefault(cell, cell))
+    return columns, []
 
 
 def _may_name(field: pa.Field) -> bool:
