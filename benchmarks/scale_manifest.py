@@ -116,10 +116,12 @@ def measure_labels(folder: Path) -> dict[str, Any]:
     import pandas as pd  # noqa: F401
 
     figures: dict[str, Any] = {}
-    manifest, figures["load as Python objects"] = _measured(lambda: Manifest.load(folder / "labelled.parquet"))
-    _, figures["labels()"] = _measured(manifest.labels)
-    _, figures["combinations()"] = _measured(manifest.combinations)
-    _, figures["save"] = _measured(lambda: manifest.save(folder / "saved.parquet"))
+    loaded, figures["load as Python objects"] = _measured(
+        lambda: Manifest.load(folder / "labelled.parquet")
+    )
+    _, figures["labels()"] = _measured(loaded.labels)
+    _, figures["combinations()"] = _measured(loaded.combinations)
+    _, figures["save"] = _measured(lambda: loaded.save(folder / "saved.parquet"))
     return figures
 
 
