@@ -120,7 +120,7 @@ class Manifest:
         ManifestError
             If the manifest has no image of one of the ids.
         """
-        rows = np.arange(len(self)) if ids is None else self._rows(ids)
+        rows = np.arange(len(self)) if ids is None else self.rows_of(ids)
         return {name: labels_of(name, self.cells[name]).take(rows) for name in self.attribute_names}
 
     def combinations(self) -> "pd.Series[Any]":
@@ -136,7 +136,11 @@ class Manifest:
         exclusive = [name for name, labels in self.labels().items() if labels.exclusive]
         cells = zip(*(self.cells[name] for name in exclusive), strict=True)
         names = [None if None in row else "_".join(cell[0] for cell in row) for row in cells]
-        return pd.Series(names or [None] * len(self), index=self.table.index, dtype=object)
+        return pd.Series(
+            names or [None] * len(self),
+            index=pd.Index(self.ids, dtype=object, name="id"),
+            dtype=object,
+        )
 
     def relabelled(
         self,
@@ -238,7 +242,22 @@ class Manifest:
             )
             return replace(manifest, findings=kept.findings, all_images=kept.all_images)
 
-    def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
+    def rows_of(self, ids: Iterable[str]) -> NDArray[np.intp]:
+        """Positions of some images.
+
+        Parameters
+        ----------
+        ids : iterable of str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), intp
+
+        Raises
+        ------
+        ManifestError
+            If the manifest has no image of one of the ids.
+        """
         rows = {image_id: row for row, image_id in enumerate(self.ids)}
         try:
             return np.array([rows[image_id] for image_id in ids], dtype=np.intp)
