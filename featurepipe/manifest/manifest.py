@@ -126,7 +126,7 @@ class Manifest:
         ManifestError
             If the manifest has no image of one of the ids.
         """
-        rows = None if ids is None else self._rows(ids)
+        rows = None if ids is None else self.rows_of(ids)
         every = ((name, labels_of(name, self.cells[name])) for name in self.attribute_names)
         return {name: labels if rows is None else labels.take(rows) for name, labels in every}
 
@@ -145,7 +145,8 @@ class Manifest:
         # There are far fewer combinations than images.
         name_of = cache(lambda row: None if None in row else "_".join(cell[0] for cell in row))
         names = [name_of(row) for row in rows] or [None] * len(self)
-        return pd.Series(names, index=self.table.index, dtype=object)
+        index = pd.Index(self.ids, dtype=object, name="id")
+        return pd.Series(names, index=index, dtype=object)
 
     def relabelled(
         self,
@@ -244,7 +245,22 @@ class Manifest:
             )
         return replace(manifest, findings=about.findings, all_images=about.all_images)
 
-    def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
+    def rows_of(self, ids: Iterable[str]) -> NDArray[np.intp]:
+        """Positions of some images.
+
+        Parameters
+        ----------
+        ids : iterable of str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), intp
+
+        Raises
+        ------
+        ManifestError
+            If the manifest has no image of one of the ids.
+        """
         rows = {image_id: row for row, image_id in enumerate(self.ids)}
         try:
             return np.array([rows[image_id] for image_id in ids], dtype=np.intp)

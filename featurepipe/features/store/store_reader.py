@@ -64,7 +64,7 @@ class StoreReader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the features: float32; uint8 in a pixel cache."""
+        """Type of the features in the file: float32, float16, or uint8 in a pixel cache."""
         return self._file["features"].dtype
 
     @property
@@ -154,7 +154,7 @@ class StoreReader:
 
         Returns
         -------
-        ndarray of shape (n_rows, n_features), of the store's `dtype`
+        ndarray of shape (n_rows, n_features), float32, or uint8 of a pixel cache
 
         Raises
         ------

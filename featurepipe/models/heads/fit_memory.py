@@ -20,23 +20,27 @@ _COPIES_OF_A_FIT = 4
 _COPIES_OF_A_CHUNK = 9
 # A kernel in float64, and while it is computed its float32 copies.
 _BYTES_A_PAIR = 16
-# Float64 arrays with a number for each row and class: truth, scores, probabilities, calibration.
-_ARRAYS_OF_ANSWERS = 8
+# Bytes for each row and class: float64 truth, scores, probabilities, calibration.
+_BYTES_OF_ANSWERS = 64
+# In chunks, float32 scores and probabilities, and the truth of rows, question and attribute.
+_BYTES_OF_STREAMED_ANSWERS = 12
 # Weights of all members before and after a step, and for all features.
 _ARRAYS_OF_WEIGHTS, _MEMBERS = 3, 10
 _LEAST_CHUNK_ROWS = 256
+# Numbers of a chunk: a larger one is no faster.
+_MOST_OF_A_CHUNK = 2**23
 
 
 @dataclass(frozen=True)
 class FitMemory:
     """Memory for fitting the heads of one run, besides the libraries and the manifest.
 
-    With M = 4 ``n_rows n_features`` bytes of training features, A = 64 ``n_rows n_outputs``
-    bytes of answers, W = 120 ``n_heads n_outputs n_features`` bytes of weights, and
-    K = 16 ``n_rows^2`` bytes for a head that compares all pairs of rows (else 0), fitting takes
+    With M = 4 ``n_rows n_features`` bytes of training features, N = ``n_rows n_outputs`` answers,
+    W = 120 ``n_heads n_outputs n_features`` bytes of weights, and K = 16 ``n_rows^2`` bytes for a
+    head that compares all pairs of rows (else 0), fitting takes
 
-    * in memory ``M + (4 M + K) j + A + W`` bytes with j fits side by side;
-    * in chunks of c bytes ``9 c + A + W`` bytes.
+    * in memory ``M + (4 M + K) j + 64 N + W`` bytes with j fits side by side;
+    * in chunks of c bytes ``9 c + 12 N + W`` bytes, with c of at most 2^25.
 
     Attributes
     ----------
@@ -91,9 +95,13 @@ class FitMemory:
 
     @property
     def _besides(self) -> int:
-        answers = 8 * _ARRAYS_OF_ANSWERS * self.n_rows * self.n_outputs
-        weights = 4 * _ARRAYS_OF_WEIGHTS * _MEMBERS * self.n_features * self.n_outputs
-        return answers + self.n_heads * weights
+        answers = _BYTES_OF_ANSWERS * self.n_rows * self.n_outputs
+        return answers + self._weights
+
+    @property
+    def _weights(self) -> int:
+        of_a_head = 4 * _ARRAYS_OF_WEIGHTS * _MEMBERS * self.n_features * self.n_outputs
+        return self.n_heads * of_a_head
 
     def in_memory(self, n_fits: int = 1) -> int:
         """Bytes that fitting takes if all training features are read at once.
@@ -119,15 +127,17 @@ class FitMemory:
             If they are fewer than 256.
         """
         row = 4 * self.n_features * _COPIES_OF_A_CHUNK
-        n_rows = (budget - self._besides) // row
+        answers = _BYTES_OF_STREAMED_ANSWERS * self.n_rows * self.n_outputs
+        besides = answers + self._weights
+        n_rows = (budget - besides) // row
         if n_rows < _LEAST_CHUNK_ROWS:
-            least = self._besides + _LEAST_CHUNK_ROWS * row
+            least = besides + _LEAST_CHUNK_ROWS * row
             raise FitError(
                 f"--memory {in_words(budget)} is too little for heads with {self.n_outputs} "
                 f"classes on {self.n_rows} training images with {self.n_features} features, even "
                 f"chunk by chunk. Set at least {in_words(least)}."
             )
-        return n_rows
+        return min(n_rows, max(_LEAST_CHUNK_ROWS, _MOST_OF_A_CHUNK // self.n_features))
 
 
 def parse_memory(text: str) -> int:

@@ -167,7 +167,9 @@ class StreamedHead:
     def nothing_held_out(self) -> HeldOut:
         """Room for what the head predicts for the question's rows it is not fitted on."""
         rows = np.flatnonzero(~self.is_fitted_on)
-        uncalibrated, scores = np.empty((2, len(rows), len(self.head.known.constant)))
+        # Half the memory of float64: all answers together are larger than a chunk.
+        shape = (2, len(rows), len(self.head.known.constant))
+        uncalibrated, scores = np.empty(shape, np.float32)
         return HeldOut(rows, self.head.known, uncalibrated, scores)
 
     def hold_out(self, held_out: HeldOut, X: Features, rows: Rows) -> None:

@@ -208,7 +208,7 @@ def test_memory_holds_all_or_chunks_or_too_little():
     assert plan_chunks(settings, needed, needed.in_memory()) is None
     assert needed.fits_within(needed.in_memory(2)) == 2
     chunk_rows = plan_chunks(settings, needed, 64_000_000)
-    assert chunk_rows == (64_000_000 - 64 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
+    assert chunk_rows == (64_000_000 - 12 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
     with pytest.raises(FitError, match=r"--memory 40MB is too little .* at least 46.9MB"):
         plan_chunks(settings, needed, 40_000_000)
 
