@@ -79,6 +79,9 @@ class LogisticSweep(HeadClassifier):
     n_features_in_ : int
     """
 
+    coef_: Floats
+    intercept_: Floats
+
     def __init__(
         self,
         Cs: Sequence[float] = PROBED_CS,
