@@ -1,6 +1,6 @@
 """Measure time and memory of fitting heads on features that do not fit into --memory.
 
-    python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB]
+    python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB] [--head NAME]
 
 The store is generated in a temporary folder, which needs room for it. Its rows lie class by
 class, as those of class folders do. The peak is the process's largest memory during the fit, less
@@ -75,10 +75,17 @@ def warm_up() -> None:
 @click.option("--features", "n_features", default=2048, show_default=True, help="Features a row.")
 @click.option("--classes", "n_classes", default=10, show_default=True, help="Number of classes.")
 @click.option("--folds", "n_folds", default=5, show_default=True, help="Number of inner folds.")
+@click.option("--head", default="bagged-sgd", show_default=True, help="Or logistic.")
 @click.option("--memory", default="500MB", show_default=True, help="As of featurepipe fit.")
 @click.option("--jobs", "n_jobs", default=-1, show_default=True, help="Cores; -1: all.")
 def main(
-    n_rows: int, n_features: int, n_classes: int, n_folds: int, memory: str, n_jobs: int
+    n_rows: int,
+    n_features: int,
+    n_classes: int,
+    n_folds: int,
+    head: str,
+    memory: str,
+    n_jobs: int,
 ) -> None:
     """Fit heads on nine tenths of the rows of a generated store, and predict the others."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,8 +95,9 @@ def main(
         feature_set = one_store_set(open_caches([path], ids.tolist())[0], ["label"])
         is_test = np.arange(n_rows) % 10 == 0
         labels = labels_of(codes[~is_test], n_classes)
-        settings = HeadSettings.of(n_folds=n_folds)
-        needed = FitMemory.of(labels, n_features, settings.task, n_folds)
+        settings = HeadSettings.of(head, n_folds=n_folds)
+        axes = head == "logistic"
+        needed = FitMemory.of(labels, n_features, settings.task, n_folds, axes=axes)
         budget = parse_memory(memory)
         chunk_rows = plan_chunks(settings, needed, budget)
         warm_up()
@@ -97,7 +105,7 @@ def main(
         before = process.memory_info().rss
         # Linux starts to measure the peak again.
         Path("/proc/self/clear_refs").write_text("5")
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         train, groups = feature_set.rows(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
         if chunk_rows is None:
             X = train.read(np.arange(len(train)))
@@ -105,7 +113,7 @@ def main(
         else:
             rows = RowChunks(train, chunk_rows)
             model, out_of_fold, _ = stream_heads(rows, labels, groups, settings, n_jobs=n_jobs)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         scores, *_ = RowChunks(feature_set.rows(ids[is_test]), chunk_rows or n_rows).predict(model)
         peak = _peak_bytes() - before
         print(describe_machine())
@@ -113,8 +121,8 @@ def main(
             f"{n_rows} x {n_features}, {n_classes} classes, store "
             f"{in_words(path.stat().st_size)}, --memory {memory}, "
             f"{f'chunks of {chunk_rows} rows' if chunk_rows else 'all in memory'}: "
-            f"{seconds:.0f} s, peak {in_words(peak)}, in memory it would need "
-            f"{in_words(needed.in_memory())}; out of fold "
+            f"{seconds:.0f} s ({cpu:.0f} s of processor time), peak {in_words(peak)}, "
+            f"in memory it would need {in_words(needed.in_memory())}; out of fold "
             f"{_accuracy(out_of_fold, codes[~is_test]):.4f}, test "
             f"{_accuracy(scores, codes[is_test]):.4f} right"
         )

@@ -129,6 +129,7 @@ class FitTask:
             settings.task,
             settings.n_folds,
             pairs=settings.own is None and settings.head in COMPARES_PAIRS,
+            axes=settings.own is None and settings.head == "logistic",
         )
 
     @cached_property
@@ -285,7 +286,7 @@ def _warn_of_memory(task: FitTask) -> None:
     if n_bytes > available / 2:
         logger.warning(
             "Fitting may need %s of the %s of available memory. Set a bound with --memory SIZE: "
-            "bagged SGD then reads the features in chunks if they do not fit.",
+            "bagged SGD and logistic regression then read features in chunks if they do not fit.",
             in_words(n_bytes),
             in_words(available),
         )
