@@ -27,7 +27,8 @@ _POLL_S = 0.5
 _SECONDS_BETWEEN_HIRES = 5.0
 # A task runs again elsewhere once it has taken so many times the median, and at least so long.
 _STRAGGLER_FACTOR, _STRAGGLER_S = 2.0, 5.0
-# How long a cluster may have no worker at all, since nodes may be on their way.
+# How long a cluster may have no worker at all, since nodes may be on their way, and how long
+# workers may load before that is said.
 _PATIENCE_S = 60.0
 
 _Task = TypeVar("_Task")
@@ -152,6 +153,12 @@ class Crew(Generic[_Task, _Receipt]):
         if not self._workers:
             raise ClusterError("The Ray cluster has no node with a free core. See: ray status")
         for worker in list(self._workers):
+            if not self._ray.wait([worker.ready], timeout=_PATIENCE_S)[0]:
+                logger.warning(
+                    "Waiting for node %s: its worker is still loading, or other work has its "
+                    "cores (see: ray status).",
+                    worker.node.title,
+                )
             reason = self._prepared(worker)
             if reason:
                 raise ClusterError(f"Node {worker.node.title} cannot do the work: {reason}")

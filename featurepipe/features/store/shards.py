@@ -265,6 +265,11 @@ class ShardedFile:
         if StoreKey.from_json(read_about(file)["key"], listed.file) != self._key:
             raise StoreDamagedError(self._folder, f"{listed.file} was made with other options")
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.n_bytes for shard in self.shards)
+
     def close(self) -> None:
         """Close all files."""
         while self._open:

@@ -21,6 +21,7 @@ from featurepipe.features.store.layout import (
     read_text,
     room_needed,
 )
+from featurepipe.features.store.shards import ShardedFile
 from featurepipe.features.store.stages import StageTimes
 from featurepipe.provenance import differences
 
@@ -56,6 +57,12 @@ class StoreReader:
     def ids(self) -> NDArray[np.object_]:
         """Image ids, sorted: ndarray of shape (n_images,), str."""
         return self._checked.ids
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of its file, or of all its shards."""
+        is_sharded = isinstance(self._file, ShardedFile)
+        return self._file.n_bytes if is_sharded else self.path.stat().st_size
 
     @property
     def n_features(self) -> int:
