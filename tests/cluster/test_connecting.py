@@ -1,11 +1,14 @@
 """A driver joins a cluster, or says why it cannot."""
 
+import subprocess
 import sys
 
 import pytest
 
 from featurepipe.cluster.connecting import connected, require_executor
 from featurepipe.errors import ClusterError, UsageError
+from hidden_modules import hiding
+from pictures import draw_data_set
 
 
 def test_executors_are_local_and_ray():
@@ -29,3 +32,17 @@ def test_an_address_where_nothing_answers_is_named(address):
     expected = pytest.raises(ClusterError, match=f"No Ray cluster answers at {address}")
     with expected, connected(address):
         pass
+
+
+def test_one_machine_needs_no_ray(tmp_path):
+    draw_data_set(tmp_path / "images", n_each=2)
+    code = (
+        "import sys; from featurepipe import extract; "
+        "extract(sys.argv[1], backbone='hsv_histogram', workspace=sys.argv[2]); "
+        "print('ray' in sys.modules)"
+    )
+    command = [sys.executable, "-c", hiding("ray") + code]
+    result = subprocess.run(
+        [*command, tmp_path / "images", tmp_path / "space"], capture_output=True, text=True
+    )
+    assert result.stdout == "False\n", result.stderr
