@@ -314,8 +314,8 @@ def test_memory_holds_all_or_chunks_or_too_little():
     assert needed.fits_within(needed.in_memory(2)) == 2
     chunk_rows = plan_chunks(settings, needed, 64_000_000)
     assert chunk_rows == (64_000_000 - 12 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
-    with pytest.raises(FitError, match=r"--memory 40MB is too little .* at least 46.9MB"):
-        plan_chunks(settings, needed, 40_000_000)
+    with pytest.raises(FitError, match=r"--memory 12MB is too little .* at least 15.7MB"):
+        plan_chunks(settings, needed, 12_000_000)
 
 
 def test_heads_with_a_kernel_take_memory_for_all_pairs_of_rows():
