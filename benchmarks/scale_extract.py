@@ -1,12 +1,11 @@
 """Measure images per second of a cluster of two nodes with one core each, against one process.
 
-Both run on the same two cores of this machine: each node is bound to a core of its own. Commands
-alternate. `extraction` is what featurepipe counts itself, without loading the backbone;
-`command` is the whole command.
+Both run on the same two cores of this machine: the worker of each node is bound to a core of
+its own. Commands alternate. `extraction` is what featurepipe counts itself, without loading the
+backbone; `command` is the whole command.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -14,31 +13,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from measuring import describe_machine, table_head, table_row
-
-_PORT = 6399
+from ray.cluster_utils import Cluster
 
 
 @contextmanager
-def two_nodes(cores: tuple[int, int]) -> Iterator[str]:
-    """A cluster of two nodes, each bound to one core; yields its address."""
-    ray = str(Path(sys.executable).with_name("ray"))
-    address = f"127.0.0.1:{_PORT}"
-    options = ["--num-cpus", "1", "--object-store-memory", "100000000", "--disable-usage-stats"]
-    head = ["--head", "--port", str(_PORT), "--include-dashboard", "false"]
+def two_nodes() -> Iterator[str]:
+    """A cluster of two nodes of one core each; yields its address."""
+    cluster = Cluster()
     try:
-        for core, place in zip(cores, (head, ["--address", address]), strict=True):
-            subprocess.run(
-                ["taskset", "-c", str(core), ray, "start", *place, *options],
-                check=True,
-                capture_output=True,
-            )
-        yield address
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=100_000_000, include_dashboard=False)
+        cluster.wait_for_nodes()
+        yield cluster.address
     finally:
-        subprocess.run([ray, "stop", "--force"], check=True, capture_output=True)
+        cluster.shutdown()
 
 
 def extraction(*arguments: str) -> dict[str, float]:
@@ -70,14 +61,13 @@ def extraction(*arguments: str) -> dict[str, float]:
 def extract(source: str, backbone: str, weights: str, runs: int, shard_size: int) -> None:
     """Measure, and print a table."""
     click.echo(describe_machine())
-    first, second, *_ = sorted(os.sched_getaffinity(0))
     given = [source, "--backbone", backbone, "--weights", weights, "--precision", "float32"]
     # The first run converts the backbone.
     extraction(*given)
     took: dict[str, list[dict[str, float]]] = {"local": [], "ray": []}
     for _ in range(runs):
         took["local"].append(extraction(*given))
-        with two_nodes((first, second)) as address:
+        with two_nodes() as address:
             took["ray"].append(
                 extraction(
                     *given,
