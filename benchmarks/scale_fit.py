@@ -19,9 +19,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from measuring import describe_machine, seconds, table_head, table_row
+from measuring import DRAWN_BY, describe_machine, drawn_key, seconds, table_head, table_row
 
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.manifest import new_manifest
 from featurepipe.models.heads.row_passes import choose_passes
@@ -55,14 +55,8 @@ def draw_workspace(folder: Path, n_rows: int, n_features: int, n_classes: int) -
 
 
 def _draw_store(path: Path, ids: Sequence[str], codes: np.ndarray, n_features: int) -> None:
-    key = StoreKey(
-        "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
-        "float16",
-    )  # fmt: skip
-    made_by = {"engine": "drawn", "machine": "", "versions": {},
-               "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
     probe = np.zeros((1, n_features), np.float32)
-    FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)
+    FeatureStore.create(path, ids=ids, key=drawn_key("float16"), made_by=DRAWN_BY, probe=probe)
     rng = np.random.default_rng(0)
     common = rng.gamma(1, 0.4, n_features)
     means = (common + rng.normal(0, 0.05, (codes.max() + 1, n_features))).astype(np.float32)

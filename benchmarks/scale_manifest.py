@@ -10,22 +10,16 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from measuring import describe_machine, in_a_process, table_head, table_row
+from measuring import DRAWN_BY, describe_machine, drawn_key, in_a_process, table_head, table_row
 
 from featurepipe.features.extraction.pending import FinishedIds, pending_ids
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.features.store.shards import Shard, read_shards, write_shards
 from featurepipe.manifest import Labelling, Manifest, ManifestRows
 from featurepipe.manifest.manifest_file import ROWS_PER_GROUP, About, write_manifest_file
 
 N_PER_SHARD = 10_000
 CLASSES = {"color": 50, "category": 200}
-KEY = StoreKey(
-    "mobilenet_v2", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "tf",
-    "float32",
-)  # fmt: skip
-MADE_BY = {"engine": "drawn", "machine": "", "versions": {},
-           "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
 
 
 def draw_ids(start: int, stop: int) -> pa.StringArray:
@@ -73,13 +67,13 @@ def draw_store(folder: Path, n_rows: int) -> None:
             continue
         ids = draw_ids(start, min(start + N_PER_SHARD, n_rows)).to_pylist()
         path, probe = folder / f"{number:06d}.h5", np.zeros((1, 1), np.float32)
-        FeatureStore.create(path, ids=ids, key=KEY, made_by=MADE_BY, probe=probe)
+        FeatureStore.create(path, ids=ids, key=drawn_key(), made_by=DRAWN_BY, probe=probe)
         with FeatureStore.open(path, writable=True) as store:
             stamps = np.zeros(len(ids), np.int64)
             digests, features = np.zeros((len(ids), 32), np.uint8), np.zeros((len(ids), 1), "f4")
             store.write_done(np.arange(len(ids)), features, digests, stamps, stamps)
         shards.append(Shard.of(path))
-    write_shards(folder, KEY, shards)
+    write_shards(folder, drawn_key(), shards)
 
 
 def measure_pending(folder: Path) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import click
 import numpy as np
-from measuring import describe_machine, table_head, table_row
+from measuring import DRAWN_BY, describe_machine, drawn_key, table_head, table_row
 
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 
-_MADE_BY = {"engine": "drawn", "machine": "", "versions": {}}
 _HEADINGS = ["features", "what", "plain file, MB/s", "store, MB/s", "ratio"]
 
 
@@ -37,13 +36,11 @@ class Files:
         self, folder: Path, precision: str, n_rows: int, n_features: int, batch: int
     ) -> None:
         self.store, self.plain = folder / "store.h5", folder / "plain.bin"
-        key = StoreKey(
-            "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear",
-            "caffe", precision,
-        )  # fmt: skip
         ids = [f"{row:08}.jpg" for row in range(n_rows)]
         probe = np.zeros((1, n_features), np.float32)
-        FeatureStore.create(self.store, ids=ids, key=key, made_by=_MADE_BY, probe=probe)
+        FeatureStore.create(
+            self.store, ids=ids, key=drawn_key(precision), made_by=DRAWN_BY, probe=probe
+        )
         X = np.random.default_rng(0).random((batch, n_features), np.float32)
         self._X = X.astype(precision)
         self._rows = [np.arange(at, at + batch) for at in range(0, n_rows, batch)]

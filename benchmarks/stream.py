@@ -15,10 +15,10 @@ import click
 import numpy as np
 import psutil
 from fit import draw_features
-from measuring import describe_machine
+from measuring import DRAWN_BY, describe_machine, drawn_key
 
 from featurepipe.features.cached import open_caches
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memory
@@ -33,14 +33,8 @@ _BATCH = 1000
 def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.ndarray:
     """Write a store class by class; returns the codes of its rows."""
     ids = [f"{row:08}.jpg" for row in range(n_rows)]
-    key = StoreKey(
-        "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
-        "float32",
-    )  # fmt: skip
-    made_by = {"engine": "drawn", "machine": "", "versions": {},
-               "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
     probe = np.zeros((1, n_features), np.float32)
-    FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)
+    FeatureStore.create(path, ids=ids, key=drawn_key(), made_by=DRAWN_BY, probe=probe)
     rng = np.random.default_rng(0)
     codes = np.sort(rng.integers(0, n_classes, n_rows))
     means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.2, (n_classes, n_features))

@@ -250,3 +250,31 @@ def test_groups_are_in_order_among_each_other(tmp_path, firsts):
         ManifestRows(tmp_path / "m.parquet") as rows,
     ):
         rows.check()
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        (0, 0),
+        (0, N - 1),
+        (5, ROWS_PER_GROUP - 1),
+        (ROWS_PER_GROUP - 1, ROWS_PER_GROUP),
+        (ROWS_PER_GROUP, ROWS_PER_GROUP),
+        (ROWS_PER_GROUP + 3, 2 * ROWS_PER_GROUP + 1),
+        (N - 1, N - 1),
+    ],
+)
+def test_images_are_found_from_one_id_to_another(large, first, last):
+    path, manifest = large
+    ids = manifest.ids.tolist()
+    with ManifestRows(path) as rows:
+        assert rows.ids_between(ids[first], ids[last]).to_pylist() == ids[first : last + 1]
+        # Ids that the manifest lacks: just below the first, and just above the last.
+        below, above = ids[first][:-1], f"{ids[last]}x"
+        assert rows.ids_between(below, above).to_pylist() == ids[first : last + 1]
+
+
+def test_no_image_is_before_the_first_or_after_the_last(large):
+    with ManifestRows(large[0]) as rows:
+        assert rows.ids_between("", "!").to_pylist() == []
+        assert rows.ids_between("\U0010ffff", "\U0010ffff").to_pylist() == []

@@ -1,5 +1,6 @@
 """ManifestRows: the file of a manifest, read group by group."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -105,6 +106,20 @@ class ManifestRows:
             ids = self._ids_of(number)
             parts.append(ids[max(start - first, 0) : stop - first])
         return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+
+    def ids_between(self, first_id: str, last_id: str) -> pa.StringArray:
+        """Ids of the images from one id to another, both included.
+
+        Parameters
+        ----------
+        first_id, last_id : str
+            Whether or not the manifest has them.
+        """
+        firsts = [group.first_id for group in self._description.groups]
+        start = max(bisect_right(firsts, first_id) - 1, 0) * ROWS_PER_GROUP
+        ids = self.ids(start, bisect_right(firsts, last_id) * ROWS_PER_GROUP)
+        is_between = pc.and_(pc.greater_equal(ids, first_id), pc.less_equal(ids, last_id))
+        return ids.filter(is_between)
 
     def chunks(self, n_rows: int = ROWS_PER_GROUP) -> Iterator[tuple[int, pa.StringArray]]:
         """All ids, so many at a time.

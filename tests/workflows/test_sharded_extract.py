@@ -73,7 +73,7 @@ def workers():
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "_Hosted" in " ".join(process.info["cmdline"] or [])
+        if "HostedWorker" in " ".join(process.info["cmdline"] or [])
     ]
 
 

@@ -196,6 +196,35 @@ def shard_damage(folder: Path, shard: Shard) -> str:
     return ""
 
 
+def open_listed(folder: Path, key: StoreKey, shard: Shard) -> h5py.File:
+    """Open a shard, if it is the file that was listed.
+
+    Parameters
+    ----------
+    folder : Path
+    key : StoreKey
+        Of the store.
+    shard : Shard
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, another file, or made with other options.
+    """
+    file = open_checked(folder / shard.file)
+    try:
+        if len(file["ids"]) != shard.n_rows or _index_checksum(file) != shard.index_crc32:
+            raise StoreDamagedError(
+                folder, f"{shard.file} is not the file that {SHARDS_FILE} lists"
+            )
+        if StoreKey.from_json(read_about(file)["key"], shard.file) != key:
+            raise StoreDamagedError(folder, f"{shard.file} was made with other options")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 class ShardedFile:
     """The datasets of a store of shards, as if they were those of one file; read-only.
 
@@ -243,27 +272,15 @@ class ShardedFile:
             self._open.move_to_end(number)
             return self._open[number]
         listed = self.shards[number]
-        file = open_checked(self._folder / listed.file)
-        if number not in self._checked:
-            try:
-                self._require_listed(listed, file)
-            except BaseException:
-                file.close()
-                raise
+        if number in self._checked:
+            file = open_checked(self._folder / listed.file)
+        else:
+            file = open_listed(self._folder, self._key, listed)
             self._checked.add(number)
         if len(self._open) >= _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
         self._open[number] = file
         return file
-
-    def _require_listed(self, listed: Shard, file: h5py.File) -> None:
-        """Stop unless a file is the one that was listed."""
-        if len(file["ids"]) != listed.n_rows or _index_checksum(file) != listed.index_crc32:
-            raise StoreDamagedError(
-                self._folder, f"{listed.file} is not the file that {SHARDS_FILE} lists"
-            )
-        if StoreKey.from_json(read_about(file)["key"], listed.file) != self._key:
-            raise StoreDamagedError(self._folder, f"{listed.file} was made with other options")
 
     @property
     def n_bytes(self) -> int:
