@@ -25,15 +25,19 @@ _SECONDS_BETWEEN_HIRES = 5.0
 _PATIENCE_S = 60.0
 
 
-class Titled(Protocol):
-    """A task, as messages name it."""
+class Task(Protocol):
+    """What a crew needs to know of a task."""
 
     @property
     def title(self) -> str:
-        """Such as ``"Shard 12"``."""
+        """How messages name it, such as ``"Shard 12"``."""
+
+    @property
+    def size(self) -> int:
+        """How much work it is; 0 if that is not known."""
 
 
-_Task = TypeVar("_Task", bound=Titled)
+_Task = TypeVar("_Task", bound=Task)
 _Receipt = TypeVar("_Receipt")
 
 
@@ -139,7 +143,7 @@ class Crew(Generic[_Task, _Receipt]):
         ClusterError
             If no worker is left.
         """
-        queue = TaskQueue([task.title for task in tasks])
+        queue = TaskQueue([task.title for task in tasks], [task.size for task in tasks])
         last_worker = time.monotonic()
         while queue.open:
             self._hire()

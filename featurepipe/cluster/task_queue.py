@@ -10,7 +10,8 @@ logger = logging.getLogger(__name__)
 
 MAX_TRIES = 3
 
-# A task runs again elsewhere once it has taken so many times the median, and at least so long.
+# A task runs again elsewhere once it has taken so many times as long as others of its size, by the
+# median, and at least so long.
 _STRAGGLER_FACTOR, _STRAGGLER_S = 2.0, 5.0
 
 
@@ -58,6 +59,8 @@ class TaskQueue:
     ----------
     titles : sequence of str
         Of the tasks, for messages.
+    sizes : sequence of int
+        How much work they are; 0 if that is not known: nobody can say that these are slow.
 
     Attributes
     ----------
@@ -66,12 +69,13 @@ class TaskQueue:
     outcome : Outcome
     """
 
-    def __init__(self, titles: Sequence[str]) -> None:
-        self._titles = titles
+    def __init__(self, titles: Sequence[str], sizes: Sequence[int]) -> None:
+        self._titles, self._sizes = titles, sizes
         self._waiting = deque(range(len(titles)))
         self._tries = [0] * len(titles)
         self._running: list[Attempt] = []
-        self._took: list[float] = []
+        # Seconds of finished tasks, by their sizes.
+        self._paces: list[float] = []
         self.open = set(self._waiting)
         self.outcome = Outcome()
 
@@ -100,14 +104,15 @@ class TaskQueue:
         return attempt
 
     def _slowest(self, now: float) -> Attempt | None:
-        if not self._took:
+        if not self._paces:
             return None
-        limit_s = max(_STRAGGLER_S, _STRAGGLER_FACTOR * statistics.median(self._took))
+        pace = _STRAGGLER_FACTOR * statistics.median(self._paces)
         slow = [
             attempt
             for attempt in self._running
             if attempt.task in self.open
-            and now - attempt.since > limit_s
+            and (size := self._sizes[attempt.task])
+            and now - attempt.since > max(_STRAGGLER_S, pace * size)
             and not self._runs_elsewhere(attempt)
         ]
         return min(slow, key=lambda attempt: attempt.since, default=None)
@@ -123,7 +128,8 @@ class TaskQueue:
         self._running.remove(attempt)
         is_first = attempt.task in self.open
         self.open.discard(attempt.task)
-        self._took.append(now - attempt.since)
+        if size := self._sizes[attempt.task]:
+            self._paces.append((now - attempt.since) / size)
         return is_first
 
     def fail(self, attempt: Attempt, reason: str) -> None:

@@ -3,8 +3,8 @@
 from featurepipe.cluster.task_queue import MAX_TRIES, TaskQueue
 
 
-def queue_of(n_tasks):
-    return TaskQueue([f"Shard {number}" for number in range(n_tasks)])
+def queue_of(n_tasks, sizes=None):
+    return TaskQueue([f"Shard {number}" for number in range(n_tasks)], sizes or [1] * n_tasks)
 
 
 def test_tasks_are_given_in_order_until_none_waits():
@@ -67,3 +67,22 @@ def test_of_two_copies_one_may_fail():
     assert queue.begin("b", 6.5) is None
     assert queue.finish(copy, 7)
     assert (queue.outcome.failed, queue.outcome.n_again) == ({}, 1)
+
+
+def test_what_is_slow_depends_on_the_size_of_a_task():
+    queue = queue_of(3, [10, 100, 0])
+    quick, large, _ = (queue.begin(worker, 0) for worker in "abc")
+    queue.finish(quick, 1)
+    # Twice a tenth of a second, a hundred times.
+    assert queue.begin("a", 19.5) is None
+    assert queue.begin("a", 20.5).task == large.task
+    # Nobody knows how long the last one takes.
+    assert queue.begin("d", 1000) is None
+
+
+def test_tasks_of_unknown_size_do_not_tell_how_long_others_take():
+    queue = queue_of(3, [0, 0, 100])
+    for _ in range(2):
+        queue.finish(queue.begin("a", 0), 0.1)
+    queue.begin("b", 0)
+    assert queue.begin("a", 1000) is None

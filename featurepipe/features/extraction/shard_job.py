@@ -94,6 +94,11 @@ class ShardTask:
         """How messages name it."""
         return f"Shard {self.number}"
 
+    @property
+    def size(self) -> int:
+        """Features to compute; 0 of a shard that is there, since that may need none."""
+        return self.n_images * len(self.files) if self.rows else 0
+
 
 @dataclass(frozen=True)
 class ShardReceipt:

@@ -20,7 +20,9 @@ from featurepipe.features.store.shards import (
 )
 from featurepipe.words import counted, one_line
 
-_SECONDS_BETWEEN_LISTINGS = 2.0
+# Pauses between listings are so many times as long as a listing takes: of few shards, each is
+# listed at once; of a hundred thousand, a killed driver loses those of some seconds.
+_TIMES_BETWEEN_LISTINGS = 10
 _OWN_FILE = re.compile(r"\d{6,}-[0-9a-f]{8}\.h5")
 
 
@@ -45,7 +47,7 @@ class ShardedStore:
     shards: list[Shard] = field(default_factory=list)
     probe: NDArray[np.float32] | None = None
     damage: dict[str, str] = field(default_factory=dict)
-    _listed_last: float = 0.0
+    _list_again: float = 0.0
 
     @classmethod
     def look(cls, folder: Path) -> "ShardedStore":
@@ -101,15 +103,17 @@ class ShardedStore:
             self.shards.append(shard)
         else:
             self.shards[at] = shard
-        if time.monotonic() - self._listed_last > _SECONDS_BETWEEN_LISTINGS:
+        if time.monotonic() > self._list_again:
             self.save()
 
     def save(self) -> None:
         """List the shards."""
         if self.key is not None and self.shards:
             self.shards.sort(key=lambda shard: shard.file)
+            started = time.monotonic()
             write_shards(self.folder, self.key, self.shards)
-            self._listed_last = time.monotonic()
+            ended = time.monotonic()
+            self._list_again = ended + _TIMES_BETWEEN_LISTINGS * (ended - started)
 
     def remove_leftovers(self) -> None:
         """Remove unfinished files, and shards that another one replaced."""
