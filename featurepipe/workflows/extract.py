@@ -197,6 +197,11 @@ def extract(
     )
     sharded = {path: recipe for path, recipe in stores.items() if path.suffix == SHARDS_SUFFIX}
     single = {path: recipe for path, recipe in stores.items() if path not in sharded}
+    if cluster.executor == "ray" and single:
+        raise UsageError(
+            f"{next(iter(single))} is a store of one file, which a cluster cannot share. Omit "
+            "--executor ray, or give another --workspace."
+        )
     embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
     with ExitStack() as opened:
         opened.enter_context(space.writing())
@@ -224,12 +229,8 @@ def extract(
 def _place(space: Workspace, name: str, cluster: ClusterOptions) -> Path:
     """Where the store of a name is, or will be: a cluster makes shards."""
     single, sharded = space.store(name), space.sharded_store(name)
-    if cluster.executor == "ray" and single.exists():
-        raise UsageError(
-            f"{single} is a store of one file, which a cluster cannot share. Omit --executor ray, "
-            "or give another --workspace."
-        )
-    return sharded if cluster.executor == "ray" or sharded.exists() else single
+    is_sharded = sharded.exists() or (cluster.executor == "ray" and not single.exists())
+    return sharded if is_sharded else single
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:

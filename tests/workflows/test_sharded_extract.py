@@ -234,10 +234,11 @@ def test_a_changed_image_changes_its_shard(images, made, tmp_path):
     assert len(times(folder)) == len(before)
 
 
-def test_a_store_of_one_file_is_not_made_anew_by_a_cluster(images, tmp_path):
+@pytest.mark.parametrize("options", [{"backbone": "hsv_histogram"}, {}], ids=["named", "all"])
+def test_a_store_of_one_file_is_not_made_anew_by_a_cluster(images, tmp_path, options):
     extract(images, backbone="hsv_histogram", workspace=tmp_path)
     with pytest.raises(UsageError, match="is a store of one file"):
-        extract(images, backbone="hsv_histogram", workspace=tmp_path, executor="ray")
+        extract(images, **options, workspace=tmp_path, executor="ray")
 
 
 def test_options_of_the_cluster_need_it(images, tmp_path, capsys):
