@@ -16,7 +16,13 @@ from threadpoolctl import threadpool_limits
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows, side_by_side, widths_of
-from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
+from featurepipe.models.answers.finishing import (
+    FittedHeads,
+    Fold,
+    HeadFits,
+    HeldOut,
+    finish_heads,
+)
 from featurepipe.models.answers.head import ConstantHead, FeatureHead, Head, KnownClasses
 from featurepipe.models.answers.questions import Question, make_questions
 from featurepipe.models.answers.row_chunks import RowChunks
@@ -33,7 +39,7 @@ Result = TypeVar("Result")
 
 _ONE_AT_A_TIME = Lock()
 
-_Job = Callable[[], tuple[str, Head | HeldOut]]
+_Job = Callable[[], tuple[str, Head | Fold]]
 
 
 # One BLAS thread in each of ours: more would contend, and round differently.
@@ -216,17 +222,19 @@ def _run_fits(
     """Run every fit of every head, in one pool of threads."""
     # The final fits take longest. They come first, so that none of them runs alone at the end.
     jobs: list[_Job] = [partial(_fit_final, X, question, settings) for question in questions]
+    fits = HeadFits({}, {})
     for question in questions:
         folds = inner_folds(
             question.strata(settings.n_folds), question.groups, settings.n_folds, settings.seed
         )
-        jobs += [partial(_fit_fold, X, question, *fold, settings) for fold in folds]
-    fits = HeadFits({}, {question.name: [] for question in questions})
+        held_out = HeldOut.nothing(len(X), question.truth.shape[1])
+        fits.held_out[question.name] = held_out
+        jobs += [partial(_fit_fold, X, question, *fold, settings, held_out) for fold in folds]
     for name, result in run_jobs(jobs, n_jobs, progress):
         if isinstance(result, Head):
             fits.heads[name] = result
         else:
-            fits.held_out[name].append(result)
+            fits.held_out[name].folds.append(result)
     return fits
 
 
@@ -235,11 +243,14 @@ def _fit_final(X: Features, question: Question, settings: HeadSettings) -> tuple
 
 
 def _fit_fold(
-    X: Features, question: Question, train: Rows, validation: Rows, settings: HeadSettings
-) -> tuple[str, HeldOut]:
-    head = fit_one_head(X, question, train, settings)
-    X = X[question.rows[validation]]
+    X: Features,
+    question: Question,
+    train: Rows,
+    validation: Rows,
+    settings: HeadSettings,
+    held_out: HeldOut,
+) -> tuple[str, Fold]:
+    head, rows = fit_one_head(X, question, train, settings), question.rows[validation]
+    held_out.write(head, rows, X[rows])
     # Without the head itself: the fold needs it no more, and it would fill the memory.
-    return question.name, HeldOut(
-        validation, head.known, head.predict_proba(X), head.decision_scores(X)
-    )
+    return question.name, Fold(validation, head.known)
