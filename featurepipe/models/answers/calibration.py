@@ -228,4 +228,4 @@ def _best_slope(
 
 
 def _scale(scores: Scores) -> float:
-    return float(np.sqrt(np.mean(np.square(scores)))) or 1.0
+    return float(np.sqrt(np.vdot(scores, scores) / scores.size)) or 1.0

@@ -339,8 +339,9 @@ class _OfFolds:
         rows = np.concatenate(others) if others else np.empty(0, np.intp)
         is_one = self.method == "temperature" and question.exclusive
         rows = rows[_draw(np.arange(len(rows)), self.most if is_one else len(rows), self.seed)]
-        scores = self.held_out.scores[question.rows[rows]][:, columns].astype(np.float64)
-        truth = question.truth[rows][:, columns]
+        cells = np.ix_(question.rows[rows], columns)
+        scores = self.held_out.scores[cells].astype(np.float64)
+        truth = question.truth[np.ix_(rows, columns)]
         # A score for a class that the fold's head did not learn says nothing about the final
         # head, which did learn it.
         is_usable = ~(np.isnan(scores) & truth).any(axis=1)

@@ -39,7 +39,7 @@ class StreamedHead:
     blocks : list of (slice, Pipeline)
         Columns of each block of features, and the steps that prepare it.
     bag : BagStream or None
-        None for heads other than bagged SGD.
+        None for heads other than bagged SGD, and once it is finished.
     """
 
     question: Question
@@ -187,9 +187,10 @@ class StreamedHead:
         self.bag.learn(self._prepared(X, chosen), targets, n_jobs=n_jobs)
 
     def finish(self) -> None:
-        """Finish the bag after the last pass."""
+        """Finish the bag after the last pass, and let go of all that only steps need."""
         if self.bag is not None:
             self.bag.finish()
+            self.bag = None
 
     @property
     def fold(self) -> Fold:
