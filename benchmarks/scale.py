@@ -4,6 +4,7 @@ python benchmarks/scale.py manifest [--rows 10000000]
 python benchmarks/scale.py fit [--rows 100000,1000000]
 python benchmarks/scale.py store
 python benchmarks/scale.py extract SOURCE [--backbone mobilenet_v2]
+python benchmarks/scale.py tars [--images 1000000]
 """
 
 import click
@@ -11,6 +12,7 @@ from scale_extract import extract
 from scale_fit import main as fit
 from scale_manifest import manifest
 from scale_store import main as store
+from scale_tars import tars
 
 
 @click.group(help=__doc__.splitlines()[0])
@@ -22,6 +24,7 @@ main.add_command(manifest)
 main.add_command(fit, "fit")
 main.add_command(store, "store")
 main.add_command(extract)
+main.add_command(tars)
 
 
 if __name__ == "__main__":
