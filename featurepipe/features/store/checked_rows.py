@@ -27,8 +27,8 @@ from featurepipe.features.store.layout import (
 _N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
 # Checked at once: little enough to stay in the processor's cache.
 _CHECK_BYTES = 2**21
-# While one thread waits for the disk, the others check what they have read.
-_N_THREADS = 4
+# While one thread waits for the disk, the other checks what it has read.
+_N_THREADS = 2
 
 
 class CheckedRows:
