@@ -23,7 +23,7 @@ HEADINGS = {
         "Output",
     ],
     "fit": ["Data", "Split", "Model", "Training", "Computation", "Cluster", "Output"],
-    "train": ["Data", "Split", "Network", "Training", "Output"],
+    "train": ["Data", "Split", "Network", "Training", "Cluster", "Output"],
     "report": ["Table", "Output"],
     "predict": ["Model", "Answers", "Pictures", "Output"],
     "same": ["Model", "Output"],
