@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import featurepipe
@@ -190,6 +191,31 @@ def _require_same_versions(ray: Any) -> None:
                     f"Node {node.title} has {name} {theirs}, and this machine {ours}. Install the "
                     "same version on all."
                 )
+
+
+def require_seen(path: Path) -> None:
+    """Stop if a node that computes does not see a file.
+
+    Parameters
+    ----------
+    path : Path
+        Absolute; a file that was just made in the workspace.
+
+    Raises
+    ------
+    ClusterError
+        With the names of the node and of the file's folder.
+    """
+    ray = import_ray()
+    look = ray.remote(num_cpus=0, max_retries=1)(Path.is_file)
+    nodes = [node for node in living_nodes() if node.n_cpus]
+    answers = ray.get([look.options(**on_node(node)).remote(path) for node in nodes])
+    for node, is_there in zip(nodes, answers, strict=True):
+        if not is_there:
+            raise ClusterError(
+                f"Node {node.title} does not see the workspace {path.parent}. Put the workspace "
+                "on storage that all nodes see under this path."
+            )
 
 
 def on_node(node: Node) -> dict[str, Any]:

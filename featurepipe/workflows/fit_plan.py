@@ -98,32 +98,61 @@ def plan_fit(home: Workspace, manifest: Manifest, request: FitRequest) -> FitPla
     return plan
 
 
-def tasks_of(plan: FitPlan, split: Split, request: FitRequest) -> list[FitTask]:
-    """The runs of a split; `--features auto` chooses its features, and perhaps its head, now.
+@dataclass(frozen=True)
+class RunsToFit:
+    """What all runs of a plan share.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    request : FitRequest
+    candidates : sequence of CachedFeatures
+        Of which `--features auto` chooses; else empty.
+    """
+
+    manifest: Manifest
+    request: FitRequest
+    candidates: Sequence[CachedFeatures]
+
+
+RunToFit = tuple[Split, FeatureSet | None]
+"""The split and the features of a run; None if trials choose them."""
+
+
+def runs_of(plan: FitPlan, request: FitRequest) -> tuple[RunsToFit, list[RunToFit]]:
+    """The runs of a plan.
 
     Parameters
     ----------
     plan : FitPlan
-    split : Split
-        One of the plan's.
     request : FitRequest
     """
-    if request.features == AUTO:
-        return [
-            chosen_task(
-                plan.caches,
-                plan.manifest,
-                split,
-                request.settings,
-                request.limits,
-                objective=request.objective,
-                choose_a_head=request.choose_a_head,
-            )
-        ]
-    return [
-        FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
-        for feature_set in plan.feature_sets
-    ]
+    candidates = plan.caches if request.features == AUTO else ()
+    feature_sets: Sequence[FeatureSet | None] = plan.feature_sets or [None]
+    runs = [(split, feature_set) for split in plan.splits for feature_set in feature_sets]
+    return RunsToFit(plan.manifest, request, candidates), runs
+
+
+def task_of(runs: RunsToFit, run: RunToFit) -> FitTask:
+    """The task of a run; `--features auto` chooses its features, and perhaps its head, now.
+
+    Parameters
+    ----------
+    runs : RunsToFit
+    run : RunToFit
+    """
+    (split, feature_set), request = run, runs.request
+    if feature_set is not None:
+        return FitTask(runs.manifest, split, feature_set, request.settings, request.limits)
+    return chosen_task(
+        runs.candidates,
+        runs.manifest,
+        split,
+        request.settings,
+        request.limits,
+        objective=request.objective,
+        choose_a_head=request.choose_a_head,
+    )
 
 
 def _check_own_head(plan: FitPlan, request: FitRequest) -> None:

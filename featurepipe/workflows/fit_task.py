@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import UsageError
 from featurepipe.manifest import Labels, Manifest
@@ -168,6 +169,8 @@ class FitTask:
         )
 
 
+# One BLAS thread, so that answers do not depend on the number of cores.
+@threadpool_limits.wrap(limits=1)
 def fit_task(task: FitTask, name: str) -> NewRun:
     """Fit the heads of a run, and predict its test images once.
 

@@ -1,6 +1,7 @@
 """train(): images -> trained networks, one run for each backbone and split."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,9 +17,9 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.checks import check_settings
-from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.starting_point import find_starting_points
+from featurepipe.runs.run_folder import Run
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split, divisible_ids, each_held_out, make_splits
 from featurepipe.workflows.dividing import (
@@ -30,6 +31,7 @@ from featurepipe.workflows.dividing import (
     settings_of,
     wanted_split,
 )
+from featurepipe.workflows.executors import Executor
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.relabelling import (
     Relabelling,
@@ -37,7 +39,7 @@ from featurepipe.workflows.relabelling import (
     relabelled,
     require_images,
 )
-from featurepipe.workflows.training_run import train_run
+from featurepipe.workflows.trainings import Trainings, plan_trainings, run_trainings
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ def train(
     label_separator: str | None = None,
     min_per_class: int | None = None,
     workspace: Path | str = ".",
+    executor: str = "local",
+    ray_address: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Train networks on images, and predict the test rows once.
@@ -110,6 +114,11 @@ positive_pairs, calibrate, thresholds
 labels, label_separator, min_per_class
         As in `featurepipe.fit`.
     workspace : Path or str
+    executor : {"local", "ray"}
+        ``"ray"``: each split is trained on a GPU of a Ray cluster, or a node without one; all nodes
+        must see the workspace.
+    ray_address : str, optional
+        As in `featurepipe.extract`.
 
     Returns
     -------
@@ -124,6 +133,7 @@ labels, label_separator, min_per_class
     KeyboardInterrupt
         If interrupted; the best so far is a run then, if an epoch was complete.
     """
+    where = Executor(executor, ray_address)
     settings = NetworkSettings.of(
         network,
         task=task,
@@ -142,14 +152,14 @@ labels, label_separator, min_per_class
         thresholds=thresholds,
         seed=seed or 0,
     )
-    home = Workspace(workspace)
+    home = where.workspace(workspace)
     named = [backbone] if isinstance(backbone, str) else backbone
     request = wanted_split(
         test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
     )
-    runs = []
+    runs: list[Run] = []
     require_images(home)
-    with home.writing():
+    with home.writing(), where.joined(home):
         saved = Manifest.load(home.manifest)
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
@@ -165,9 +175,18 @@ labels, label_separator, min_per_class
             if start.headless is not None:
                 warn_of_imagenet_classes(manifest, [start.headless.weights.kind])
             with _decoded(home, manifest, start.size_px) as pixels:
-                for split in _find_splits(home, manifest, pixels, caches, request, settings):
-                    material = Material.of(manifest, pixels, split, settings, start.headless)
-                    runs.append(train_run(home, material, caches, resume=resume))
+                trainings = Trainings(
+                    manifest,
+                    pixels.path,
+                    settings,
+                    start.headless,
+                    caches,
+                    os.environ.get("KERAS_BACKEND"),
+                )
+                splits = _find_splits(home, manifest, pixels, caches, request, settings)
+                plans = plan_trainings(home, trainings, pixels, splits)
+            with where.spread():
+                runs += run_trainings(home, trainings, plans, resume=resume)
     return summary(runs)
 
 

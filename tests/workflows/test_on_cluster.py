@@ -1,0 +1,150 @@
+"""Fits and trainings on a cluster of two nodes are those of one machine, to the byte."""
+
+import json
+import shutil
+import subprocess
+import sys
+from threading import Event, Thread
+from zipfile import ZipFile
+
+import psutil
+import pytest
+
+import featurepipe
+from command_line import fail
+from pictures import draw_data_set
+
+NOT_RESULTS = {"costs", "files"}
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory):
+    """A workspace with features and neither splits nor runs."""
+    root = tmp_path_factory.mktemp("extracted")
+    draw_data_set(root / "images", n_each=8)
+    featurepipe.extract(
+        root / "images", attributes=["color", "kind"], backbone="hsv_histogram", workspace=root
+    )
+    return root
+
+
+@pytest.fixture
+def two_workspaces(extracted, tmp_path):
+    """Equal workspaces: one for this machine, one for the cluster."""
+    return [shutil.copytree(extracted, tmp_path / name) for name in ("here", "there")]
+
+
+def contents(root, *, but=()):
+    """The files of splits and runs by path: `run.json` without costs, others as bytes."""
+    found = {}
+    for path in sorted([*root.glob("splits/*.json"), *root.glob("runs/*/*")]):
+        if path.name == "run.json":
+            info = json.loads(path.read_text())
+            files = {name: info["files"][name] for name in info["files"].keys() - set(but)}
+            info = {name: value for name, value in info.items() if name not in NOT_RESULTS}
+            found[path.relative_to(root)] = info | {"files": files}
+        elif path.name not in but:
+            found[path.relative_to(root)] = path.read_bytes()
+    return found
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("options", "n_runs"),
+    [
+        ({"repeats": 2}, 2),
+        ({"task": "multi-label", "thresholds": "f1"}, 1),
+        ({"hold_out": ["red_plain"], "head": "logistic", "curve": "combinations"}, 1),
+    ],
+    ids=["per attribute", "multi-label", "held out"],
+)
+def test_a_fit_on_a_cluster_gives_the_same_bytes(cluster, two_workspaces, options, n_runs):
+    here, there = two_workspaces
+    table = featurepipe.fit(workspace=here, **options)
+    again = featurepipe.fit(
+        workspace=there, executor="ray", ray_address=cluster.address, **options
+    )
+    assert again.drop(columns="fit_s").equals(table.drop(columns="fit_s"))
+    assert len(list(there.glob("runs/*/heads.skops"))) == n_runs
+    assert contents(there) == contents(here)
+    assert not list(there.glob(".token-*"))
+
+
+@pytest.mark.cluster
+def test_a_fit_whose_worker_is_killed_gives_the_same_bytes(cluster, two_workspaces):
+    here, there = two_workspaces
+    options = {"head": "bagged-sgd", "solver": "sklearn"}
+    featurepipe.fit(workspace=here, **options)
+    killed, ended = [], Event()
+
+    def kill_one():
+        while not killed and not ended.wait(0.01):
+            for process in psutil.Process().children(recursive=True):
+                if process.is_running() and "ray::_do" in process.cmdline()[:1]:
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+
+    killer = Thread(target=kill_one)
+    killer.start()
+    try:
+        featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
+    finally:
+        ended.set()
+        killer.join()
+    assert len(killed) == 1
+    assert contents(there) == contents(here)
+
+
+@pytest.mark.cluster
+@pytest.mark.keras
+def test_a_training_on_a_cluster_gives_the_same_network(cluster, two_workspaces):
+    here, there = two_workspaces
+    options = {"size_px": 16, "batch_size": 16, "epochs": 1, "augment": False, "repeats": 2}
+    featurepipe.train("smallervggnet", workspace=here, **options)
+    on_cluster = {"executor": "ray", "ray_address": cluster.address}
+    table = featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
+    assert table["run"].unique().tolist() == ["smallervggnet", "smallervggnet-2"]
+    # They hold when it was trained, and how long that took.
+    times = ("network.keras", "history.csv", "training.png", "training.svg")
+    assert contents(there, but=times) == contents(here, but=times)
+    for name in table["run"].unique():
+        weights = [
+            ZipFile(root / "runs" / name / "network.keras").read("model.weights.h5")
+            for root in two_workspaces
+        ]
+        assert weights[0] == weights[1]
+    assert not list(there.glob("runs/.*"))
+    # Complete runs stay as they are.
+    before = (there / "runs/smallervggnet/run.json").stat().st_mtime_ns
+    featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
+    assert (there / "runs/smallervggnet/run.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("command", [["fit"], ["train", "smallervggnet"]])
+def test_options_of_a_cluster_need_it(extracted, tmp_path, capsys, command):
+    line = fail(capsys, *command, "--workspace", extracted, "--ray-address", "head:1")
+    assert line == (
+        "featurepipe: --ray-address requires --executor ray. Add it, or omit the address."
+    )
+    assert not (extracted / "splits").exists()
+
+
+def test_cores_of_this_machine_are_not_those_of_a_cluster(extracted, capsys):
+    line = fail(capsys, "fit", "--workspace", extracted, "--executor", "ray", "--jobs", 2)
+    assert line == (
+        "featurepipe: --jobs 2 only applies to --executor local: a cluster has the cores of its "
+        "nodes. Omit it."
+    )
+    assert not (extracted / "splits").exists()
+
+
+def test_without_a_cluster_ray_is_not_imported(two_workspaces):
+    root, _ = two_workspaces
+    code = (
+        "import sys, featurepipe\n"
+        f"featurepipe.fit(workspace={str(root)!r})\n"
+        "assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(list(root.glob("runs/*/run.json"))) == 1
