@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
@@ -17,12 +16,13 @@ from featurepipe.words import one_line
 
 MAX_RETRIES = 3
 
-# Cores of the cluster that calls may use; 1: only this process.
-_cores: ContextVar[int] = ContextVar("cores", default=1)
+# Cores for the tasks of this process; 0: it calls in threads of its own.
+_n_cores: ContextVar[int] = ContextVar("n_cores", default=0)
 
 _Shared = TypeVar("_Shared")
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Value = TypeVar("_Value")
 
 
 @contextmanager
@@ -37,12 +37,40 @@ def spread() -> Iterator[None]:
     n_cores = sum(node.n_cpus for node in living_nodes())
     if not n_cores:
         raise ClusterError("The Ray cluster has no node with a core. See: ray status")
-    # A single core of the cluster is not this process either.
-    before = _cores.set(max(2, n_cores))
+    before = _n_cores.set(n_cores)
     try:
         yield
     finally:
-        _cores.reset(before)
+        _n_cores.reset(before)
+
+
+class Placed(Generic[_Value]):
+    """A value on the cluster, for many tasks: in memory once a node, its arrays read-only.
+
+    Parameters
+    ----------
+    value : object
+
+    Raises
+    ------
+    ClusterError
+        If the cluster has no space for it.
+    """
+
+    def __init__(self, value: _Value) -> None:
+        ray = import_ray()
+        try:
+            self._reference = ray.put(value)
+        except ray.exceptions.RayError as error:
+            raise ClusterError(
+                "The Ray cluster has no space left for features: its object store, and the disk "
+                f"that it spills to, are full ({one_line(error)[:200]}). See ray memory, and start "
+                "it with a larger --object-store-memory, or use fit --memory."
+            ) from error
+
+    def get(self) -> _Value:
+        """The value."""
+        return import_ray().get(self._reference)
 
 
 def call_each(
@@ -51,25 +79,30 @@ def call_each(
     items: Sequence[_Item],
     *,
     n_jobs: int | None = 1,
+    nested: bool = True,
     whole_nodes: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Iterator[_Result]:
     """Call a function with each item, side by side.
 
-    Within `spread`, a call is a task with one core and one thread of BLAS, on any node. Its own
-    calls of this function are tasks too, as long as there are fewer tasks than cores. `shared` is
-    in memory once a node, its arrays read-only. If a worker dies, its task runs again elsewhere.
+    Within `spread`, a call is a task with one core and one thread of BLAS, on any node. If a worker
+    dies, its task runs again elsewhere.
 
     Parameters
     ----------
     function : callable
         Of `shared` and an item; the result must not depend on where it runs.
     shared : object
+        On a cluster, a task sees it as a `Placed` value.
     items : sequence
     n_jobs : int or None
         Threads of this process, where no cluster is used; -1: one a processor core.
+    nested : bool
+        On a cluster, whether calls that a call makes are tasks too, while there are fewer tasks
+        than cores.
     whole_nodes : bool
-        On a cluster, whether a call has a GPU, or else as many cores as the smallest node.
+        On a cluster, whether a call has a GPU, or else as many cores as the smallest node, and all
+        its threads; its own calls are no tasks.
     progress : callable, optional
         Called with the number of calls done and of all calls.
 
@@ -82,18 +115,15 @@ def call_each(
     Raises
     ------
     ClusterError
-        If the worker of a task died each time.
+        If the worker of a task died each time, or the cluster has no space left.
     """
-    if _cores.get() > 1 and items:
-        done = _as_tasks(function, shared, items, whole_nodes=whole_nodes)
+    if _n_cores.get() and items:
+        done = _as_tasks(function, shared, items, nested=nested, whole_nodes=whole_nodes)
     else:
-        numbered = (
-            delayed(_call_numbered)(function, shared, number, item)
-            for number, item in enumerate(items)
-        )
         # SGD and BLAS release the interpreter's lock, so threads can share the features.
         done = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator_unordered")(
-            numbered
+            delayed(_call_numbered)(function, shared, number, item)
+            for number, item in enumerate(items)
         )
     waiting: dict[int, _Result] = {}
     n_yielded = 0
@@ -117,6 +147,7 @@ class _Answer:
     """What a task sends: a result or an error, and what was logged."""
 
     result: Any
+    # Its class and arguments: an error's constructor may take others than the text.
     error: tuple[type[FeaturepipeError], tuple[Any, ...]] | None
     log: list[tuple[str, int, str]]
 
@@ -126,17 +157,19 @@ def _as_tasks(
     shared: _Shared,
     items: Sequence[_Item],
     *,
+    nested: bool,
     whole_nodes: bool,
 ) -> Iterator[tuple[int, _Result]]:
     """Call a function in tasks; the number and the result of each that is done."""
     ray = import_ray()
+    n_inner = -(-_n_cores.get() // len(items)) - 1 if nested and not whole_nodes else 0
     needs = _whole_node() if whole_nodes else {"num_cpus": 1}
-    n_cores = 1 if whole_nodes else -(-_cores.get() // len(items))
+    task = ray.remote(_do).options(**needs, max_retries=MAX_RETRIES, name=function.__name__)
+    sent = Placed((function, shared))
     level = logging.getLogger("featurepipe").getEffectiveLevel()
-    task = _remote_do().options(**needs, max_retries=MAX_RETRIES)
-    sent = ray.put((function, shared))
+    n_threads = None if whole_nodes else 1
     numbers = {
-        task.remote(sent, item, n_cores, level, None if whole_nodes else 1): number
+        task.remote(sent, item, n_inner, n_threads, level): number
         for number, item in enumerate(items)
     }
     try:
@@ -159,21 +192,16 @@ def _whole_node() -> dict[str, int]:
     return {"num_cpus": min(node.n_cpus for node in nodes)}
 
 
-@cache
-def _remote_do() -> Any:
-    return import_ray().remote(_do)
-
-
 def _do(
-    sent: tuple[Callable[[Any, Any], Any], Any],
+    sent: Placed[tuple[Callable[[Any, Any], Any], Any]],
     item: Any,
     n_cores: int,
-    level: int,
     n_threads: int | None,
+    level: int,
 ) -> _Answer:
     """The task: errors and what is logged are part of the answer."""
-    function, shared = sent
-    _cores.set(n_cores)
+    function, shared = sent.get()
+    _n_cores.set(n_cores)
     logger, notes = logging.getLogger("featurepipe"), _Notes()
     logger.setLevel(level)
     logger.addHandler(notes)
@@ -217,6 +245,5 @@ def _result_of(ray: Any, reference: Any) -> Any:
         logging.getLogger(name).log(level, "%s", message)
     if answer.error is not None:
         kind, arguments = answer.error
-        # Without its constructor, which may take other arguments than the text.
         raise kind.__new__(kind, *arguments)
     return answer.result

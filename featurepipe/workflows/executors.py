@@ -1,7 +1,7 @@
 """Executor: where fits and trainings run, this machine or the nodes of a Ray cluster."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,27 +47,25 @@ class Executor:
         return Workspace(root if self.is_local else Path(root).absolute())
 
     @contextmanager
-    def joined(self, home: Workspace) -> Iterator[None]:
-        """Join the cluster, if there is one.
+    def joined(self, home: Workspace, *libraries: str) -> Iterator[None]:
+        """Let `featurepipe.cluster.spreading.call_each` use the cluster, if there is one.
 
         Parameters
         ----------
         home : Workspace
             Its lock must be held.
+        *libraries : str
+            Distributions that decide the results.
 
         Raises
         ------
         ClusterError
-            If the cluster cannot be used, or a node does not see the workspace.
+            If the cluster cannot be used, a node has other versions, or does not see the workspace.
         """
         if self.is_local:
             yield
             return
-        with connected(self.ray_address):
+        with connected(self.ray_address, *libraries), spread():
             with home.token() as token:
-                require_seen(token)
+                require_seen(token, f"the workspace {home.root}")
             yield
-
-    def spread(self) -> AbstractContextManager[None]:
-        """Let `featurepipe.cluster.spreading.call_each` use the cluster, if there is one."""
-        return nullcontext() if self.is_local else spread()

@@ -19,15 +19,8 @@ from featurepipe.workflows.curves import check_curve, with_curve
 from featurepipe.workflows.dividing import save_splits, wanted_split
 from featurepipe.workflows.executors import Executor
 from featurepipe.workflows.feature_sets import AUTO, check_features
-from featurepipe.workflows.fit_plan import (
-    FitRequest,
-    RunsToFit,
-    RunToFit,
-    plan_fit,
-    runs_of,
-    task_of,
-)
-from featurepipe.workflows.fit_task import FitLimits, fit_task
+from featurepipe.workflows.fit_plan import FitPlan, FitRequest, plan_fit
+from featurepipe.workflows.fit_task import LIBRARIES, FitLimits, fit_task
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.relabelling import Relabelling, relabelled, require_images
 
@@ -200,28 +193,28 @@ def fit(
     )
     home = where.workspace(workspace)
     require_images(home)
-    with home.writing(), where.joined(home):
+    with home.writing(), where.joined(home, *LIBRARIES):
         saved = Manifest.load(home.manifest)
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
         )
-        plan = plan_fit(home, manifest, request)
+        plan, images = plan_fit(home, manifest, request)
+        shared = plan if where.is_local else plan.on_cluster()
         if manifest is not saved:
             manifest.save(home.manifest)
         save_splits(home, plan.splits)
         warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
-        warn_of_near_duplicates(plan.images, plan.splits)
-        runs_to_fit, each = runs_of(plan, request)
-        with where.spread():
-            runs = [
-                save_run(home.run(reserve_name(home, title, new.info.digest)), new)
-                for title, new in call_each(_fit_run, runs_to_fit, each)
-            ]
+        warn_of_near_duplicates(images, plan.splits)
+        fits = call_each(_fit_run, shared, plan.runs, nested=memory is None)
+        runs = [
+            save_run(home.run(reserve_name(home, title, new.info.digest)), new)
+            for title, new in fits
+        ]
     return summary(runs)
 
 
-def _fit_run(runs: RunsToFit, run: RunToFit) -> tuple[str, NewRun]:
+def _fit_run(plan: FitPlan, run: tuple[int, int]) -> tuple[str, NewRun]:
     """Fit a run; its title and what is to be saved."""
-    task, curve = task_of(runs, run), runs.request.curve
+    task, curve = plan.task(run), plan.request.curve
     new = fit_task(task, task.title)
     return task.title, new if curve is None else with_curve(new, task, curve)

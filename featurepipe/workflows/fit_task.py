@@ -39,6 +39,9 @@ from featurepipe.splits import Split
 
 logger = logging.getLogger(__name__)
 
+LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "skops")
+"""Distributions that decide the heads."""
+
 
 @dataclass(frozen=True)
 class FitLimits:
@@ -267,7 +270,7 @@ def _info(
         chunk_rows=task.chunk_rows,
         tuned=_tuned(model) if settings.tune else None,
         costs=costs,
-        versions=library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
+        versions=library_versions(*LIBRARIES),
         machine=machine(),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurepipe.cluster.connecting import require_seen
 from featurepipe.errors import ManifestError, SourceError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.engines import training_precision
@@ -18,7 +19,7 @@ from featurepipe.manifest import Manifest
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.checks import check_settings
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.starting_point import find_starting_points
+from featurepipe.models.networks.starting_point import StartingPoint, find_starting_points
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split, divisible_ids, each_held_out, make_splits
@@ -39,6 +40,7 @@ from featurepipe.workflows.relabelling import (
     relabelled,
     require_images,
 )
+from featurepipe.workflows.training_run import LIBRARIES
 from featurepipe.workflows.trainings import Trainings, plan_trainings, run_trainings
 from featurepipe.workspace import Workspace
 
@@ -159,7 +161,8 @@ labels, label_separator, min_per_class
     )
     runs: list[Run] = []
     require_images(home)
-    with home.writing(), where.joined(home):
+    backend = os.environ.get("KERAS_BACKEND")
+    with home.writing(), where.joined(home, *LIBRARIES, "keras", backend or "tensorflow"):
         saved = Manifest.load(home.manifest)
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
@@ -169,6 +172,8 @@ labels, label_separator, min_per_class
         starts = find_starting_points(
             settings, caches, backbones=named, weights=weights, size_px=size_px
         )
+        if not where.is_local:
+            _require_weights_seen(starts)
         if manifest is not saved:
             manifest.save(home.manifest)
         for start in starts:
@@ -176,17 +181,11 @@ labels, label_separator, min_per_class
                 warn_of_imagenet_classes(manifest, [start.headless.weights.kind])
             with _decoded(home, manifest, start.size_px) as pixels:
                 trainings = Trainings(
-                    manifest,
-                    pixels.path,
-                    settings,
-                    start.headless,
-                    caches,
-                    os.environ.get("KERAS_BACKEND"),
+                    manifest, pixels.path, settings, start.headless, caches, backend
                 )
                 splits = _find_splits(home, manifest, pixels, caches, request, settings)
                 plans = plan_trainings(home, trainings, pixels, splits)
-            with where.spread():
-                runs += run_trainings(home, trainings, plans, resume=resume)
+            runs += run_trainings(home, trainings, plans, resume=resume)
     return summary(runs)
 
 
@@ -214,6 +213,14 @@ def _check_before_decoding(
         make = each_held_out if request.hold_out_each else make_splits
         make(manifest, distinct, ungrouped)
     check_questions(labels, settings.task)
+
+
+def _require_weights_seen(starts: Sequence[StartingPoint]) -> None:
+    """Stop if a node of the cluster does not see a file of weights, or sees another."""
+    for start in starts:
+        weights = None if start.headless is None else start.headless.weights
+        if weights is not None and weights.kind == "file" and weights.path is not None:
+            require_seen(weights.path, f"the weights {weights.path}", weights.sha256)
 
 
 @contextmanager

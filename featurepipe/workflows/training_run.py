@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops")
+"""Distributions that decide a run, beside Keras and its backend."""
 
 
 def new_run(
@@ -181,8 +183,7 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
         "best_epoch": int(history["epoch"][history["best"]].iloc[0]),
         "batch_size": training.batch_size,
         "ended_by": training.ended_by,
-        "versions": library_versions("numpy", "scipy", "scikit-learn", "skops")
-        | network.library_versions,
+        "versions": library_versions(*LIBRARIES) | network.library_versions,
         "machine": machine(),
     }
 

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featurepipe.cluster.spreading import call_each
-from featurepipe.errors import FeaturepipeError, WeightsError
+from featurepipe.errors import FeaturepipeError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.features.extraction.pixel_cache import PixelCache
 from featurepipe.features.headless import HeadlessNetwork
@@ -170,16 +169,13 @@ def _material(trainings: Trainings, pixels: PixelCache, split: Split) -> Materia
 
 
 def _with_weights_here(headless: HeadlessNetwork | None) -> HeadlessNetwork | None:
-    """The same backbone, with the path that its weights have on this machine."""
+    """The same backbone; ImageNet's weights lie in a folder of the user of each machine."""
     weights = None if headless is None else headless.weights
-    if headless is None or weights is None or weights.path is None or weights.path.exists():
+    if headless is None or weights is None or weights.kind != "imagenet":
         return headless
-    if weights.kind == "imagenet":
-        return replace(headless, weights=resolve_weights("imagenet", headless.backbone))
-    raise WeightsError(
-        f"Node {platform.node()} does not see the weights {weights.path}. Put them where all nodes "
-        "see them under this path, or omit --executor ray."
-    )
+    if weights.path is not None and weights.path.exists():
+        return headless
+    return replace(headless, weights=resolve_weights("imagenet", headless.backbone))
 
 
 def _complete_run(folder: Path) -> Run | None:

@@ -61,9 +61,7 @@ def contents(root, *, but=()):
 def test_a_fit_on_a_cluster_gives_the_same_bytes(cluster, two_workspaces, options, n_runs):
     here, there = two_workspaces
     table = featurepipe.fit(workspace=here, **options)
-    again = featurepipe.fit(
-        workspace=there, executor="ray", ray_address=cluster.address, **options
-    )
+    again = featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
     assert again.drop(columns="fit_s").equals(table.drop(columns="fit_s"))
     assert len(list(there.glob("runs/*/heads.skops"))) == n_runs
     assert contents(there) == contents(here)
