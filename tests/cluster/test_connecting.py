@@ -1,7 +1,9 @@
 """A driver joins a cluster, or says why it cannot."""
 
+import platform
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -31,6 +33,47 @@ def test_an_address_where_nothing_answers_is_named(address):
     pytest.importorskip("ray")
     expected = pytest.raises(ClusterError, match=f"No Ray cluster answers at {address}")
     with expected, connected(address):
+        pass
+
+
+# This process is the one that is different: the nodes run in others.
+def other_featurepipe(monkeypatch):
+    monkeypatch.setattr("featurepipe.__version__", "9.9.9")
+
+
+def other_numpy(monkeypatch):
+    version = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "9.9.9" if name == "numpy" else version(name)
+    )
+
+
+def other_python(monkeypatch):
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("9", "9", "9"))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [(other_featurepipe, "featurepipe"), (other_numpy, "numpy"), (other_python, "Python")],
+)
+def test_a_node_with_another_version_is_named(cluster, monkeypatch, change, name):
+    change(monkeypatch)
+    expected = (
+        rf"Node .+ \(\w{{8}}\) has {name} [\d.]+, and this machine has 9\.9.* Install the same"
+    )
+    with pytest.raises(ClusterError, match=expected), connected(cluster.address, "numpy"):
+        pass
+
+
+@pytest.mark.cluster
+def test_a_node_without_a_library_is_named(cluster, monkeypatch):
+    version = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "1.0" if name == "mine" else version(name)
+    )
+    expected = "does not have mine, and this machine has 1.0"
+    with pytest.raises(ClusterError, match=expected), connected(cluster.address, "mine"):
         pass
 
 
