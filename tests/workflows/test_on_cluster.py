@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
-from threading import Event, Thread
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Event
 from zipfile import ZipFile
 
 import psutil
@@ -68,29 +70,31 @@ def test_a_fit_on_a_cluster_gives_the_same_bytes(cluster, two_workspaces, option
     assert not list(there.glob(".token-*"))
 
 
+def kill_a_worker(doing, ended):
+    """Kill the first process of this machine that does a task of this name."""
+    while not ended.wait(0.01):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if process.cmdline()[:1] == [f"ray::{doing}"]:
+                    process.kill()
+                    return process.pid
+    return None
+
+
 @pytest.mark.cluster
-def test_a_fit_whose_worker_is_killed_gives_the_same_bytes(cluster, two_workspaces):
+@pytest.mark.parametrize("task", ["_fit_run", "_fit_job"])
+def test_a_fit_whose_worker_is_killed_gives_the_same_bytes(cluster, two_workspaces, task):
     here, there = two_workspaces
     options = {"head": "bagged-sgd", "solver": "sklearn"}
     featurepipe.fit(workspace=here, **options)
-    killed, ended = [], Event()
-
-    def kill_one():
-        while not killed and not ended.wait(0.01):
-            for process in psutil.Process().children(recursive=True):
-                if process.is_running() and "ray::_do" in process.cmdline()[:1]:
-                    process.kill()
-                    killed.append(process.pid)
-                    return
-
-    killer = Thread(target=kill_one)
-    killer.start()
-    try:
-        featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
-    finally:
-        ended.set()
-        killer.join()
-    assert len(killed) == 1
+    ended = Event()
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(kill_a_worker, task, ended)
+        try:
+            featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
+        finally:
+            ended.set()
+    assert killed.result() is not None
     assert contents(there) == contents(here)
 
 
