@@ -147,6 +147,20 @@ def living_nodes() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.host, node.node_id))
 
 
+def head_answers() -> bool:
+    """Whether the head of the cluster still listens."""
+    ray = import_ray()
+    if ray.util.client.ray.is_connected():
+        # Ray's client asks for itself.
+        return True
+    host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+    except OSError:
+        return False
+    return True
+
+
 def _require_answer(address: str) -> None:
     """Stop if nothing listens at an address: Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")

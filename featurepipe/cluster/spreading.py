@@ -1,6 +1,7 @@
 """Call a function with many items: in threads of this process, or as tasks on a Ray cluster."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,11 +11,15 @@ from typing import Any, Generic, TypeVar
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from featurepipe.cluster.connecting import import_ray, living_nodes
+from featurepipe.cluster.connecting import head_answers, import_ray, living_nodes
 from featurepipe.errors import ClusterError, FeaturepipeError
 from featurepipe.words import one_line
 
 MAX_RETRIES = 3
+
+_POLL_S = 2.0
+# Ray itself ends the process if the head is away for 60 s.
+_PATIENCE_S = 20.0
 
 # Cores for the tasks of this process; 0: it calls in threads of its own.
 _n_cores: ContextVar[int] = ContextVar("n_cores", default=0)
@@ -115,7 +120,7 @@ def call_each(
     Raises
     ------
     ClusterError
-        If the worker of a task died each time, or the cluster has no space left.
+        If the worker of a task died each time, or the cluster is gone or has no space left.
     """
     if _n_cores.get() and items:
         done = _as_tasks(function, shared, items, nested=nested, whole_nodes=whole_nodes)
@@ -174,12 +179,26 @@ def _as_tasks(
     }
     try:
         while numbers:
-            (reference,), _ = ray.wait(list(numbers), num_returns=1)
+            reference = _first_done(ray, list(numbers))
             number = numbers.pop(reference)
             yield number, _result_of(ray, reference)
     finally:
         for reference in numbers:
             ray.cancel(reference, force=True)
+
+
+def _first_done(ray: Any, references: list[Any]) -> Any:
+    """Wait for one of some tasks, as long as the head answers."""
+    answered = time.monotonic()
+    while not (done := ray.wait(references, num_returns=1, timeout=_POLL_S)[0]):
+        if head_answers():
+            answered = time.monotonic()
+        elif time.monotonic() - answered > _PATIENCE_S:
+            raise ClusterError(
+                "The head of the Ray cluster no longer answers. Start the cluster again, and run "
+                "the same command again."
+            )
+    return done[0]
 
 
 def _whole_node() -> dict[str, int]:
