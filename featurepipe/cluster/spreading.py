@@ -66,12 +66,8 @@ class Placed(Generic[_Value]):
         ray = import_ray()
         try:
             self._reference = ray.put(value)
-        except ray.exceptions.RayError as error:
-            raise ClusterError(
-                "The Ray cluster has no space left for features: its object store, and the disk "
-                f"that it spills to, are full ({one_line(error)[:200]}). See ray memory, and start "
-                "it with a larger --object-store-memory, or use fit --memory."
-            ) from error
+        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+            raise _without_space() from error
 
     def get(self) -> _Value:
         """The value."""
@@ -251,6 +247,8 @@ def _result_of(ray: Any, reference: Any) -> Any:
     """The result of a task; what it logged is logged here, and its error is raised."""
     try:
         answer = ray.get(reference)
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        raise _without_space() from error
     except ray.exceptions.RayTaskError:
         # An error in the code of the task, with its traceback.
         raise
@@ -266,3 +264,11 @@ def _result_of(ray: Any, reference: Any) -> Any:
         kind, arguments = answer.error
         raise kind.__new__(kind, *arguments)
     return answer.result
+
+
+def _without_space() -> ClusterError:
+    return ClusterError(
+        "The Ray cluster has no space left: its object store, and the disk that it spills to, are "
+        "full (see: ray memory). Start it with a larger --object-store-memory, or set a bound with "
+        "fit --memory, which puts no features there."
+    )

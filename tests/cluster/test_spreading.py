@@ -143,18 +143,6 @@ def test_values_are_placed_once_for_many_tasks(tasks):
 
 
 @pytest.mark.cluster
-def test_an_object_store_without_space_is_named(tasks, monkeypatch):
-    ray = pytest.importorskip("ray")
-
-    def put(_):
-        raise ray.exceptions.OutOfDiskError("Local disk is full")
-
-    monkeypatch.setattr(ray, "put", put)
-    with pytest.raises(ClusterError, match=r"no space left.*Local disk is full.*--memory"):
-        list(call_each(square, np.ones(3), [1]))
-
-
-@pytest.mark.cluster
 def test_a_node_that_does_not_see_a_file_or_sees_another_is_named(tasks, tmp_path):
     seen, unseen = tmp_path / "seen", tmp_path / "unseen"
     seen.write_bytes(b"weights")
