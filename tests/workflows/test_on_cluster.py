@@ -1,11 +1,13 @@
 """Fits and trainings on a cluster of two nodes are those of one machine, to the byte."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from threading import Event
 from zipfile import ZipFile
 
@@ -14,7 +16,10 @@ import pytest
 
 import featurepipe
 from command_line import fail
+from featurepipe.models.networks.starting_point import find_starting_points
+from featurepipe.workflows import train as workflow
 from pictures import draw_data_set
+from refusals import content
 
 NOT_RESULTS = {"costs", "files"}
 
@@ -123,22 +128,61 @@ def test_a_training_on_a_cluster_gives_the_same_network(cluster, two_workspaces)
     assert (there / "runs/smallervggnet/run.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("command", [["fit"], ["train", "smallervggnet"]])
-def test_options_of_a_cluster_need_it(extracted, tmp_path, capsys, command):
-    line = fail(capsys, *command, "--workspace", extracted, "--ray-address", "head:1")
-    assert line == (
-        "featurepipe: --ray-address requires --executor ray. Add it, or omit the address."
-    )
-    assert not (extracted / "splits").exists()
+COMMANDS = pytest.mark.parametrize("command", [["fit"], ["train", "smallervggnet"]], ids=" ".join)
 
 
-def test_cores_of_this_machine_are_not_those_of_a_cluster(extracted, capsys):
-    line = fail(capsys, "fit", "--workspace", extracted, "--executor", "ray", "--jobs", 2)
-    assert line == (
-        "featurepipe: --jobs 2 only applies to --executor local: a cluster has the cores of its "
-        "nodes. Omit it."
+def refusal(capsys, home, *command):
+    """The line that refuses a command, before anything is written."""
+    before = content(home)
+    line = fail(capsys, *command, "--workspace", home, "--executor", "ray")
+    assert content(home) == before
+    return line
+
+
+@COMMANDS
+def test_without_ray_a_command_says_what_to_install(extracted, capsys, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refusal(capsys, extracted, *command) == (
+        "featurepipe: --executor ray needs Ray, which is not installed. "
+        "Run: pip install 'featurepipe[ray]'"
     )
-    assert not (extracted / "splits").exists()
+
+
+@COMMANDS
+def test_an_address_where_nothing_answers_is_named(extracted, capsys, command):
+    pytest.importorskip("ray")
+    line = refusal(capsys, extracted, *command, "--ray-address", "127.0.0.1:1")
+    assert "No Ray cluster answers at 127.0.0.1:1" in line
+
+
+@pytest.mark.cluster
+@COMMANDS
+def test_a_node_that_does_not_see_the_workspace_is_named(
+    cluster, extracted, capsys, monkeypatch, command
+):
+    # As if the folder of this path were another one there.
+    monkeypatch.setattr(Path, "touch", lambda self: None)
+    line = refusal(capsys, extracted, *command, "--ray-address", cluster.address)
+    assert re.search(rf"Node .* does not see the workspace {extracted}\. Put it on storage", line)
+
+
+@pytest.mark.cluster
+@pytest.mark.keras
+def test_a_node_that_does_not_see_the_weights_is_named(
+    cluster, extracted, capsys, monkeypatch, tmp_path
+):
+    weights = tmp_path / "mine.h5"
+    weights.write_bytes(b"weights")
+
+    def find_and_lose(*arguments, **options):
+        starts = find_starting_points(*arguments, **options)
+        weights.unlink()
+        return starts
+
+    monkeypatch.setattr(workflow, "find_starting_points", find_and_lose)
+    command = ["train", "finetune", "--backbone", "mobilenet_v2", "--weights", weights]
+    line = refusal(capsys, extracted, *command, "--ray-address", cluster.address)
+    assert re.search(rf"Node .* does not see the weights {weights}\. Put it on storage", line)
 
 
 def test_without_a_cluster_ray_is_not_imported(two_workspaces):
