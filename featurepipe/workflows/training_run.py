@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_heads import finish_network
@@ -36,6 +37,8 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops")
 """Distributions that decide a run, beside Keras and its backend."""
 
 
+# One BLAS thread, so that answers do not depend on the number of cores; PyTorch keeps its own.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def new_run(
     material: Material,
     network: "Network",
