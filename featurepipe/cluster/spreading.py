@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,6 +15,8 @@ from threadpoolctl import threadpool_limits
 from featurepipe.cluster.connecting import head_answers, import_ray, living_nodes
 from featurepipe.errors import ClusterError, FeaturepipeError
 from featurepipe.words import one_line
+
+logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 3
 
@@ -165,19 +168,36 @@ def _as_tasks(
     ray = import_ray()
     n_inner = -(-_n_cores.get() // len(items)) - 1 if nested and not whole_nodes else 0
     needs = _whole_node() if whole_nodes else {"num_cpus": 1}
-    task = ray.remote(_do).options(**needs, max_retries=MAX_RETRIES, name=function.__name__)
+    # Ray itself begins tasks that ran out of memory again without end, and says nothing.
+    task = ray.remote(max_retries=0)(_do)
     sent = Placed((function, shared))
     level = logging.getLogger("featurepipe").getEffectiveLevel()
-    n_threads = None if whole_nodes else 1
-    numbers = {
-        task.remote(sent, item, n_inner, n_threads, level): number
-        for number, item in enumerate(items)
-    }
+    arguments = n_inner, None if whole_nodes else 1, level
+
+    def begin(number: int, needs: dict[str, int]) -> Any:
+        options = {"name": function.__name__, **needs}
+        return task.options(**options).remote(sent, items[number], *arguments)
+
+    numbers = {begin(number, needs): number for number in range(len(items))}
+    n_lost = Counter[int]()
     try:
         while numbers:
             reference = _first_done(ray, list(numbers))
             number = numbers.pop(reference)
-            yield number, _result_of(ray, reference)
+            try:
+                result = _result_of(ray, reference)
+            except _LostError as error:
+                n_lost[number] += 1
+                if n_lost[number] > MAX_RETRIES:
+                    raise ClusterError(
+                        f"A task failed {n_lost[number]} times, since its worker or node died: "
+                        f"{error}. See the memory of the nodes (ray status, ray memory), and run "
+                        "the same command again."
+                    ) from error
+                logger.info("A task is begun again, since its worker or node died: %s.", error)
+                numbers[begin(number, _alone(needs) if error.is_out_of_memory else needs)] = number
+            else:
+                yield number, result
     finally:
         for reference in numbers:
             ray.cancel(reference, force=True)
@@ -195,6 +215,19 @@ def _first_done(ray: Any, references: list[Any]) -> Any:
                 "the same command again."
             )
     return done[0]
+
+
+class _LostError(Exception):
+    """The worker or node of a task died."""
+
+    def __init__(self, reason: str, is_out_of_memory: bool) -> None:
+        super().__init__(reason)
+        self.is_out_of_memory = is_out_of_memory
+
+
+def _alone(needs: dict[str, int]) -> dict[str, int]:
+    """What a task needs so that no other is beside it on a node."""
+    return needs | {"num_cpus": max(node.n_cpus for node in living_nodes())}
 
 
 def _whole_node() -> dict[str, int]:
@@ -253,11 +286,9 @@ def _result_of(ray: Any, reference: Any) -> Any:
         # An error in the code of the task, with its traceback.
         raise
     except ray.exceptions.RayError as error:
-        raise ClusterError(
-            f"A task failed {MAX_RETRIES + 1} times, since its worker or node died "
-            f"({one_line(error)[:300]}). See the memory of the nodes (ray status, ray memory), and "
-            "run the same command again."
-        ) from error
+        is_out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)
+        reason = one_line(error).partition(". ")[0]
+        raise _LostError(reason, is_out_of_memory) from error
     for name, level, message in answer.log:
         logging.getLogger(name).log(level, "%s", message)
     if answer.error is not None:
