@@ -1,6 +1,7 @@
 """Call a function with many items: in threads of this process, or as tasks on a Ray cluster."""
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from featurepipe.words import one_line
 logger = logging.getLogger(__name__)
 
 MAX_RETRIES = 3
+
+_MISSING_MODULE = re.compile(r"No module named '[^']*'")
 
 _POLL_S = 2.0
 # Ray itself ends the process if the head is away for 60 s.
@@ -282,8 +285,13 @@ def _result_of(ray: Any, reference: Any) -> Any:
         answer = ray.get(reference)
     except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
         raise _without_space() from error
-    except ray.exceptions.RayTaskError:
-        # An error in the code of the task, with its traceback.
+    except ray.exceptions.RayTaskError as error:
+        if missing := _MISSING_MODULE.search(str(error)):
+            raise ClusterError(
+                f"A node cannot load what is sent to it: {missing[0]}. Install that module on all "
+                "nodes."
+            ) from error
+        # Any other error in the code of the task, with its traceback.
         raise
     except ray.exceptions.RayError as error:
         is_out_of_memory = isinstance(error, ray.exceptions.OutOfMemoryError)

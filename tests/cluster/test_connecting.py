@@ -77,11 +77,14 @@ def test_a_node_without_a_library_is_named(cluster, monkeypatch):
         pass
 
 
+@pytest.mark.keras
 def test_one_machine_needs_no_ray(tmp_path):
-    draw_data_set(tmp_path / "images", n_each=2)
+    draw_data_set(tmp_path / "images", n_each=8)
     code = (
-        "import sys; from featurepipe import extract; "
-        "extract(sys.argv[1], backbone='hsv_histogram', workspace=sys.argv[2]); "
+        "import sys; from featurepipe import extract, fit, train; space = sys.argv[2]; "
+        "extract(sys.argv[1], backbone='hsv_histogram', workspace=space); "
+        "fit(head='knn', workspace=space); "
+        "train('smallervggnet', size_px=16, epochs=1, workspace=space); "
         "print('ray' in sys.modules)"
     )
     command = [sys.executable, "-c", hiding("ray") + code]
@@ -89,3 +92,4 @@ def test_one_machine_needs_no_ray(tmp_path):
         [*command, tmp_path / "images", tmp_path / "space"], capture_output=True, text=True
     )
     assert result.stdout == "False\n", result.stderr
+    assert len(list((tmp_path / "space").glob("runs/*/run.json"))) == 2

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,8 +15,11 @@ import pytest
 
 import featurepipe
 from command_line import fail
+from featurepipe.cluster.connecting import connected
+from featurepipe.errors import ClusterError
 from featurepipe.models.networks.starting_point import find_starting_points
 from featurepipe.workflows import train as workflow
+from own_classifiers import NearestMean
 from pictures import draw_data_set
 from refusals import content
 
@@ -33,6 +35,13 @@ def extracted(tmp_path_factory):
         root / "images", attributes=["color", "kind"], backbone="hsv_histogram", workspace=root
     )
     return root
+
+
+@pytest.fixture(scope="module")
+def on_cluster(cluster):
+    """Options; the connection stays, and with it the workers, which take seconds to start."""
+    with connected(cluster.address):
+        yield {"executor": "ray", "ray_address": cluster.address}
 
 
 @pytest.fixture
@@ -53,79 +62,6 @@ def contents(root, *, but=()):
         elif path.name not in but:
             found[path.relative_to(root)] = path.read_bytes()
     return found
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize(
-    ("options", "n_runs"),
-    [
-        ({"repeats": 2}, 2),
-        ({"task": "multi-label", "thresholds": "f1"}, 1),
-        ({"hold_out": ["red_plain"], "head": "logistic", "curve": "combinations"}, 1),
-    ],
-    ids=["per attribute", "multi-label", "held out"],
-)
-def test_a_fit_on_a_cluster_gives_the_same_bytes(cluster, two_workspaces, options, n_runs):
-    here, there = two_workspaces
-    table = featurepipe.fit(workspace=here, **options)
-    again = featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
-    assert again.drop(columns="fit_s").equals(table.drop(columns="fit_s"))
-    assert len(list(there.glob("runs/*/heads.skops"))) == n_runs
-    assert contents(there) == contents(here)
-    assert not list(there.glob(".token-*"))
-
-
-def kill_a_worker(doing, ended):
-    """Kill the first process of this machine that does a task of this name."""
-    while not ended.wait(0.01):
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.Error):
-                if process.cmdline()[:1] == [f"ray::{doing}"]:
-                    process.kill()
-                    return process.pid
-    return None
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize("task", ["_fit_run", "_fit_job"])
-def test_a_fit_whose_worker_is_killed_gives_the_same_bytes(cluster, two_workspaces, task):
-    here, there = two_workspaces
-    options = {"head": "bagged-sgd", "solver": "sklearn"}
-    featurepipe.fit(workspace=here, **options)
-    ended = Event()
-    with ThreadPoolExecutor() as pool:
-        killed = pool.submit(kill_a_worker, task, ended)
-        try:
-            featurepipe.fit(workspace=there, executor="ray", ray_address=cluster.address, **options)
-        finally:
-            ended.set()
-    assert killed.result() is not None
-    assert contents(there) == contents(here)
-
-
-@pytest.mark.cluster
-@pytest.mark.keras
-def test_a_training_on_a_cluster_gives_the_same_network(cluster, two_workspaces):
-    here, there = two_workspaces
-    options = {"size_px": 16, "batch_size": 16, "epochs": 1, "augment": False, "repeats": 2}
-    featurepipe.train("smallervggnet", workspace=here, **options)
-    on_cluster = {"executor": "ray", "ray_address": cluster.address}
-    table = featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
-    assert table["run"].unique().tolist() == ["smallervggnet", "smallervggnet-2"]
-    # They hold when it was trained, and how long that took.
-    times = ("network.keras", "history.csv", "training.png", "training.svg")
-    assert contents(there, but=times) == contents(here, but=times)
-    for name in table["run"].unique():
-        weights = [
-            ZipFile(root / "runs" / name / "network.keras").read("model.weights.h5")
-            for root in two_workspaces
-        ]
-        assert weights[0] == weights[1]
-    assert not list(there.glob("runs/.*"))
-    # Complete runs stay as they are.
-    before = (there / "runs/smallervggnet/run.json").stat().st_mtime_ns
-    featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
-    assert (there / "runs/smallervggnet/run.json").stat().st_mtime_ns == before
 
 
 COMMANDS = pytest.mark.parametrize("command", [["fit"], ["train", "smallervggnet"]], ids=" ".join)
@@ -185,12 +121,82 @@ def test_a_node_that_does_not_see_the_weights_is_named(
     assert re.search(rf"Node .* does not see the weights {weights}\. Put it on storage", line)
 
 
-def test_without_a_cluster_ray_is_not_imported(two_workspaces):
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("options", "n_runs"),
+    [
+        ({"repeats": 2}, 2),
+        ({"task": "multi-label", "thresholds": "f1"}, 1),
+        ({"hold_out": ["red_plain"], "head": "logistic", "curve": "combinations"}, 1),
+    ],
+    ids=["per attribute", "multi-label", "held out"],
+)
+def test_a_fit_on_a_cluster_gives_the_same_bytes(on_cluster, two_workspaces, options, n_runs):
+    here, there = two_workspaces
+    table = featurepipe.fit(workspace=here, **options)
+    again = featurepipe.fit(workspace=there, **on_cluster, **options)
+    assert again.drop(columns="fit_s").equals(table.drop(columns="fit_s"))
+    assert len(list(there.glob("runs/*/heads.skops"))) == n_runs
+    assert contents(there) == contents(here)
+    assert not list(there.glob(".token-*"))
+
+
+def kill_a_worker(doing, ended):
+    """Kill the first process of this machine that does a task of this name."""
+    while not ended.wait(0.01):
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                if process.cmdline()[:1] == [f"ray::{doing}"]:
+                    process.kill()
+                    return process.pid
+    return None
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("task", ["_fit_run", "_fit_job"])
+def test_a_fit_whose_worker_is_killed_gives_the_same_bytes(on_cluster, two_workspaces, task):
+    here, there = two_workspaces
+    options = {"head": "bagged-sgd", "solver": "sklearn"}
+    featurepipe.fit(workspace=here, **options)
+    ended = Event()
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(kill_a_worker, task, ended)
+        try:
+            featurepipe.fit(workspace=there, **on_cluster, **options)
+        finally:
+            ended.set()
+    assert killed.result() is not None
+    assert contents(there) == contents(here)
+
+
+@pytest.mark.cluster
+@pytest.mark.keras
+def test_a_training_on_a_cluster_gives_the_same_network(on_cluster, two_workspaces):
+    here, there = two_workspaces
+    options = {"size_px": 16, "batch_size": 16, "epochs": 1, "augment": False, "repeats": 2}
+    featurepipe.train("smallervggnet", workspace=here, **options)
+    table = featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
+    assert table["run"].unique().tolist() == ["smallervggnet", "smallervggnet-2"]
+    # They hold when it was trained, and how long that took.
+    times = ("network.keras", "history.csv", "training.png", "training.svg")
+    assert contents(there, but=times) == contents(here, but=times)
+    for name in table["run"].unique():
+        weights = [
+            ZipFile(root / "runs" / name / "network.keras").read("model.weights.h5")
+            for root in two_workspaces
+        ]
+        assert weights[0] == weights[1]
+    assert not list(there.glob("runs/.*"))
+    # Complete runs stay as they are.
+    before = (there / "runs/smallervggnet/run.json").stat().st_mtime_ns
+    featurepipe.train("smallervggnet", workspace=there, **options, **on_cluster)
+    assert (there / "runs/smallervggnet/run.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.cluster
+def test_a_head_whose_module_a_node_lacks_is_an_error(on_cluster, two_workspaces):
     root, _ = two_workspaces
-    code = (
-        "import sys, featurepipe\n"
-        f"featurepipe.fit(workspace={str(root)!r})\n"
-        "assert 'ray' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert len(list(root.glob("runs/*/run.json"))) == 1
+    head, trusted = NearestMean(), ["own_classifiers.NearestMean"]
+    with pytest.raises(ClusterError, match=r"No module named 'own_classifiers'\. Install"):
+        featurepipe.fit(head=head, trusted=trusted, workspace=root, **on_cluster)
+    assert not (root / "runs").exists()
