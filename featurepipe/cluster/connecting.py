@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +95,7 @@ def connected(address: str | None = None, *libraries: str) -> Iterator[None]:
     named = address or os.environ.get("RAY_ADDRESS")
     if named:
         _require_answer(named)
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=named,
@@ -105,6 +108,9 @@ def connected(address: str | None = None, *libraries: str) -> Iterator[None]:
             f"Cannot join the Ray cluster {named or 'of this machine'}: {one_line(error)} Check "
             "that it runs (ray status) with the same versions of Ray and Python."
         ) from error
+    if terminate is not None and threading.current_thread() is threading.main_thread():
+        # Ray's own answer to SIGTERM ends the process with a stack of C++.
+        signal.signal(signal.SIGTERM, terminate)
     try:
         _require_same_versions(ray, libraries)
         yield

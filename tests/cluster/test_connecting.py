@@ -1,8 +1,11 @@
 """A driver joins a cluster, or says why it cannot."""
 
+import os
 import platform
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 
 import pytest
@@ -75,6 +78,21 @@ def test_a_node_without_a_library_is_named(cluster, monkeypatch):
     expected = "does not have mine, and this machine has 1.0"
     with pytest.raises(ClusterError, match=expected), connected(cluster.address, "mine"):
         pass
+
+
+@pytest.mark.cluster
+def test_what_sigterm_does_is_left_as_it_was(cluster):
+    def terminate(*_):
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(SystemExit), connected(cluster.address):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.keras
