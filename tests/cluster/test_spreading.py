@@ -123,6 +123,25 @@ def test_a_task_whose_worker_dies_runs_again_and_is_given_up_in_the_end(tasks, t
         list(call_each(die, None, [0]))
 
 
+@pytest.mark.cluster
+def test_a_task_that_ran_out_of_memory_is_begun_again_and_says_so(tasks, monkeypatch, caplog):
+    ray = pytest.importorskip("ray")
+    get, failed = ray.get, []
+
+    def fail_once(reference):
+        if not failed:
+            failed.append(reference)
+            raise ray.exceptions.OutOfMemoryError("The node ran low on memory. See the manual.")
+        return get(reference)
+
+    monkeypatch.setattr(ray, "get", fail_once)
+    caplog.set_level(logging.INFO, "featurepipe")
+    assert list(call_each(square, np.arange(3.0), [2])) == [(False, 4.0)]
+    assert caplog.messages == [
+        "A task is begun again, since its worker or node died: The node ran low on memory."
+    ]
+
+
 def break_down(_, item):
     return 1 / item
 
