@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.arrays import Features, Probabilities, Rows, widths_of
+from featurepipe.models.answers.arrays import Features, Probabilities, Rows, Scores, widths_of
 from featurepipe.models.answers.calibration import Calibrator, calibration_for, fit_calibrator
 from featurepipe.models.answers.head import Head, KnownClasses
 from featurepipe.models.answers.head_model import HeadModel
@@ -110,19 +110,17 @@ class HeldOut:
         # Zeros that are not written to take no memory.
         return cls([], np.zeros((n_rows, n_classes), dtype), np.zeros((n_rows, n_classes), dtype))
 
-    def write(self, head: Head, rows: Rows, X: Features) -> None:
-        """Let a head predict rows that it was not fitted on.
+    def write(self, rows: Rows, probabilities: Probabilities, scores: Scores) -> None:
+        """Keep what a head predicts for rows that it was not fitted on.
 
         Parameters
         ----------
-        head : Head
         rows : ndarray of shape (n,), intp
             Positions among the training rows.
-        X : ndarray of shape (n, n_features)
-            Their features.
+        probabilities, scores : ndarray of shape (n, n_classes), float64
+            Uncalibrated.
         """
-        self.uncalibrated[rows] = head.predict_proba(X)
-        self.scores[rows] = head.decision_scores(X)
+        self.uncalibrated[rows], self.scores[rows] = probabilities, scores
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,10 @@ class StreamedHead:
         """
         positions = self.position[rows]
         chosen = np.flatnonzero((positions >= 0) & ~self.is_fitted_on[positions])
-        held_out.write(self.head, rows[chosen], X[chosen])
+        features = X[chosen]
+        held_out.write(
+            rows[chosen], self.head.predict_proba(features), self.head.decision_scores(features)
+        )
 
     def fitted_rows(self, rows: Rows) -> tuple[Rows, Rows]:
         """Rows of a chunk that are fitted on.

@@ -144,5 +144,6 @@ def _hold_out(
     losses = total_losses(outputs, scores, targets, question.rows[others])
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
     rows = question.rows[fold]
-    held_out.write(head, rows, scores[best, rows])
+    X = scores[best, rows]
+    held_out.write(rows, head.predict_proba(X), head.decision_scores(X))
     held_out.folds.append(Fold(fold, head.known))
