@@ -124,7 +124,10 @@ def stream_heads(
         learn_regressions(passes, rows, of_questions, settings.seed, n_threads)
     else:
         _learn_bags(passes, _all_of(streams), n_passes, n_threads)
-    return finish_heads(questions, _hold_out(passes, streams, n_threads), rows, settings)
+    fits = _hold_out(passes, streams, n_threads)
+    # Those of the folds are needed no more.
+    del streams
+    return finish_heads(questions, fits, rows, settings)
 
 
 def _classifier(settings: HeadSettings) -> BaseEstimator:
