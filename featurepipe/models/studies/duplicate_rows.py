@@ -4,12 +4,17 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 
 from featurepipe.models.answers.arrays import Rows
 from featurepipe.models.answers.row_chunks import RowChunks
-from featurepipe.models.studies.neighbour_search import N_SAMPLED_PAIRS, median_distance
-from featurepipe.models.studies.projections import N_AXES, Projections, pieces
+from featurepipe.models.studies.neighbour_search import (
+    FEW_ROWS,
+    N_SAMPLED_PAIRS,
+    median_distance,
+    nearest_others,
+    pieces,
+)
+from featurepipe.models.studies.projections import N_AXES, Projections
 
 # Measured by benchmarks/duplicates.py: absolute distances do not travel between sets of images.
 _N_NEIGHBOURS = 5
@@ -22,12 +27,8 @@ RULE = (_N_NEIGHBOURS, _SHARE_OF_NEIGHBOURHOOD, _SHARE_OF_MEDIAN, N_SAMPLED_PAIR
 BYTES_A_ROW = 250 + 4 * (N_AXES + 1)
 """Distances and positions of neighbours, twice, limits, and projections of a row."""
 
-# Up to so many rows, all are compared with all: nothing takes less time.
-_FEW = 20_000
 # Shares of the rows among which neighbours are searched for first, and the least number.
 _SHARES, _LEAST_SAMPLED = (0.01, 0.1), 2000
-
-Neighbours = tuple[NDArray[np.float64], NDArray[np.intp]]
 
 
 class _Steps:
@@ -84,12 +85,15 @@ def near_duplicates(
     projections = None
     for sampled in _samples(rows) if median > 0 else ():
         projections = projections or Projections.of(rows, sampled, median)
-        reach[asked] = _nearest(rows, asked, sampled, n_neighbours, steps)[0][:, -1]
+        steps.expect(_n_pairs(rows, asked, sampled))
+        reach[asked] = nearest_others(rows, asked, sampled, n_neighbours, steps)[0][:, -1]
         limits = np.maximum(_SHARE_OF_NEIGHBOURHOOD * reach, _SHARE_OF_MEDIAN * median)
         n_chunks = len(pieces(asked, rows.chunk_rows))
         steps.expect(n_chunks * (n_chunks + 1) // 2)
         asked = projections.with_partner(asked, limits, steps)
-    distances, neighbours = _nearest(rows, asked, np.arange(n_rows), n_neighbours, steps)
+    everything = np.arange(n_rows)
+    steps.expect(_n_pairs(rows, asked, everything))
+    distances, neighbours = nearest_others(rows, asked, everything, n_neighbours, steps)
     reach[asked] = distances[:, -1]
     # Those that were not compared with all have no partner, whatever their reach is.
     limits = np.maximum(
@@ -107,31 +111,12 @@ def near_duplicates(
 def _samples(rows: RowChunks) -> Iterator[Rows]:
     """Random rows, the second time more; none of few rows."""
     n_rows, rng = len(rows.reader), np.random.default_rng(0)
-    if n_rows > _FEW:
+    if n_rows > FEW_ROWS:
         for share in _SHARES:
             n_sampled = max(_LEAST_SAMPLED, round(share * n_rows))
             yield np.sort(rng.choice(n_rows, n_sampled, replace=False))
 
 
-def _nearest(rows: RowChunks, asked: Rows, among: Rows, n: int, steps: _Steps) -> Neighbours:
-    """Distances and positions of the nearest other rows of some rows, among some rows."""
-    distances = np.empty((len(asked), n))
-    neighbours = np.empty((len(asked), n), np.intp)
-    places, others = pieces(np.arange(len(asked)), rows.chunk_rows), pieces(among, rows.chunk_rows)
-    steps.expect(len(places) * len(others))
-    for place in places:
-        chunk, found = asked[place], []
-        X = rows.reader.read(chunk)
-        for other in others:
-            Y = X if np.array_equal(chunk, other) else rows.reader.read(other)
-            # A row may find itself.
-            nearest = NearestNeighbors(n_neighbors=min(n + 1, len(Y)), algorithm="brute").fit(Y)
-            far, where = nearest.kneighbors(X)
-            found.append((far, other[where]))
-            steps()
-        far, where = (np.hstack(parts) for parts in zip(*found, strict=True))
-        far[where == chunk[:, None]] = np.inf
-        order = np.argsort(far, axis=1, kind="stable")[:, :n]
-        distances[place] = np.take_along_axis(far, order, axis=1)
-        neighbours[place] = np.take_along_axis(where, order, axis=1)
-    return distances, neighbours
+def _n_pairs(rows: RowChunks, asked: Rows, among: Rows) -> int:
+    """Pairs of chunks."""
+    return len(pieces(asked, rows.chunk_rows)) * len(pieces(among, rows.chunk_rows))

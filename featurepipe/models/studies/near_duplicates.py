@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,6 +135,24 @@ class DuplicateSearch:
             file = workspace.found_duplicates(store.stem)
             return cls(store, rows, opened.ids[rows], _digest(opened, rows), file)
 
+    @contextmanager
+    def features(self, memory_bytes: int | None = None) -> Iterator[RowChunks]:
+        """Features of the images, in chunks of which two fit into memory.
+
+        Parameters
+        ----------
+        memory_bytes : int or None
+            Bound of the memory; None: no bound.
+
+        Raises
+        ------
+        FitError
+            If the bound is too small.
+        """
+        with FeatureStore.open(self.store) as store:
+            chunk_rows = _chunk_rows(len(self.rows), store.n_features, memory_bytes)
+            yield RowChunks(_StoreRows(store, self.rows), chunk_rows)
+
     def find(self, memory_bytes: int | None = None) -> NearDuplicates:
         """What is remembered of this search, else what is found now; nothing is written.
 
@@ -150,11 +169,11 @@ class DuplicateSearch:
         known = self.remembered()
         if known is not None:
             return known
-        with FeatureStore.open(self.store) as store:
-            chunk_rows = _chunk_rows(len(self.rows), store.n_features, memory_bytes)
-            rows = RowChunks(_StoreRows(store, self.rows), chunk_rows)
-            with Progress(None, "Comparing images", "pair of chunk") as progress:
-                found = near_duplicates(rows, progress.report)
+        with (
+            self.features(memory_bytes) as rows,
+            Progress(None, "Comparing images", "pair of chunk") as progress,
+        ):
+            found = near_duplicates(rows, progress.report)
         return NearDuplicates(self.store.stem, self.images, *found)
 
     def remembered(self) -> NearDuplicates | None:
@@ -197,7 +216,7 @@ def _chunk_rows(n_rows: int, n_features: int, memory_bytes: int | None) -> int:
     if chunk_rows < min(_LEAST_CHUNK_ROWS, n_rows):
         raise FitError(
             f"Comparing {n_rows} images needs more memory than {memory_bytes / 1e6:.0f}MB. "
-            "Raise --memory, or omit --group-duplicates."
+            "Raise --memory."
         )
     return max(min(chunk_rows, n_rows), 1)
 

@@ -15,6 +15,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from featurepipe.models.answers.arrays import Features, Rows
 from featurepipe.models.answers.row_chunks import RowChunks
+from featurepipe.models.studies.neighbour_search import pieces
 
 N_AXES = 128
 """Most axes that rows are projected onto."""
@@ -112,11 +113,13 @@ class Projections:
                 maybe = self._may_be_close(rows[block], others[part], limits[rows[block]])
                 if len(maybe[0]) > _MANY * len(block) * len(part):
                     between = euclidean_distances(X[block], Y[part])
-                    maybe = np.nonzero(between < limits[rows[block], None] * (1 + _ROOM))
+                    near = between < limits[rows[block], None] * (1 + _ROOM)
+                    maybe = np.divmod(np.flatnonzero(near), len(part))
                 first, second = block[maybe[0]], part[maybe[1]]
                 limit = np.minimum(limits[rows[first]], limits[others[second]])
-                near = (others[second] < rows[first]) & (_distances(X, first, Y, second) < limit)
-                yield rows[first[near]], others[second[near]]
+                is_earlier = others[second] < rows[first]
+                kept = is_earlier & (_distances(X, first, Y, second) < limit)
+                yield rows[first[kept]], others[second[kept]]
 
     def _may_be_close(
         self, rows: Rows, others: Rows, limits: NDArray[np.float64]
@@ -129,17 +132,6 @@ class Projections:
         left = np.hstack([A, (allowed - of_a) / 2, np.ones_like(of_a)]).astype(np.float32)
         right = np.hstack([B, np.ones_like(of_b), -of_b / 2])
         return np.divmod(np.flatnonzero(left @ right.T > 0), len(B))
-
-
-def pieces(rows: Rows, size: int) -> list[Rows]:
-    """Rows in pieces of at most so many, about equally many.
-
-    Examples
-    --------
-    >>> pieces(np.arange(5), 2)
-    [array([0, 1]), array([2, 3]), array([4])]
-    """
-    return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
 def _distances(X: Features, first: Rows, Y: Features, second: Rows) -> NDArray[np.floating]:

@@ -104,7 +104,7 @@ class TestAmongManyRows:
     @pytest.fixture(autouse=True)
     def many(self, monkeypatch):
         """Take any rows for many, and small samples and blocks of them."""
-        monkeypatch.setattr(duplicate_rows, "_FEW", 0)
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 0)
         monkeypatch.setattr(duplicate_rows, "_LEAST_SAMPLED", 12)
         monkeypatch.setattr(projections, "N_AXES", 20)
         monkeypatch.setattr(projections, "_BLOCK", 32)
@@ -114,18 +114,19 @@ class TestAmongManyRows:
     @pytest.fixture
     def compared(self, monkeypatch):
         """How many rows are compared with how many, by all features."""
-        counts, nearest = [], duplicate_rows._nearest
+        counts, nearest = [], duplicate_rows.nearest_others
 
         def counted(rows, asked, among, *others):
             counts.append((len(asked), len(among)))
             return nearest(rows, asked, among, *others)
 
-        monkeypatch.setattr(duplicate_rows, "_nearest", counted)
+        monkeypatch.setattr(duplicate_rows, "nearest_others", counted)
         return counts
 
-    @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-    @pytest.mark.parametrize("chunk_rows", [60, 306, 307])
-    @pytest.mark.parametrize("dense", [0, 1 / 64, 1])
+    @pytest.mark.parametrize(
+        ("scale", "chunk_rows", "dense"),
+        [(1.0, 60, 1 / 64), (1.0, 306, 0), (1e-3, 307, 1), (1e4, 307, 0), (1e4, 60, 1)],
+    )
     def test_the_same_pairs_are_found(self, monkeypatch, compared, scale, chunk_rows, dense):
         X = with_copies(make_rows(300), [3, 50, 50, 50, 50, 50, 120], noise=0.3)
         X = (scale * X).astype(np.float32)
@@ -134,7 +135,7 @@ class TestAmongManyRows:
         assert [among for _, among in compared] == [12, 31, 307]
         assert compared[0][0] == 307
         assert compared[-1][0] < 60
-        monkeypatch.setattr(duplicate_rows, "_FEW", 1000)
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 1000)
         all_pairs, their_distances = found_in(X)
         assert len(pairs) > 3
         np.testing.assert_array_equal(pairs, all_pairs)
@@ -145,7 +146,7 @@ class TestAmongManyRows:
         X = rng.standard_normal((400, 3)).astype(np.float32)
         X = with_copies(X, [7] * 12, noise=0.01)
         pairs, _ = found_in(X)
-        monkeypatch.setattr(duplicate_rows, "_FEW", 1000)
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 1000)
         assert len(pairs) > 100
         np.testing.assert_array_equal(pairs, found_in(X)[0])
 
