@@ -4,7 +4,7 @@
     python benchmarks/remembered.py --like STORE --rows 100000 --memory 500MB [--all]
 
 The store is drawn in a temporary folder. A hundredth of its rows are copies of others. With
-`--like`, rows are drawn from 46 clusters of a store's rows, with the mean and the covariance of each.
+`--like`, rows are drawn from 46 clusters of a store's rows, with the mean and covariance of each.
 With `--all`, all features of all rows are compared, too.
 """
 
