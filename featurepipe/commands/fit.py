@@ -9,6 +9,7 @@ import featurepipe
 from featurepipe.commands.options import (
     Names,
     calibrate,
+    cluster,
     data,
     examples,
     jobs,
@@ -99,6 +100,7 @@ from featurepipe.commands.terminal import write_runs
     ),
 )
 @cloup.option_group("Computation", jobs, memory)
+@cluster()
 @output(seed)
 def fit(as_json: bool, **options: Any) -> None:
     """Fit heads on cached features.

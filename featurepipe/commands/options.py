@@ -120,6 +120,18 @@ memory = option(
     show_default="none",
     help="Memory limit, such as 4GB; more is read in chunks.",
 )
+executor = option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="This machine, or the nodes of a Ray cluster.",
+)
+ray_address = option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    show_default="RAY_ADDRESS, else this machine",
+    help="Head of the Ray cluster.",
+)
 spreadsheet_safe = option(
     "--spreadsheet-safe",
     is_flag=True,
@@ -137,6 +149,11 @@ weights = option(
 def data(*others: Decorator) -> Decorator:
     """The heading Data: what the labels are."""
     return cloup.option_group("Data", labels, attributes, label_separator, min_per_class, *others)
+
+
+def cluster(*others: Decorator) -> Decorator:
+    """The heading Cluster: which machines compute."""
+    return cloup.option_group("Cluster", executor, ray_address, *others)
 
 
 split = cloup.option_group(
