@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -126,15 +127,7 @@ class FitTask:
     def needed_memory(self) -> FitMemory:
         """What fitting needs."""
         n_features = self.feature_set.rows(self.train_ids).n_features
-        settings = self.settings
-        return FitMemory.of(
-            self.labels,
-            n_features,
-            settings.task,
-            settings.n_folds,
-            pairs=settings.own is None and settings.head in COMPARES_PAIRS,
-            axes=settings.own is None and settings.head == "logistic",
-        )
+        return memory_of_fit(self.settings, self.labels, n_features)
 
     @cached_property
     def chunk_rows(self) -> int | None:
@@ -170,6 +163,28 @@ class FitTask:
             self.split,
             self.manifest,
         )
+
+
+def memory_of_fit(
+    settings: HeadSettings, labels: Mapping[str, Labels], n_features: int
+) -> FitMemory:
+    """What fitting heads needs.
+
+    Parameters
+    ----------
+    settings : HeadSettings
+    labels : mapping of str to Labels
+        Of the training images.
+    n_features : int
+    """
+    return FitMemory.of(
+        labels,
+        n_features,
+        settings.task,
+        settings.n_folds,
+        pairs=settings.own is None and settings.head in COMPARES_PAIRS,
+        axes=settings.own is None and settings.head == "logistic",
+    )
 
 
 # One BLAS thread, so that answers do not depend on the number of cores.
