@@ -76,6 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         143 SIGTERM.
     """
     _silence_warnings()
+    _Terminated.came = False
     try:
         cli.main(args=arguments, prog_name="featurepipe", standalone_mode=False)
     except click.ClickException as error:

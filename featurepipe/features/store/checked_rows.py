@@ -25,8 +25,8 @@ from featurepipe.features.store.layout import (
 
 # A row that does not match its checksum may be one that is being written.
 _N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
-# Checked at once: little enough to stay in the processor's cache.
-_CHECK_BYTES = 2**21
+# Checked at once by each thread: little enough to stay in the processor's cache.
+_CHECK_BYTES = 2**20
 # While one thread waits for the disk, the other checks what it has read.
 _N_THREADS = 2
 
@@ -123,7 +123,9 @@ class CheckedRows:
             if not isinstance(place, slice):
                 features[place] = values
 
-        list(self._pool.map(read_part, in_chunks(np.arange(len(wanted)), dataset, _CHECK_BYTES)))
+        parts = list(in_chunks(np.arange(len(wanted)), dataset, _CHECK_BYTES))
+        # Handing a few rows to another thread takes longer than reading them.
+        list(self._pool.map(read_part, parts) if len(parts) > 1 else map(read_part, parts))
         return places[~(is_sound & is_done)]
 
     def damaged(self) -> Rows:

@@ -334,7 +334,8 @@ def test_a_float16_store_keeps_float16_and_gives_float32(tmp_path):
         np.testing.assert_array_equal(store.features(), read)
 
 
-def test_every_flipped_bit_of_a_float16_row_is_noticed(tmp_path):
+def test_every_flipped_bit_of_a_float16_row_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("featurepipe.features.store.checked_rows._SECONDS_BETWEEN_LOOKS", 0)
     path = tmp_path / "half.h5"
     make_half(path)
     with FeatureStore.open(path, writable=True) as store:
