@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from featurepipe.errors import ExtractionError, RunError, UsageError
 from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
@@ -112,6 +113,7 @@ class Predictor:
         self.run = run
         self.embedders = _embedders(self.run, weights)
         self.model = self.run.model
+        self._libraries = ThreadpoolController()
         self._batch_size = batch_size
         self._opening = threading.Lock()
         self._engines: dict[int | None, list[SharedEngine]] = {}
@@ -198,7 +200,9 @@ class Predictor:
             engines = self._open(_TOGETHER_ON_CPU if "openvino" in names else _TOGETHER)
         features = embed_decoded(images, self.embedders, engines)
         self._require_features(features)
-        return self.answer(self.judge(features, coverage_per), top, coverage)
+        # For so few rows, threads of BLAS would only wait for each other and for the engine's.
+        with self._libraries.limit(limits=1):
+            return self.answer(self.judge(features, coverage_per), top, coverage)
 
     def embed(
         self, source: ImageSource, ids: Sequence[str]
