@@ -7,12 +7,16 @@ server must survive, beside ordinary clients.
 
 import asyncio
 import json
+import os
 import resource
 import statistics
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,8 +56,47 @@ def load(images: Path, workspace: Path, run: str | None, n_clients: int, repeats
             asked["server_ms"] = 1000 * (_cpu_s(server) - before) / asked["n"]
             rows.append(_row(folder, asked))
             print(f"| {repeat} " + _in_words(rows[-1]), flush=True)
-    print("| median " + _in_words([statistics.median(column) for column in zip(*rows, strict=True)]))
+    medians = [statistics.median(column) for column in zip(*rows, strict=True)]
+    print("| median " + _in_words(medians))
     print(f"\nload of the machine after: {psutil.getloadavg()[0]:.1f}")
+
+
+@cli.command()
+@click.argument("images", type=click.Path(exists=True, path_type=Path))
+@click.option("--workspace", type=click.Path(path_type=Path), default=Path())
+@click.option("--run", default=None)
+@click.option("--clients", "n_clients", default=8)
+@click.option("--attackers", "n_attackers", default=16)
+@click.option("--rounds", default=20, help="Hostile requests of each kind.")
+def hostile(
+    images: Path, workspace: Path, run: str | None, n_clients: int, n_attackers: int, rounds: int
+) -> None:
+    """Send hostile requests beside ordinary ones, which must all be answered."""
+    limits = ["--timeout", "10", "--max-in-flight", str(n_clients + n_attackers)]
+    with _serving(workspace, run, *limits) as (port, server):
+        in_a_process(ask, str(images), "127.0.0.1", port, n_clients)
+        before = server.num_threads(), server.memory_info().rss / 1e6
+        attackers = in_a_process_beside(attack, str(images), port, n_attackers, rounds)
+        asked: list[dict[str, float]] = []
+        peak_mb = before[1]
+        while attackers.poll() is None or not asked:
+            asked.append(in_a_process(ask, str(images), "127.0.0.1", port, n_clients))
+            peak_mb = max(peak_mb, server.memory_info().rss / 1e6)
+        told = attackers.communicate()[0]
+        after = server.num_threads(), server.memory_info().rss / 1e6
+        again = in_a_process(ask, str(images), "127.0.0.1", port, n_clients)
+        files = server.num_fds()
+    print("hostile requests, by kind: what came back")
+    for kind, outcomes in json.loads(told).items():
+        print(f"* {kind}: {', '.join(f'{n} x {what}' for what, n in sorted(outcomes.items()))}")
+    print(
+        f"ordinary requests meanwhile: {sum(one['n'] for one in asked)}, of which "
+        f"{sum(one['n_failed'] for one in asked):.0f} got no 200; p99 "
+        f"{max(one['p99_ms'] for one in asked):.0f} ms; afterwards {again['n_failed']:.0f} of "
+        f"{again['n']}, p99 {again['p99_ms']:.0f} ms"
+    )
+    print(f"threads {before[0]} -> {after[0]}, {files} open files at the end")
+    print(f"memory {before[1]:.0f} MB -> {after[1]:.0f} MB, at most {peak_mb:.0f} MB seen")
 
 
 def _row(folder: dict[str, float], asked: dict[str, float]) -> list[float]:
@@ -73,7 +116,9 @@ def _in_words(row: list[float]) -> str:
 
 
 @contextmanager
-def _serving(workspace: Path, run: str | None, *options: str) -> Iterator[tuple[int, psutil.Process]]:
+def _serving(
+    workspace: Path, run: str | None, *options: str
+) -> Iterator[tuple[int, psutil.Process]]:
     command = [sys.executable, "-m", "featurepipe", "serve", *([run] if run else []), "--port", "0"]
     command += ["--workspace", str(workspace), "--json", "--quiet", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -145,6 +190,100 @@ def ask(images: Path, host: str, port: int, n_clients: int) -> dict[str, float]:
         "n_failed": sum(status != 200 for status in statuses),
         "cpu_ms": 1000 * cpu_s / len(bodies),
     }
+
+
+def in_a_process_beside(work: Callable[..., object], *arguments: object) -> "subprocess.Popen[str]":
+    """Call a function of this file in a process that goes on; it prints its result as JSON."""
+    code = (
+        "import importlib, json, sys; sys.path.insert(0, sys.argv[1]); "
+        "print(json.dumps(getattr(importlib.import_module('serve'), sys.argv[2])"
+        "(*json.loads(sys.argv[3]))))"
+    )
+    given = [str(Path(__file__).parent), work.__name__, json.dumps(arguments)]
+    command = [sys.executable, "-c", code, *given]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def attack(images: str, port: int, n_attackers: int, rounds: int) -> dict[str, dict[str, int]]:
+    """Send hostile requests of every kind; how often each was answered with what."""
+    kinds = _hostile_requests(Path(find_images([images])[0].image_id).read_bytes())
+    outcomes = {kind: Counter[str]() for kind in kinds}
+
+    async def attacker(waiting: Iterator[tuple[str, bytes, float]]) -> None:
+        for kind, data, pause_s in waiting:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                async with asyncio.timeout(120):
+                    await _send(writer, data, pause_s)
+                    first = await reader.readline()
+                outcomes[kind][" ".join(first.decode().split()[1:2]) or "closed"] += 1
+            except OSError:
+                outcomes[kind]["closed"] += 1
+            finally:
+                writer.transport.abort()
+
+    async def all_attackers() -> None:
+        waiting = iter([(kind, *request) for _ in range(rounds) for kind, request in kinds.items()])
+        await asyncio.gather(*(attacker(waiting) for _ in range(n_attackers)))
+
+    asyncio.run(all_attackers())
+    return {kind: dict(counted) for kind, counted in outcomes.items()}
+
+
+async def _send(writer: asyncio.StreamWriter, data: bytes, pause_s: float) -> None:
+    """All at once or, with a pause, twenty bytes at a time until the server has enough."""
+    if not pause_s:
+        writer.write(data)
+        await writer.drain()
+        return
+    for start in range(0, len(data), 20):
+        if writer.transport.is_closing():
+            return
+        writer.write(data[start : start + 20])
+        await asyncio.sleep(pause_s)
+
+
+def _hostile_requests(photo: bytes) -> dict[str, tuple[bytes, float]]:
+    """Requests by kind: all bytes, and the pause after each twenty."""
+
+    def body(data: bytes) -> bytes:
+        return _head(len(data)) + data
+
+    parts = b"--x\r\nContent-Disposition: form-data; name=a; filename=b\r\n\r\n%s\r\n"
+    form = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    many = b"".join(parts % b"no image" for _ in range(50_000))
+    return {
+        "truncated JPEG": (body(photo[: len(photo) // 3]), 0),
+        "no image": (body(os.urandom(100_000)), 0),
+        "empty body": (body(b""), 0),
+        "PNG that declares 3.6 gigapixels": (body(_png(60_000, 60_000)), 0),
+        "PNG of 120 black megapixels in 120 kB": (body(_png(12_000, 10_000, filled=True)), 0),
+        "form of 50,000 files": (form + b"Content-Length: %d\r\n\r\n" % len(many) + many, 0),
+        "form that ends early": (form + b"Content-Length: 70\r\n\r\n" + (parts % b"x")[:70], 0),
+        "header of a terabyte": (_head(10**12) + photo, 0),
+        "chunks without end": (
+            _head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            + (b"100000\r\n" + bytes(2**20) + b"\r\n") * 40, 0,
+        ),
+        "no HTTP": (os.urandom(10_000), 0),
+        "slow body": (body(photo), 1.0),
+        "slow headers": (b"POST /predict HTTP/1.1\r\n" + b"X-Slow: yes\r\n" * 1000, 1.0),
+    }  # fmt: skip
+
+
+def _png(width: int, height: int, *, filled: bool = False) -> bytes:
+    """A grey PNG of so many pixels, of which there are none unless it is filled."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = zlib.compress(bytes((width + 1) * height) if filled else b"", 9)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 def _head(n_bytes: int, path: str = "/predict") -> bytes:

@@ -4,8 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -45,19 +44,12 @@ def create_application(
     run : str
         Its name.
     batcher : Batcher
-        Closed when the application ends.
     as_json : callable
         Says what the name of an image, its answer from the batcher and the reason why there is
         none are in JSON.
     limits : Limits
     metrics : Metrics
     """
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(batcher.close)
-
     app = FastAPI(
         title="featurepipe",
         version=featurepipe.__version__,
@@ -65,7 +57,6 @@ def create_application(
         # FastAPI's own pages load scripts from another host.
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan,
     )
     predicting = _Predicting(batcher, as_json, limits, metrics)
     page = ""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Queue
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from featurepipe.features.extraction.memory_budget import count_cpus
 
@@ -56,7 +56,10 @@ class Batcher(Generic[Decoded, Answer]):
         self._decoders.submit(self._prepare, data, answered)
         return answered
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Answer what is decoded, and end the threads."""
         self._decoders.shutdown(cancel_futures=True)
         self._ready.put(None)

@@ -58,13 +58,13 @@ def run_until_stopped(
     timeout_s : float
         Seconds in which the headers of a request must arrive, and requests in flight must end.
     on_start : callable
-        Called with the URL before requests are accepted.
+        Called with the URL as soon as it can be asked.
     """
     config = uvicorn.Config(
         app,
         http=closing_after(timeout_s),
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         # Of invalid requests there may be many.
         log_level=logging.ERROR,
@@ -74,9 +74,19 @@ def run_until_stopped(
         timeout_graceful_shutdown=math.ceil(timeout_s),
     )
     host, port = listener.getsockname()[:2]
-    on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config, lambda: on_start(url)).run(sockets=[listener])
     except KeyboardInterrupt:
         # uvicorn repeats the signal after it has stopped.
         logger.info("Stopped.")
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()

@@ -100,7 +100,7 @@ def serve(
                 on_start(url, name)
 
         metrics = Metrics()
-        batcher = Batcher(predictor.decode, answer, metrics.pass_images.observe)
         limits = Limits(n_bytes, max_in_flight, timeout)
-        app = create_application(name, batcher, answer_json, limits, metrics)
-        run_until_stopped(app, listener, timeout, tell)
+        with Batcher(predictor.decode, answer, metrics.pass_images.observe) as batcher:
+            app = create_application(name, batcher, answer_json, limits, metrics)
+            run_until_stopped(app, listener, timeout, tell)
