@@ -17,7 +17,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -213,14 +213,17 @@ def attack(images: str, port: int, n_attackers: int, rounds: int) -> dict[str, d
         for kind, data, pause_s in waiting:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
+                sending = asyncio.create_task(_send(writer, data, pause_s))
                 async with asyncio.timeout(120):
-                    await _send(writer, data, pause_s)
                     first = await reader.readline()
-                outcomes[kind][" ".join(first.decode().split()[1:2]) or "closed"] += 1
+                outcome = " ".join(first.decode().split()[1:2]) or "closed"
+            except TimeoutError:
+                outcome = "silence for 120 s"
             except OSError:
-                outcomes[kind]["closed"] += 1
-            finally:
-                writer.transport.abort()
+                outcome = "closed"
+            outcomes[kind][outcome] += 1
+            sending.cancel()
+            writer.transport.abort()
 
     async def all_attackers() -> None:
         waiting = iter([(kind, *request) for _ in range(rounds) for kind, request in kinds.items()])
@@ -231,16 +234,13 @@ def attack(images: str, port: int, n_attackers: int, rounds: int) -> dict[str, d
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes, pause_s: float) -> None:
-    """All at once or, with a pause, twenty bytes at a time until the server has enough."""
-    if not pause_s:
-        writer.write(data)
-        await writer.drain()
-        return
-    for start in range(0, len(data), 20):
-        if writer.transport.is_closing():
-            return
-        writer.write(data[start : start + 20])
-        await asyncio.sleep(pause_s)
+    """All at once or, with a pause, twenty bytes at a time."""
+    with suppress(OSError):
+        length = 20 if pause_s else len(data)
+        for start in range(0, len(data), length):
+            writer.write(data[start : start + length])
+            await writer.drain()
+            await asyncio.sleep(pause_s)
 
 
 def _hostile_requests(photo: bytes) -> dict[str, tuple[bytes, float]]:

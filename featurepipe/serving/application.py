@@ -81,6 +81,11 @@ def create_application(
     async def refuse(_: Request, error: HTTPException) -> Response:
         return _error(error)
 
+    @app.exception_handler(Exception)
+    async def fail(_: Request, __: Exception) -> Response:
+        # uvicorn writes the traceback to stderr.
+        return _json({"error": "The server failed; its standard error says why."}, 500)
+
     page = docs_page(app.openapi(), limits)
     return app
 

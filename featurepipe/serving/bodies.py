@@ -26,8 +26,8 @@ async def read_images(request: Request, limits: Limits) -> list[tuple[str | int,
     Raises
     ------
     HTTPException
-        400 if the form cannot be read or has no image, 408 if the body does not arrive in time,
-        413 if it is too large or has more than `MAX_IMAGES` images.
+        400 if the form cannot be read or has no image or more than `MAX_IMAGES`, 408 if the body
+        does not arrive in time, 413 if it is too large.
     ClientDisconnect
         If the client has gone.
     """
@@ -60,13 +60,10 @@ class _BoundedBody:
 
 
 async def _read_form(request: Request) -> list[tuple[str | int, bytes]]:
-    # One more than the limit, so that the refusal is ours.
-    form = request.form(max_files=MAX_IMAGES + 1, max_fields=MAX_IMAGES)
+    form = request.form(max_files=MAX_IMAGES, max_fields=MAX_IMAGES)
     try:
         async with form as fields:
             files = list(fields.multi_items())
-            if len(files) > MAX_IMAGES:
-                raise HTTPException(413, f"More than {MAX_IMAGES} images. Send fewer at once.")
             for name, file in files:
                 if not isinstance(file, UploadFile):
                     raise HTTPException(400, f"The field {name!r} is not a file. {_SEND_FILES}")
@@ -78,7 +75,7 @@ async def _read_form(request: Request) -> list[tuple[str | int, bytes]]:
                 if isinstance(file, UploadFile)
             ]
     except HTTPException as error:
-        if error.status_code == 400 and error.headers is None:
-            # The rest of a form that cannot be read is not.
-            raise HTTPException(400, error.detail, CLOSE) from None
-        raise
+        if error.status_code != 400:
+            raise
+        # What is left of such a form is not read.
+        raise HTTPException(400, error.detail, CLOSE) from None

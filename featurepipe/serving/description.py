@@ -58,9 +58,9 @@ PREDICT: dict[str, Any] = {
     ),
     "responses": {
         200: _response("At least one image has an answer.", _ANSWERS),
-        400: _response("The form cannot be read, or has no image.", _ERROR),
+        400: _response("The form cannot be read, or has no image or too many.", _ERROR),
         408: _response("The body did not arrive in time.", _ERROR),
-        413: _response("The body is too large, or has too many images.", _ERROR),
+        413: _response("The body is too large.", _ERROR),
         422: _response("No image can be read.", _ANSWERS),
         500: _response("The server failed.", _ERROR),
         503: _response("The server is busy. Try again after Retry-After.", _ERROR),

@@ -5,6 +5,7 @@ import re
 import threading
 from io import BytesIO
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -148,8 +149,9 @@ def test_large_bodies_are_refused_by_their_header_and_while_they_arrive(app):
 
 def test_a_request_has_a_largest_number_of_images(app):
     response = ask(app, files=form(*[("a", b"x")] * (MAX_IMAGES + 1)))
-    assert response.status_code == 413
-    assert response.json()["error"] == "More than 100 images. Send fewer at once."
+    assert response.status_code == 400
+    assert response.json()["error"] == "Too many files. Maximum number of files is 100."
+    assert response.headers["connection"] == "close"
     assert len(ask(app, files=form(*[("a", b"x")] * MAX_IMAGES)).json()) == MAX_IMAGES
 
 
@@ -219,6 +221,25 @@ def test_a_pass_that_fails_gets_500_with_the_reason():
     with application(bytes, answer) as app:
         response = ask(app, content=b"x")
     assert (response.status_code, response.json()) == (500, {"error": "The run is damaged."})
+
+
+def test_any_other_failure_gets_500_without_the_reason_and_the_next_request_its_answer():
+    def answer(images):
+        if b"bad" in images:
+            raise ValueError("a secret")
+        return [[ROW]] * len(images)
+
+    async def check(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            failed = await client.post("/predict", content=b"bad")
+            assert failed.status_code == 500
+            assert failed.json() == {"error": "The server failed; its standard error says why."}
+            assert (await client.post("/predict", content=b"x")).status_code == 200
+
+    with application(bytes, answer) as app:
+        asyncio.run(check(app))
+        assert figures(app)['featurepipe_requests_total{status="500"}'] == 1
 
 
 def test_requests_that_arrive_together_are_answered_together():
