@@ -135,20 +135,18 @@ class _Predicting:
         images.clear()
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                # Not the first error: each image has an answer or an error of its own.
-                await asyncio.wait(asked)
+                # When time is up, this cancels those that are not decoded yet.
+                said = await asyncio.gather(*asked, return_exceptions=True)
         except TimeoutError:
             raise self._limits.too_busy() from None
-        finally:
-            for one in asked:
-                one.cancel()
-        return [self._of_image(name, one) for name, one in zip(names, asked, strict=True)]
+        return [self._of_image(name, one) for name, one in zip(names, said, strict=True)]
 
-    def _of_image(self, name: str | int, asked: asyncio.Future[Any]) -> dict[str, Any]:
-        try:
-            return self._as_json(name, asked.result(), "")
-        except ImageError as error:
-            return self._as_json(name, [], str(error))
+    def _of_image(self, name: str | int, said: Any) -> dict[str, Any]:
+        if isinstance(said, ImageError):
+            return self._as_json(name, [], str(said))
+        if isinstance(said, BaseException):
+            raise said
+        return self._as_json(name, said, "")
 
     def _record(self, status: int, answers: list[dict[str, Any]], seconds: float) -> None:
         n_refused = sum("refused" in answer for answer in answers)
@@ -166,7 +164,8 @@ class _Predicting:
 
 def _json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return Response(text.encode(), status, headers, "application/json")
+    # A file name may hold half a surrogate pair, which JSON can only escape.
+    return Response(text.encode(errors="backslashreplace"), status, headers, "application/json")
 
 
 def _error(error: HTTPException) -> Response:

@@ -74,6 +74,9 @@ async def _read_form(request: Request) -> list[tuple[str | int, bytes]]:
                 for position, (_, file) in enumerate(files)
                 if isinstance(file, UploadFile)
             ]
+    except UnicodeError:
+        # Of a charset that the request itself names.
+        raise HTTPException(400, "The names in the form cannot be read.", CLOSE) from None
     except HTTPException as error:
         if error.status_code != 400:
             raise

@@ -116,6 +116,28 @@ def test_hostile_images_get_422_with_the_reason_and_harm_nothing(app, files, bod
     assert ask(app, content=files[0].read_bytes()).status_code == 200
 
 
+def part(name):
+    head = b'--x\r\nContent-Disposition: form-data; name=a; filename="%s"\r\n\r\n' % name
+    return head + b"no image\r\n--x--\r\n"
+
+
+def named_in(charset):
+    return {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+
+
+def test_names_of_any_bytes_come_back_as_json(app):
+    for name, charset, read in [
+        ("ñ\n\x00".encode(), "utf-8", "ñ\n\x00"),
+        (b"\xff", "utf-8", "ÿ"),
+        (b"a \x5cud800 b", "unicode_escape", "a \ud800 b"),
+        (b"a", "no-such-charset", "a"),
+    ]:
+        content = part(name.replace(b"\n", b""))
+        response = ask(app, content=content, headers=named_in(charset))
+        assert response.status_code == 422
+        assert response.json()[0]["image"] == read.replace("\n", "")
+
+
 def test_a_form_without_files_is_refused(app):
     boundary = {"content-type": "multipart/form-data; boundary=x"}
     for request, said in [
@@ -123,6 +145,7 @@ def test_a_form_without_files_is_refused(app):
         ({"content": b"--x--\r\n", "headers": boundary}, "form has no image"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, "boundary"),
         ({"content": b"--y\r\nnot a form", "headers": boundary}, "Invalid multipart|multipart"),
+        ({"content": part(b"a"), "headers": named_in("undefined")}, "names in the form"),
     ]:
         response = ask(app, **request)
         assert response.status_code == 400, request
