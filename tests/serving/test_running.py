@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -60,11 +61,12 @@ def test_requests_in_flight_at_sigterm_are_answered_and_it_exits_with_0(place, f
     with running(place, "hsv_histogram-knn") as (process, url), connect(url) as connection:
         connection.sendall(head(len(body)) + body[:20])
         # The first request is seen to have begun.
-        while "in_flight 1.0" not in httpx.get(f"{url}/metrics").text:
-            pass
+        with httpx.Client(timeout=60) as client:
+            while "in_flight 1.0" not in client.get(f"{url}/metrics").text:
+                time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         while is_listening(url):
-            pass
+            time.sleep(0.01)
         connection.sendall(body[20:])
         answer = read_all(connection)
         assert process.wait(60) == 0
@@ -83,6 +85,40 @@ def is_listening(url):
     except OSError:
         return False
     return True
+
+
+@pytest.mark.keras
+@pytest.mark.shared
+def test_garments_asked_by_many_clients_get_the_answers_of_predict(tmp_path, shared, capsys):
+    for folder in sorted((shared / "data" / "garments").iterdir()):
+        (tmp_path / "images" / folder.name).mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:10]:
+            (tmp_path / "images" / folder.name / file.name).symlink_to(file)
+    weights = f"mobilenet_v2={shared / 'weights' / 'mobilenet_v2_notop.h5'}"
+    featurepipe.extract(
+        tmp_path / "images", backbone="mobilenet_v2", weights=weights, workspace=tmp_path
+    )
+    featurepipe.fit(head="logistic", workspace=tmp_path)
+    files = sorted((tmp_path / "images").glob("*/*"))
+    printed = succeed(capsys, "predict", *files, "--json", "--workspace", tmp_path)
+    expected = [json.loads(line) for line in printed.splitlines()]
+
+    def ask(file):
+        response = client.post(f"{url}/predict", files={"image": (str(file), file.read_bytes())})
+        assert response.status_code == 200
+        return response.json()
+
+    with (
+        running(tmp_path) as (_, url),
+        httpx.Client(timeout=240) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        answers = [answer for (answer,) in pool.map(ask, files)]
+    for answer, one in zip(answers, expected, strict=True):
+        assert answer["image"] == one["image"]
+        ((best,), (other,)) = answer["attributes"]["label"], one["attributes"]["label"]
+        assert best["probability"] == pytest.approx(other["probability"], rel=1e-3)
+        assert best | {"probability": 0} == other | {"probability": 0}
 
 
 def test_ctrl_c_stops_it_too_and_quiet_says_nothing(place):
@@ -128,7 +164,7 @@ def test_hostile_requests_harm_nothing(place, files):
                 assert client.post(f"{url}/predict", content=good).status_code == 200
                 attacking.result(60)
             while "in_flight 0.0" not in client.get(f"{url}/metrics").text:
-                pass
+                time.sleep(0.01)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
