@@ -38,6 +38,13 @@ from featurepipe.commands.terminal import write_json
     ),
     option("--max-bytes", metavar="SIZE", default="32MB", help="Largest body of a request."),
     option(
+        "--max-pixels",
+        type=click.IntRange(1, 128_000_000),
+        metavar="N",
+        default=50_000_000,
+        help="Largest number of pixels of an image.",
+    ),
+    option(
         "--max-in-flight",
         type=click.IntRange(1),
         metavar="N",

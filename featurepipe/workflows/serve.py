@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from featurepipe.errors import UsageError
+from featurepipe.features.extraction.decoding import require_few_pixels
+from featurepipe.features.extraction.embedding import DecodedImage
+from featurepipe.features.extraction.image_headers import MAX_PIXELS
 from featurepipe.models.heads.fit_memory import parse_memory
 from featurepipe.predictions import COVERAGE
 from featurepipe.workflows.answering import COVERAGE_PER, answer_json, check_answering
@@ -27,6 +30,7 @@ def serve(
     coverage_per: str = COVERAGE_PER[0],
     weights: Sequence[str] = (),
     max_bytes: str = "32MB",
+    max_pixels: int = 50_000_000,
     max_in_flight: int = 64,
     timeout: float = 30.0,
     trusted: Sequence[str] = (),
@@ -49,6 +53,9 @@ def serve(
         See `predict`.
     max_bytes : str
         Largest body of a request, such as ``"32MB"``.
+    max_pixels : int
+        Most pixels of an image; larger ones are refused unread, so that others need not wait for
+        them. At most that of every command, 128 million.
     max_in_flight : int
         Requests that are received or answered at once; further ones get status 503.
     timeout : float
@@ -67,6 +74,8 @@ def serve(
         If the run cannot be used; see `Predictor`.
     """
     check_answering(top, coverage, coverage_per)
+    if not 1 <= max_pixels <= MAX_PIXELS:
+        raise UsageError(f"--max-pixels is {max_pixels}. Set 1 to {MAX_PIXELS}.")
     if max_in_flight < 1:
         raise UsageError(f"--max-in-flight is {max_in_flight}. Set at least 1.")
     if not timeout > 0:
@@ -94,6 +103,10 @@ def serve(
         answer([blank])
         answer([blank, blank])
 
+        def decode(data: bytes) -> DecodedImage:
+            require_few_pixels(data, max_pixels)
+            return predictor.decode(data)
+
         def tell(url: str) -> None:
             logger.info("Serving %s at %s (help at %s/docs). Stop with Ctrl-C.", name, url, url)
             if on_start is not None:
@@ -101,6 +114,6 @@ def serve(
 
         metrics = Metrics()
         limits = Limits(n_bytes, max_in_flight, timeout)
-        with Batcher(predictor.decode, answer, metrics.pass_images.observe) as batcher:
+        with Batcher(decode, answer, metrics.pass_images.observe) as batcher:
             app = create_application(name, batcher, answer_json, limits, metrics)
             run_until_stopped(app, listener, timeout, tell)

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import httpx
 import pytest
+from PIL import Image
 
 import featurepipe
 from command_line import fail, succeed
@@ -172,6 +173,20 @@ def test_hostile_requests_harm_nothing(place, files):
         assert process.stderr.read() == ""
 
 
+def test_images_of_too_many_pixels_are_refused(place, files, tmp_path):
+    Image.new("L", (20, 6)).save(tmp_path / "larger.png")
+    with running(place, "--max-pixels", "119", "--quiet") as (_, url):
+        response = httpx.post(f"{url}/predict", content=(tmp_path / "larger.png").read_bytes())
+        assert response.status_code == 422
+        assert response.json() == [
+            {"image": 0, "refused": "too large: 20 x 6 pixels, at most 119 in all"}
+        ]
+    with running(place, "--max-pixels", "144", "--quiet") as (_, url):
+        # 12 x 12 pixels.
+        response = httpx.post(f"{url}/predict", content=files[0].read_bytes())
+        assert response.status_code == 200
+
+
 def test_an_address_that_is_taken_is_refused_before_anything_is_loaded(place, capsys):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -200,6 +215,8 @@ def test_what_cannot_be_served_is_an_error(place, capsys, options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"max_pixels": 0}, "--max-pixels is 0. Set 1 to 128000000."),
+        ({"max_pixels": 129_000_000}, "--max-pixels is 129000000."),
         ({"max_in_flight": 0}, "--max-in-flight is 0. Set at least 1."),
         ({"timeout": 0}, "--timeout is 0. Set a number of seconds above 0."),
         ({"timeout": float("nan")}, "--timeout is nan."),
