@@ -1,6 +1,7 @@
 """serve(): a run -> answers over HTTP."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,7 @@ def serve(
         raise UsageError(f"--max-pixels is {max_pixels}. Set 1 to {MAX_PIXELS}.")
     if max_in_flight < 1:
         raise UsageError(f"--max-in-flight is {max_in_flight}. Set at least 1.")
-    if not timeout > 0:
+    if not 0 < timeout < math.inf:
         raise UsageError(f"--timeout is {timeout:g}. Set a number of seconds above 0.")
     n_bytes = parse_memory(max_bytes)
     try:

@@ -220,6 +220,7 @@ def test_what_cannot_be_served_is_an_error(place, capsys, options, said):
         ({"max_in_flight": 0}, "--max-in-flight is 0. Set at least 1."),
         ({"timeout": 0}, "--timeout is 0. Set a number of seconds above 0."),
         ({"timeout": float("nan")}, "--timeout is nan."),
+        ({"timeout": float("inf")}, "--timeout is inf."),
         ({"top": 0}, "--top is 0."),
     ],
 )
