@@ -30,7 +30,7 @@ HEADINGS = {
     "same": ["Model", "Output"],
     "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],
-    "audit": ["Model", "Output"],
+    "audit": ["Model", "Computation", "Output"],
     "export": ["Data", "Output"],
     "repeat": ["Computation", "Output"],
     "info": ["Checks", "Output"],
