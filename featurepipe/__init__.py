@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import same
+    from featurepipe.workflows.serve import serve
     from featurepipe.workflows.similar import similar
     from featurepipe.workflows.train import train
 
@@ -34,6 +35,7 @@ __all__ = [
     "repeat",
     "report",
     "same",
+    "serve",
     "similar",
     "train",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
     "same": "featurepipe.workflows.same",
+    "serve": "featurepipe.workflows.serve",
     "similar": "featurepipe.workflows.similar",
     "train": "featurepipe.workflows.train",
 }

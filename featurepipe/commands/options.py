@@ -151,6 +151,34 @@ def data(*others: Decorator) -> Decorator:
     return cloup.option_group("Data", labels, attributes, label_separator, min_per_class, *others)
 
 
+def answers(*others: Decorator) -> Decorator:
+    """The heading Answers: what is said of an image."""
+    return cloup.option_group(
+        "Answers",
+        option(
+            "--top",
+            type=click.IntRange(1),
+            metavar="N",
+            default=1,
+            help="Number of classes to print for each attribute.",
+        ),
+        option(
+            "--coverage",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=0.95,
+            metavar="SHARE",
+            help="Target share of familiar images that get an answer.",
+        ),
+        option(
+            "--coverage-per",
+            type=click.Choice(["image", "attribute"]),
+            default="image",
+            help="Whether this share is answered for all attributes, or for each.",
+        ),
+        *others,
+    )
+
+
 def cluster(*others: Decorator) -> Decorator:
     """The heading Cluster: which machines compute."""
     return cloup.option_group("Cluster", executor, ray_address, *others)
