@@ -1,4 +1,4 @@
-"""export(): cached features -> .npz, .parquet or .csv, for other programs."""
+"""export(): cached features -> .npz, .parquet or .csv, and runs -> .onnx, for other programs."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,12 +31,15 @@ from featurepipe.progress import Progress
 from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
+if TYPE_CHECKING:
+    from featurepipe.workflows.export_run import RunExport
+
 logger = logging.getLogger(__name__)
 
 # Features held at once, in bytes; their text in CSV takes some three times as much.
 _CHUNK_BYTES = 2**25
 
-STORE_SUFFIX = ".h5"
+STORE_SUFFIX, RUN_SUFFIX = ".h5", ".onnx"
 
 _Cells = list[str | None]
 _Columns = dict[str, _Cells]
@@ -91,14 +94,16 @@ def export(
     target: Path | str,
     *,
     labels: bool = False,
+    weights: Sequence[str] = (),
     workspace: Path | str = ".",
-) -> Export:
-    """Write the features of a store for other programs.
+) -> "Export | RunExport":
+    """Write the features of a store, or a run, for other programs.
 
     Parameters
     ----------
     store : Path or str, or sequence of these
-        A store's path, or its name in the workspace. Several only to pack them.
+        A store's path, or its name in the workspace. Several only to pack them. For ``.onnx`` the
+        name of a run.
     target : Path or str
         The file to write, whole or not at all; its suffix decides the format:
 
@@ -112,20 +117,28 @@ def export(
         * ``.h5``: a store of all images of one or several stores of the same options, such as
           those of several machines. Each image is taken from the first store that has its
           features; pending ones are left out.
+        * ``.onnx``: a run, from pixels to answers in one file. It is compared with the run on
+          its test images at once, and must give the same answers. Beside it,
+          ``TARGET.golden.npz`` has some test images, made smaller, and their answers, for
+          `featurepipe.check`.
     labels : bool
         Whether to write the attributes of the manifest, too: several classes of
         one image are joined by ``|``, a missing label is empty (null in Parquet).
+    weights : sequence of str
+        For a run: current files of its weights; see `featurepipe.predict`.
     workspace : Path or str
         Where a name is looked up; its labels are taken for a store that does not lie in a
         workspace.
 
     Returns
     -------
-    Export
-        What was written and left out.
+    Export or RunExport
+        What was written and left out, or how the run was exported.
 
     Raises
     ------
+    ExportError
+        If the ONNX file of a run answers otherwise than the run. Nothing is written then.
     UsageError
         If the suffix is another, `target` is a folder, or in a folder of the source other than
         the workspace, or an attribute has the name of another column; or if several stores, or
@@ -139,6 +152,12 @@ def export(
     """
     target = Path(target)
     suffix = target.suffix.lower()
+    if suffix == RUN_SUFFIX:
+        return _export_run(store, target, labels, weights, Workspace(workspace))
+    if weights:
+        raise UsageError(
+            f"--weights only applies to runs. Omit it, or export to TARGET{RUN_SUFFIX}."
+        )
     write = None if suffix == STORE_SUFFIX else _writer_for(target)
     if target.is_dir():
         raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
@@ -180,6 +199,26 @@ def export(
         n_pending=counts["pending"],
         n_refused=counts["refused"],
     )
+
+
+def _export_run(
+    name: Path | str | Sequence[Path | str],
+    target: Path,
+    labels: bool,
+    weights: Sequence[str],
+    workspace: Workspace,
+) -> "RunExport":
+    # Imported late: most exports need no heads.
+    from featurepipe.workflows.export_run import export_run
+
+    names = [name] if isinstance(name, Path | str) else list(name)
+    if len(names) > 1:
+        raise UsageError(f"{target} can hold one run, not {len(names)}. Export them one by one.")
+    if labels:
+        raise UsageError("--labels only applies to stores. Omit it.")
+    if target.is_dir():
+        raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
+    return export_run(str(names[0]), target, workspace=workspace, weights=weights)
 
 
 def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) -> None:
@@ -266,7 +305,7 @@ def _writer_for(target: Path) -> _Writer:
     if target.suffix.lower() not in writers:
         raise UsageError(
             f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet, "
-            ".csv or .h5."
+            ".csv or .h5; for a run, .onnx."
         )
     return writers[target.suffix.lower()]
 
