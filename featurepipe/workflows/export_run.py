@@ -1,7 +1,7 @@
 """A run -> one ONNX file that answers as `predict` does, and is compared with the run at once."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from featurepipe.runs.run_folder import Run
 from featurepipe.sources import ImageSource
 from featurepipe.words import counted
 from featurepipe.workflows.exported_model import (
+    CONTINUOUS,
+    DECIDED,
     PIXELS,
     SAME,
     TOLERANCE,
@@ -32,6 +34,7 @@ from featurepipe.workflows.exported_model import (
     ExportedModel,
     golden_file,
     onnxruntime_version,
+    output_names,
 )
 from featurepipe.workflows.model_comparison import Comparison, Expected
 from featurepipe.workflows.predictor import embedders_of
@@ -253,26 +256,20 @@ class _Candidates:
     def answers(self, model: ExportedModel) -> dict[str, NDArray[Any]]:
         """The arrays of the golden file: of each image its pixels and the outputs for them.
 
-        Images whose answer rounding decides are left out: another machine may decide otherwise.
+        Images whose answer rounding decides come last, and have probabilities alone: another
+        machine may decide otherwise.
         """
-        arrays: dict[str, NDArray[Any]] = {}
-        number = 0
+        found: list[tuple[bool, NDArray[np.uint8], Answer]] = []
         for picture in [*self._first.values(), *self._others]:
             pixels = np.array(picture)
             answer = model.answer(pixels[None])
-            if self._comparison.is_undecided(answer) or number == _N_GOLDEN:
-                continue
+            found.append((self._comparison.is_undecided(answer), pixels, answer))
+        found.sort(key=lambda one: one[0])
+        arrays: dict[str, NDArray[Any]] = {}
+        for number, (is_undecided, pixels, answer) in enumerate(found[:_N_GOLDEN]):
             arrays[f"{PIXELS}_{number}"] = pixels
-            arrays |= {
-                f"{name}_{number}": value[0] for name, value in _kept(answer, self._attributes)
-            }
-            number += 1
+            kinds = CONTINUOUS if is_undecided else (*CONTINUOUS, *DECIDED)
+            for attribute in self._attributes:
+                names = [output_names(attribute)[kind] for kind in kinds]
+                arrays |= {f"{name}_{number}": answer[name][0] for name in names}
         return arrays
-
-
-def _kept(
-    answer: Mapping[str, NDArray[Any]], attributes: Sequence[str]
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    for attribute in attributes:
-        for kind in ("probabilities", "given", "known", "distance"):
-            yield f"{attribute}_{kind}", answer[f"{attribute}_{kind}"]

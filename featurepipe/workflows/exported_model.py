@@ -19,6 +19,9 @@ SAME = "same"
 TOLERANCE = 1e-4
 """Largest difference of a probability that is rounding."""
 
+CONTINUOUS, DECIDED = ("probabilities", "distance"), ("given", "known")
+"""Kinds of outputs in a golden file: those that rounding moves a little, and those it decides."""
+
 Pixels = NDArray[np.uint8]
 Answer = dict[str, NDArray[Any]]
 """The outputs of a model by name, for one batch of images."""

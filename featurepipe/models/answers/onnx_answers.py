@@ -239,9 +239,9 @@ def _product(nodes: Nodes, values: str, n: int) -> str:
 
 
 def _p_values(nodes: Nodes, known: NDArray[np.float64], ranks: str, group_size: float) -> str:
-    """See `conformal_p_values`."""
+    """See `conformal_p_values`; in the same order, since p-values are compared for equality."""
     n_up_to = nodes.op("Max", _count(nodes, "LessOrEqual", known, ranks), np.float64(1))
-    above = nodes.op("Add", n_up_to, np.float64(group_size - 1))
+    above = nodes.op("Sub", nodes.op("Add", n_up_to, np.float64(group_size)), np.float64(1))
     return nodes.op("Div", above, np.float64(len(known) + group_size))
 
 

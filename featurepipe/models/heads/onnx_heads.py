@@ -255,7 +255,7 @@ def _mean_of_members(nodes: Nodes, bag: BaggedSGDClassifier, prepared: str) -> s
     for start, end in pairwise(range(0, n_members * n_outputs + 1, n_outputs)):
         member = nodes.take_columns(shares, start, end)
         members.append(write_shares(nodes, member) if bag.kind_ == "classes" else member)
-    return nodes.op("Mean", *members)
+    return nodes.op("Div", nodes.op("Sum", *members), np.float64(n_members))
 
 
 def _sigmoid(nodes: Nodes, scores: str) -> str:
