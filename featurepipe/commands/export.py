@@ -28,7 +28,7 @@ from featurepipe.commands.terminal import write, write_json
     "Data",
     option("--labels", is_flag=True, help="Also write the labels of the images."),
 )
-@cloup.option_group("Features", weights)
+@cloup.option_group("Model", weights)
 @output()
 def export(as_json: bool, **options: Any) -> None:
     """Export cached features, pack stores into one, or export a run to ONNX.

@@ -34,7 +34,7 @@ class Picture:
     """
 
     def __init__(self, nodes: Nodes, pixels: str) -> None:
-        self.channels = nodes.op("Transpose", nodes.cast(pixels, DOUBLE), perm=[0, 3, 1, 2])
+        self.channels = nodes.cast(nodes.op("Transpose", pixels, perm=[0, 3, 1, 2]), DOUBLE)
         shape = nodes.op("Shape", pixels)
         self.height, self.width = (
             nodes.cast(nodes.op("Gather", shape, np.int64(axis)), DOUBLE) for axis in (1, 2)
