@@ -148,6 +148,10 @@ class WorkspaceError(FeaturepipeError):
     """A workspace that cannot be used."""
 
 
+class ClusterError(FeaturepipeError):
+    """A cluster cannot be used: not reachable, of other versions, or without access to files."""
+
+
 class NotReadableError(FeaturepipeError):
     """A file that may not be read. It need not be damaged."""
 

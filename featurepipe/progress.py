@@ -21,6 +21,27 @@ def tell(findings: Iterable[str]) -> None:
         logger.warning("%s", finding)
 
 
+class SilentCount:
+    """Counts steps where another process shows the progress; used as `Progress` is.
+
+    Attributes
+    ----------
+    n_done : int
+    """
+
+    def __init__(self) -> None:
+        self.n_done = 0
+
+    def advance(self, n: int = 1) -> None:
+        """Count `n` more steps as done."""
+        self.n_done += n
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class Progress:
     """Progress of one long step, shown unless featurepipe's log is set to warnings only.
 
@@ -36,7 +57,7 @@ class Progress:
 
     def __init__(self, total: int | None, title: str, unit: str) -> None:
         self._total, self._title, self._unit = total, title, unit
-        self._n_done = 0
+        self._n_done, self._note = 0, ""
         self._started = self._last_line = time.monotonic()
         self._wanted = logger.isEnabledFor(logging.INFO)
         on_terminal = self._wanted and sys.stderr.isatty()
@@ -54,6 +75,11 @@ class Progress:
             self._bar.refresh()
         self.advance(n_done - self._n_done)
 
+    def note(self, text: str) -> None:
+        """Show something beside the count, such as the number of workers."""
+        self._note = f"; {text}" if text else ""
+        self._bar.set_postfix_str(visible(text), refresh=False)
+
     def advance(self, n: int = 1) -> None:
         """Count `n` more steps as done."""
         self._n_done += n
@@ -63,12 +89,13 @@ class Progress:
             self._last_line = now
             rate = self._n_done / (now - self._started)
             logger.info(
-                "%s: %d of %d (%.1f %ss/s)",
+                "%s: %d of %d (%.1f %ss/s%s)",
                 self._title,
                 self._n_done,
                 self._total,
                 rate,
                 self._unit,
+                self._note,
             )
 
     def __enter__(self) -> Self:

@@ -62,6 +62,10 @@ class Workspace:
         """The file of the feature store of this name."""
         return self.root / "features" / f"{name}.h5"
 
+    def sharded_store(self, name: str) -> Path:
+        """The folder of the store of this name, if it is one of shards."""
+        return self.root / "features" / f"{name}.shards"
+
     def found_duplicates(self, store: str) -> Path:
         """The file that remembers the near-duplicates found with the store of this name."""
         return self.root / "features" / f"{store}-near-duplicates.npz"

@@ -9,7 +9,7 @@ import cloup
 
 import featurepipe
 from featurepipe.commands.options import Names, data, examples, group, option, output
-from featurepipe.commands.terminal import write, write_json
+from featurepipe.commands.terminal import write, write_event, write_json
 from featurepipe.errors import UsageError
 
 _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "interpolation")
@@ -22,6 +22,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         "extract s3://bucket/images --backbone resnet50,mobilenet_v2 --view rgb,grey",
         "extract --backbone mobilenet_v2 --weights mine.weights.h5",
         "extract --backbone timm:convnext_tiny.fb_in22k",
+        "extract s3://bucket/images --executor ray --ray-address head:6379",
         "extract --backbone mine.onnx --size 224 --mean 0.5 --std 0.5",
     )
 )
@@ -144,6 +145,41 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
     ),
 )
 @cloup.option_group(
+    "Cluster",
+    option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="This machine, or the nodes of a Ray cluster.",
+    ),
+    option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        show_default="RAY_ADDRESS, else this machine",
+        help="Head of the Ray cluster.",
+    ),
+    option(
+        "--gpus-per-worker",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        metavar="SHARE",
+        help="Share of a GPU for each worker.",
+    ),
+    option(
+        "--shard-size",
+        type=click.IntRange(1),
+        default=10_000,
+        metavar="N",
+        help="Images per shard of a new store.",
+    ),
+    option(
+        "--price-per-hour",
+        type=click.FloatRange(0),
+        metavar="PRICE",
+        help="Price of a worker; the log states the cost per million images.",
+    ),
+)
+@cloup.option_group(
     "Cached features",
     option(
         "--rehash",
@@ -168,7 +204,10 @@ def extract(list_backbones: bool, as_json: bool, raw: str | None = None, **optio
     values = {name: options.pop(name) for name in _PREPROCESSING if name in options}
     if raw is not None and values:
         raise UsageError(f"--preprocess none cannot be combined with {_flags(values)}. Omit one.")
-    extractions = featurepipe.extract(**options, preprocess=raw or values or None)
+    on_event = write_event if as_json and options.get("executor") == "ray" else None
+    extractions = featurepipe.extract(
+        **options, preprocess=raw or values or None, on_event=on_event
+    )
     if as_json:
         write_json([extraction.as_dict() for extraction in extractions])
     else:

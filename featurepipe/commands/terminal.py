@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from featurepipe.errors import UnknownNameError
@@ -30,6 +31,11 @@ def write(text: str) -> None:
 def write_json(value: Any, indent: int | None = 2) -> None:
     """Write a value as JSON; without `indent` on one line."""
     write(_visible_lines(json.dumps(value, ensure_ascii=False, indent=indent)))
+
+
+def write_event(values: Mapping[str, object]) -> None:
+    """Write what happens meanwhile to stderr, as JSON on one line."""
+    print(_visible_lines(json.dumps(values, ensure_ascii=False)), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def records(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from featurepipe.sources.local import LocalFolder
 from featurepipe.sources.opening import (
+    is_tar_pattern,
     open_archive,
     open_file,
+    open_part,
     open_remote,
     open_source,
     require_there,
@@ -27,11 +29,13 @@ __all__ = [
     "TarArchive",
     "absolute_place",
     "is_archive",
+    "is_tar_pattern",
     "is_url",
     "is_web",
     "name_of",
     "open_archive",
     "open_file",
+    "open_part",
     "open_remote",
     "open_source",
     "parent_place",

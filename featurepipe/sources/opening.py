@@ -1,7 +1,7 @@
 """Opens the source at a path or URL."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -60,6 +60,39 @@ def require_there(place: str) -> None:
         f"{place}, where the images were, is gone. Move it back, or run featurepipe extract with "
         "its new path: features of the same images are kept."
     )
+
+
+def open_part(root: str, ids: Sequence[str]) -> ImageSource:
+    """Open the source of some of the images: only the tar files that hold them.
+
+    Parameters
+    ----------
+    root : str
+        As in `open_source`.
+    ids : sequence of str
+        Image ids.
+
+    Raises
+    ------
+    ManifestError, SourceError
+        As `open_source`.
+    """
+    if not is_tar_pattern(root):
+        return open_source(root)
+    names = {image_id.partition("/")[0] for image_id in ids}
+    opened = _remote_files(root, names) if is_url(root) else _local_files(root, names)
+    return TarArchive(opened)
+
+
+def is_tar_pattern(root: str) -> bool:
+    """Whether images lie in several tar files, whose names are the first part of their ids.
+
+    Parameters
+    ----------
+    root : str
+        As in `open_source`.
+    """
+    return is_archive(root) and _is_pattern(root) and (is_url(root) or not Path(root).exists())
 
 
 def open_archive(place: str, texts: tuple[str, ...] = ()) -> TarArchive:
@@ -126,14 +159,18 @@ def open_file(place: str) -> IO[bytes]:
     return io.BytesIO(RemoteFile(place).read_all())
 
 
-def _local_files(place: str) -> Mapping[str, RangeFile]:
+def _local_files(place: str, names: Collection[str] | None = None) -> Mapping[str, RangeFile]:
     path, handles = Path(place), open_handles()
     if path.exists() or not _is_pattern(place):
         return {"": _local_file(path, handles)}
     # macOS writes hidden files beside others.
     shards = sorted(shard for shard in path.parent.glob(path.name) if shard.name[0] != ".")
     _require_any(place, shards)
-    return {f"{shard.name}/": _local_file(shard, handles) for shard in shards}
+    return {
+        f"{shard.name}/": _local_file(shard, handles)
+        for shard in shards
+        if names is None or shard.name in names
+    }
 
 
 def _local_file(path: Path, handles: Handles) -> LocalFile:
@@ -146,14 +183,18 @@ def _local_file(path: Path, handles: Handles) -> LocalFile:
         ) from error
 
 
-def _remote_files(place: str) -> Mapping[str, RangeFile]:
+def _remote_files(place: str, names: Collection[str] | None = None) -> Mapping[str, RangeFile]:
     from featurepipe.sources.remote import RemoteFile, find_remote
 
     if not _is_pattern(place):
         return {"": RemoteFile(place)}
     shards = find_remote(place)
     _require_any(place, shards)
-    return {f"{name_of(shard)}/": RemoteFile(shard) for shard in shards}
+    return {
+        f"{name_of(shard)}/": RemoteFile(shard)
+        for shard in shards
+        if names is None or name_of(shard) in names
+    }
 
 
 def _is_pattern(place: str) -> bool:

@@ -1,8 +1,8 @@
 """extract(): images -> cached features."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,22 @@ import numpy as np
 from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
 from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.ready_stores import open_stores
-from featurepipe.features.extraction.store_update import Extraction
+from featurepipe.features.extraction.store_update import Extraction, require_readable_images
 from featurepipe.features.extraction.updating import update_stores
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import SHARDS_SUFFIX, FeatureStore
 from featurepipe.manifest import Manifest, read_manifest
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.sources import require_there
 from featurepipe.words import counted
 from featurepipe.workflows.requested_features import FeatureOptions, recipes_of_stores
+from featurepipe.workflows.sharded_extract import (
+    N_PER_SHARD,
+    ClusterOptions,
+    EmbeddingOptions,
+    Event,
+    sharded_extraction,
+)
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -51,6 +58,12 @@ def extract(
     rehash: bool = False,
     strict: bool = False,
     seed: int = 0,
+    executor: str = "local",
+    ray_address: str | None = None,
+    gpus_per_worker: float = 1.0,
+    shard_size: int = N_PER_SHARD,
+    price_per_hour: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> list[Extraction]:
     """Run backbones over images and cache their features in the workspace.
 
@@ -119,6 +132,20 @@ def extract(
         Whether a refused image is an error, raised after the others are done.
     seed : int
         Seed of random weights.
+    executor : {"local", "ray"}
+        ``"ray"``: the nodes of a Ray cluster compute the features, each into shards of its own;
+        workspace and images must be on storage that all of them see.
+    ray_address : str, optional
+        ``HOST:PORT`` of the cluster's head. Default: that in ``RAY_ADDRESS``, else the cluster
+        that was started on this machine, else a new one of this machine alone.
+    gpus_per_worker : float
+        Share of a GPU that each worker on a node with GPUs has.
+    shard_size : int
+        Images of a new shard, at most.
+    price_per_hour : float, optional
+        Of one worker; the log then says what a million images cost.
+    on_event : callable, optional
+        Called with what happens on the cluster: a dict with ``event`` and its values.
 
     Returns
     -------
@@ -143,6 +170,10 @@ def extract(
         precision=precision,
         seed=seed,
     )
+    cluster = ClusterOptions(
+        executor, ray_address, gpus_per_worker, shard_size, price_per_hour, on_event
+    )
+    cluster.require_possible()
     names = list(dict.fromkeys(_listed(backbone or ())))
     if not names and not space.stores():
         names = ["xception"]
@@ -161,22 +192,45 @@ def extract(
     )
     ids = manifest.ids.tolist()
     stores = (
-        {space.store(recipe.store_name): recipe for recipe in options.recipes(names)}
+        {_place(space, recipe.store_name, cluster): recipe for recipe in options.recipes(names)}
         if names
         else recipes_of_stores(space.stores(), options)
     )
-    with (
-        space.writing(),
-        open_stores(stores, ids, precision=precision, batch_size=batch_size) as ready,
-    ):
+    sharded = {path: recipe for path, recipe in stores.items() if path.suffix == SHARDS_SUFFIX}
+    single = {path: recipe for path, recipe in stores.items() if path not in sharded}
+    embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
+    with ExitStack() as opened:
+        opened.enter_context(space.writing())
+        ready = opened.enter_context(
+            open_stores(single, ids, precision=precision, batch_size=batch_size)
+        )
+        make_shards = opened.enter_context(
+            sharded_extraction(space, manifest, sharded, embedding, cluster)
+            if sharded
+            else nullcontext(list)
+        )
         if remembered is None or remembered.checksum != manifest.checksum:
             manifest.save(space.manifest)
-        done = update_stores(
-            ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
-        )
+        done = make_shards()
+        if ready:
+            done += update_stores(
+                ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
+            )
+        require_readable_images(done)
     _tell_refused(done[-1], strict)
     _require_readable_classes(manifest, done[-1].refused)
     return done
+
+
+def _place(space: Workspace, name: str, cluster: ClusterOptions) -> Path:
+    """Where the store of a name is, or will be: a cluster makes shards."""
+    single, sharded = space.store(name), space.sharded_store(name)
+    if cluster.executor == "ray" and single.exists():
+        raise UsageError(
+            f"{single} is a store of one file, which a cluster cannot share. Omit --executor ray, "
+            "or give another --workspace."
+        )
+    return sharded if cluster.executor == "ray" or sharded.exists() else single
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:

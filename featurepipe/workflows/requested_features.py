@@ -9,8 +9,9 @@ from featurepipe.features.backbones import find_backbone
 from featurepipe.features.engines import choose_engine, require_precision
 from featurepipe.features.extraction.file_recipe import FileOptions, is_file_or_preset
 from featurepipe.features.extraction.recipe import Recipe, make_recipe, repeat_recipe
+from featurepipe.features.extraction.sharded_store import open_any_shard
 from featurepipe.features.extraction.views import find_view
-from featurepipe.features.store import FeatureStore, StoreKey
+from featurepipe.features.store import SHARDS_SUFFIX, FeatureStore, StoreKey
 from featurepipe.features.store.healing import open_left
 from featurepipe.features.weights import weights_by_backbone
 from featurepipe.words import examples
@@ -149,7 +150,7 @@ def _key_and_weights(path: Path) -> tuple[StoreKey, str]:
 
 def _open(path: Path) -> FeatureStore:
     try:
-        return FeatureStore.open(path)
+        return open_any_shard(path) if path.suffix == SHARDS_SUFFIX else FeatureStore.open(path)
     except StoreDamagedError as error:
         # It is healed later: what is left of it may still say what it was made with.
         left, _ = open_left(path)

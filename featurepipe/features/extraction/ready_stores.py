@@ -98,6 +98,7 @@ def open_stores(
     *,
     precision: str | None = None,
     batch_size: int | None = None,
+    engines: Sequence[SharedEngine] | None = None,
 ) -> Iterator[list[ReadyStore]]:
     """Open the stores of an extraction, each once, and make them ready.
 
@@ -116,6 +117,8 @@ def open_stores(
         natively where it keeps the features. Default: that of the makers.
     batch_size : int, optional
         Images embedded, and committed, at once; default: the engine's own.
+    engines : sequence of SharedEngine, optional
+        The engine of each store, if they are kept open; see `share_engines`.
 
     Yields
     ------
@@ -137,7 +140,7 @@ def open_stores(
         files = [opened.enter_context(StoreFile.look(path)) for path in makers]
         settled = _settle(list(makers.values()), files, precision)
         _require_room(files, settled, ids)
-        engines = share_engines(settled, batch_size)
+        engines = engines or share_engines(settled, batch_size)
         creations = [
             None if file.store else _prepare_creation(file.path, maker, ids, engine.open())
             for file, maker, engine in zip(files, settled, engines, strict=True)

@@ -200,7 +200,7 @@ def _engine_of_files(name: str) -> str:
     return choose_engine("openvino")
 
 
-def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
+def repeat_recipe(key: StoreKey, weights: str, engine: str = "auto") -> Recipe:
     """The recipe that a store or run was made with.
 
     Parameters
@@ -209,6 +209,8 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
         `Recipe.key` at that time.
     weights : str
         Where its weights are now.
+    engine : {"auto", "openvino", "keras"}
+        What runs it on this machine.
 
     Raises
     ------
@@ -216,7 +218,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
         If the weights, or what this version makes of the key, differ.
     """
     fast_decode = key.decoding == "reduced"
-    engine = "openvino" if key.precision == "int8" else "auto"
+    engine = "openvino" if key.precision == "int8" else engine
     if key.backbone in BACKBONES:
         recipe = make_recipe(
             key.backbone,
@@ -230,7 +232,7 @@ def repeat_recipe(key: StoreKey, weights: str) -> Recipe:
         )
     else:
         network = repeat_network_of_file(key, weights)
-        recipe = Recipe(network, key.view, engine=_engine_of_files("auto"), fast_decode=fast_decode)
+        recipe = Recipe(network, key.view, engine=_engine_of_files(engine), fast_decode=fast_decode)
     recipe = recipe.settled(key.precision)
     differing = differences(key.as_dict(), recipe.key.as_dict())
     if differing:

@@ -14,13 +14,18 @@ from typing import Any
 from featurepipe.features.extraction.lanes import Cost, Flight, Lane
 from featurepipe.features.extraction.loading import ImageLoader, LoadedImage
 from featurepipe.features.framing import Framing
-from featurepipe.progress import Progress
+from featurepipe.progress import Progress, SilentCount
 
 _N_IMAGES_AHEAD = 64
 _N_WRITES_AHEAD = 4
 
 
-def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> None:
+def run_pass(
+    loader: ImageLoader,
+    ids: Sequence[str],
+    lanes: Sequence[Lane],
+    progress: Progress | SilentCount | None = None,
+) -> None:
     """Load every image once and embed it in each lane that wants it.
 
     Parameters
@@ -29,11 +34,13 @@ def run_pass(loader: ImageLoader, ids: Sequence[str], lanes: Sequence[Lane]) -> 
     ids : sequence of str
         Image ids, in the order in which to load them.
     lanes : sequence of Lane
+    progress : Progress or SilentCount, optional
+        Counts images times lanes; default: a bar.
     """
     n_wanted = sum(len(lane.wanted) for lane in lanes)
     title = ", ".join(lane.title for lane in lanes)
-    with Progress(n_wanted, title, "image") as progress, _Writer() as writer:
-        one_pass = _Pass(lanes, writer, progress)
+    with progress or Progress(n_wanted, title, "image") as shown, _Writer() as writer:
+        one_pass = _Pass(lanes, writer, shown)
         try:
             for image in loader.load_all(_jobs(ids, lanes), _N_IMAGES_AHEAD):
                 one_pass.add(image)
@@ -61,7 +68,9 @@ def _jobs(
 class _Pass:
     """Batches in progress, in the order in which they were started."""
 
-    def __init__(self, lanes: Sequence[Lane], writer: "_Writer", progress: Progress) -> None:
+    def __init__(
+        self, lanes: Sequence[Lane], writer: "_Writer", progress: Progress | SilentCount
+    ) -> None:
         self._lanes, self._writer, self._progress = lanes, writer, progress
         self._flights: deque[Flight] = deque()
         self._started = time.perf_counter()

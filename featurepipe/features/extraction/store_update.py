@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ExtractionError
-from featurepipe.features.extraction.lanes import Cost, Lane
+from featurepipe.features.extraction.lanes import Cost
 from featurepipe.features.extraction.loading import LoadedImage
 from featurepipe.features.store import DONE, PENDING, REFUSED, FeatureStore
 from featurepipe.features.store.stages import StageTimes
@@ -142,19 +142,17 @@ class StoreUpdate:
         was_read = any(image.digest)
         return self._stamps[image.image_id] if was_read else np.array([UNKNOWN, UNKNOWN])
 
-    def summarise(self, lane: Lane) -> Extraction:
+    def summarise(self, stages: StageTimes | None = None) -> Extraction:
         """What was done.
 
-        Raises
-        ------
-        ExtractionError
-            If not a single image has features.
+        Parameters
+        ----------
+        stages : StageTimes, optional
+            Default: nothing was.
         """
         rows = [self._row_of[image_id] for image_id in self._stamps]
         refused = {key: why for key, why in self.store.refused().items() if key in self._stamps}
         n_done = int((self.store.status[rows] == DONE).sum())
-        if rows and not n_done:
-            raise _nothing_readable(len(rows), refused)
         return Extraction(
             store=self.store.path,
             n_images=len(rows),
@@ -163,13 +161,25 @@ class StoreUpdate:
             refused=refused,
             unread=self._unread,
             images_per_s=self.store.images_per_s,
-            stages=lane.stages,
+            stages=stages or StageTimes(),
         )
 
 
-def _nothing_readable(n_images: int, refused: Mapping[str, str]) -> ExtractionError:
-    examples = "; ".join(f"{key}: {reason}" for key, reason in list(refused.items())[:3])
-    return ExtractionError(
-        f"None of the {n_images} images can be read ({examples}). Expected {READ} files; look at "
-        "the first of them."
-    )
+def require_readable_images(done: Sequence[Extraction]) -> None:
+    """Stop if not a single image has features in one of some stores.
+
+    Parameters
+    ----------
+    done : sequence of Extraction
+
+    Raises
+    ------
+    ExtractionError
+    """
+    for one in done:
+        if one.n_images and one.n_embedded + one.n_unchanged == 0:
+            shown = "; ".join(f"{key}: {why}" for key, why in list(one.refused.items())[:3])
+            raise ExtractionError(
+                f"None of the {one.n_images} images can be read ({shown}). Expected {READ} files; "
+                "look at the first of them."
+            )

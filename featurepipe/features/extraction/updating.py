@@ -7,8 +7,13 @@ from featurepipe.features.extraction.lanes import Lane
 from featurepipe.features.extraction.loading import ImageLoader
 from featurepipe.features.extraction.ready_stores import ReadyStore, RowMaker, open_stores
 from featurepipe.features.extraction.single_pass import run_pass
-from featurepipe.features.extraction.store_update import Extraction, StoreUpdate
+from featurepipe.features.extraction.store_update import (
+    Extraction,
+    StoreUpdate,
+    require_readable_images,
+)
 from featurepipe.features.extraction.views import find_view
+from featurepipe.progress import SilentCount
 from featurepipe.sources import ImageSource
 
 
@@ -40,10 +45,12 @@ def extract_features(
     Raises
     ------
     FeaturepipeError
-        As `open_stores` and `update_stores`.
+        As `open_stores`, `update_stores` and `require_readable_images`.
     """
     with open_stores(makers, ids, batch_size=batch_size) as ready:
-        return update_stores(ready, source, ids, retry_refused=retry_refused, rehash=rehash)
+        done = update_stores(ready, source, ids, retry_refused=retry_refused, rehash=rehash)
+    require_readable_images(done)
+    return done
 
 
 def update_stores(
@@ -53,6 +60,7 @@ def update_stores(
     *,
     retry_refused: bool = False,
     rehash: bool = False,
+    progress: SilentCount | None = None,
 ) -> list[Extraction]:
     """Bring open stores up to date with some images, in one pass.
 
@@ -70,6 +78,8 @@ def update_stores(
         Whether to try again images that were refused and have not changed.
     rehash : bool
         Whether to read all images, and not trust their size and modification time.
+    progress : SilentCount, optional
+        Default: a bar.
 
     Returns
     -------
@@ -80,8 +90,6 @@ def update_stores(
     ------
     StoreMismatchError
         If this machine computes other features than a store holds.
-    ExtractionError
-        If not a single image can be read.
     """
     (fast_decode,) = {one.maker.fast_decode for one in ready}
     stamps = dict(zip(ids, source.stamps(ids), strict=True))
@@ -101,8 +109,8 @@ def update_stores(
     for one, to_look_at in zip(ready, stale, strict=True):
         if to_look_at:
             one.store.begin_writing()
-    run_pass(ImageLoader(source, fast_decode=fast_decode), ids, lanes)
-    done = [update.summarise(lane) for update, lane in zip(updates, lanes, strict=True)]
+    run_pass(ImageLoader(source, fast_decode=fast_decode), ids, lanes, progress)
+    done = [update.summarise(lane.stages) for update, lane in zip(updates, lanes, strict=True)]
     for one in ready:
         one.complete()
     return done

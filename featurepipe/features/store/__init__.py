@@ -12,7 +12,7 @@ from featurepipe.features.store.layout import (
     room_needed,
 )
 from featurepipe.features.store.packing import choose_rows, write_packed
-from featurepipe.features.store.shards import SHARDS_FILE
+from featurepipe.features.store.shards import SHARDS_FILE, SHARDS_SUFFIX
 from featurepipe.features.store.store import FeatureStore
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PENDING",
     "REFUSED",
     "SHARDS_FILE",
+    "SHARDS_SUFFIX",
     "FeatureStore",
     "Rows",
     "StoreFile",

@@ -5,6 +5,7 @@ written once and never changed. Every file is looked at when the store is opened
 join files, the virtual dataset, silently reads a missing one as its fill value.
 """
 
+import json
 import os
 import zlib
 from collections import OrderedDict
@@ -20,12 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from featurepipe.errors import StoreDamagedError, StoreError
 from featurepipe.features.store.checking import open_checked
+from featurepipe.features.store.key import StoreKey
 from featurepipe.features.store.layout import read_about
 from featurepipe.files import read_file, replacing
 from featurepipe.words import counted, invalid_field
 
 SHARDS_FILE = "shards.json"
-SUFFIX = ".shards"
+SHARDS_SUFFIX = ".shards"
 
 _MAX_BYTES = 2**28
 # A system may allow a process no more than 1,024 open files.
@@ -57,37 +59,43 @@ class Shard(BaseModel):
     index_crc32: Annotated[int, Field(ge=0, lt=2**32)]
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def of(cls, path: Path, name: str = "{0.name}") -> Self:
         """What a finished shard is listed as.
 
         Parameters
         ----------
         path : Path
+        name : str
+            What it will be called: a format of the path and the checksum; default: as it is.
 
         Raises
         ------
         StoreError
             If it is no sound store.
         """
-        with open_checked(path) as file:
-            n_rows, checksum = len(file["ids"]), _index_checksum(file)
-        return cls(file=path.name, n_rows=n_rows, n_bytes=path.stat().st_size, index_crc32=checksum)
+        with open_checked(path) as opened:
+            n_rows, checksum = len(opened["ids"]), _index_checksum(opened)
+        file = name.format(path, checksum)
+        return cls(file=file, n_rows=n_rows, n_bytes=path.stat().st_size, index_crc32=checksum)
 
 
 class _Listing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["featurepipe-shards-1"]
+    key: dict[str, Any]
     shards: list[Shard]
 
 
-def write_shards(folder: Path, shards: Sequence[Shard]) -> None:
+def write_shards(folder: Path, key: StoreKey, shards: Sequence[Shard]) -> None:
     """List the shards of a store, completely or not at all.
 
     Parameters
     ----------
     folder : Path
         Holds them.
+    key : StoreKey
+        What decides their features.
     shards : sequence of Shard
         In the order of their rows.
 
@@ -96,13 +104,13 @@ def write_shards(folder: Path, shards: Sequence[Shard]) -> None:
     DiskFullError
         If the disk is full.
     """
-    listing = _Listing(format="featurepipe-shards-1", shards=list(shards))
+    listing = _Listing(format="featurepipe-shards-1", key=key.as_dict(), shards=list(shards))
     with replacing(folder / SHARDS_FILE) as beside:
         beside.write_text(listing.model_dump_json(indent=1))
 
 
-def read_shards(folder: Path) -> list[Shard]:
-    """The shards that a store lists; their files are not looked at.
+def read_shards(folder: Path) -> tuple[StoreKey, list[Shard]]:
+    """The key of a store and the shards that it lists; their files are not looked at.
 
     Parameters
     ----------
@@ -117,14 +125,14 @@ def read_shards(folder: Path) -> list[Shard]:
     if not path.exists():
         raise StoreError(f"There is no feature store {folder}: it has no {SHARDS_FILE}.")
     try:
-        shards = _Listing.model_validate_json(read_file(path, _MAX_BYTES)).shards
+        listing = _Listing.model_validate_json(read_file(path, _MAX_BYTES))
     except ValidationError as error:
         raise StoreDamagedError(
             folder, f"{SHARDS_FILE} is damaged ({invalid_field(error)})"
         ) from error
-    if len({shard.file for shard in shards}) < len(shards):
+    if len({shard.file for shard in listing.shards}) < len(listing.shards):
         raise StoreDamagedError(folder, f"{SHARDS_FILE} lists a file twice")
-    return shards
+    return StoreKey.from_json(json.dumps(listing.key), f"{path}"), listing.shards
 
 
 def shard_damage(folder: Path, shard: Shard) -> str:
@@ -166,7 +174,7 @@ class ShardedFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.shards = read_shards(folder)
+        self._key, self.shards = read_shards(folder)
         if not self.shards:
             raise StoreDamagedError(folder, f"{SHARDS_FILE} lists no shard")
         damaged = {s.file: what for s in self.shards if (what := shard_damage(folder, s))}
@@ -179,7 +187,6 @@ class ShardedFile:
         self.ends = np.cumsum([shard.n_rows for shard in self.shards])
         self._open: OrderedDict[int, h5py.File] = OrderedDict()
         self._checked: set[int] = set()
-        self._about: dict[str, str] | None = None
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -214,9 +221,7 @@ class ShardedFile:
             raise StoreDamagedError(
                 self._folder, f"{listed.file} is not the file that {SHARDS_FILE} lists"
             )
-        about = read_about(file)
-        self._about = self._about or about
-        if about["key"] != self._about["key"]:
+        if StoreKey.from_json(read_about(file)["key"], listed.file) != self._key:
             raise StoreDamagedError(self._folder, f"{listed.file} was made with other options")
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from featurepipe.features.store.layout import (
     require_room,
     room_needed,
 )
-from featurepipe.features.store.shards import SUFFIX, ShardedFile
+from featurepipe.features.store.shards import SHARDS_SUFFIX, ShardedFile
 from featurepipe.features.store.stages import StageTimes
 from featurepipe.features.store.store_reader import StoreReader
 from featurepipe.features.store.writing import WritableHDF5
@@ -129,7 +129,9 @@ class FeatureStore(StoreReader):
         path = Path(path)
         if not writable:
             # Readers take no lock: rows never move, and each has a checksum.
-            return cls(ShardedFile(path) if path.suffix == SUFFIX else open_checked(path), path)
+            return cls(
+                ShardedFile(path) if path.suffix == SHARDS_SUFFIX else open_checked(path), path
+            )
         store = cls.open_locked(path)
         try:
             store.begin_writing()

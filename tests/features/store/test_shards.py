@@ -34,7 +34,7 @@ def both(tmp_path):
     parts = [ids[start:end] for start, end in pairwise(CUTS)]
     for number, part in enumerate(parts):
         fill(folder / f"{number:05d}.h5", part, seed=number)
-    write_shards(folder, [Shard.of(path) for path in sorted(folder.glob("*.h5"))])
+    write_shards(folder, KEY, [Shard.of(path) for path in sorted(folder.glob("*.h5"))])
     one = tmp_path / "one.h5"
     make(one, ids)
     with FeatureStore.open(one, writable=True) as store:
