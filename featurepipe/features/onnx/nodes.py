@@ -25,15 +25,9 @@ class Nodes:
     """An ONNX graph that is written node by node.
 
     Values have names that the writer chooses; constants are arrays of NumPy.
-
-    Parameters
-    ----------
-    parent : Nodes, optional
-        Of a branch: the graph that it is a part of, and whose values it may use.
     """
 
-    def __init__(self, parent: "Nodes | None" = None) -> None:
-        self._root: Nodes = self if parent is None else parent._root
+    def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._names: dict[Any, str] = {}
@@ -73,22 +67,12 @@ class Nodes:
 
     def constant(self, value: NDArray[Any] | np.generic) -> str:
         """The name of a constant; equal ones are kept once."""
-        root, array = self._root, np.ascontiguousarray(value).reshape(np.shape(value))
+        array = np.ascontiguousarray(value).reshape(np.shape(value))
         key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in root._names:
-            root._names[key] = root._new_name("constant")
-            root._constants.append(numpy_helper.from_array(array, root._names[key]))
-        return root._names[key]
-
-    def choose(self, condition: str, then: "tuple[Nodes, str]", other: "tuple[Nodes, str]") -> str:
-        """The value of one of two branches; only that one is computed."""
-        branches = [
-            helper.make_graph(
-                branch._nodes, f"branch_{value}", [], [helper.make_empty_tensor_value_info(value)]
-            )
-            for branch, value in (then, other)
-        ]
-        return self.op("If", condition, then_branch=branches[0], else_branch=branches[1])
+        if key not in self._names:
+            self._names[key] = self._new_name("constant")
+            self._constants.append(numpy_helper.from_array(array, self._names[key]))
+        return self._names[key]
 
     def take_columns(self, value: str, start: int, end: int) -> str:
         """Some neighbouring columns of a matrix."""
@@ -126,8 +110,10 @@ class Nodes:
             Its outputs.
         """
         added = onnx.compose.add_prefix(model, prefix)
+        used = {node.domain for node in added.graph.node}
         for opset in added.opset_import:
-            self._domains.setdefault(opset.domain, opset.version)
+            if opset.domain in used:
+                self._domains.setdefault(opset.domain, opset.version)
         for name, value in inputs.items():
             given = helper.make_node("Identity", [value], [f"{prefix}{name}"])
             self._nodes.append(given)
@@ -158,6 +144,5 @@ class Nodes:
         return model
 
     def _new_name(self, kind: str) -> str:
-        root = self._root
-        root._n_values += 1
-        return f"{kind.lower()}_{root._n_values}"
+        self._n_values += 1
+        return f"{kind.lower()}_{self._n_values}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from featurepipe.errors import UsageError
 from featurepipe.features.framing import Framing
-from featurepipe.features.onnx.nodes import DOUBLE, UINT8, Nodes
+from featurepipe.features.onnx.nodes import DOUBLE, INT64, UINT8, Nodes
 
 _UNIT = float(1 << 22)
 
@@ -31,11 +31,14 @@ class Picture:
         (n_images, 3, height, width), float64.
     height, width : str
         Numbers in float64.
+    n_images : str
+        (1,), int64.
     """
 
     def __init__(self, nodes: Nodes, pixels: str) -> None:
         self.channels = nodes.cast(nodes.op("Transpose", pixels, perm=[0, 3, 1, 2]), DOUBLE)
         shape = nodes.op("Shape", pixels)
+        self.n_images = nodes.op("Gather", shape, np.array([0], np.int64))
         self.height, self.width = (
             nodes.cast(nodes.op("Gather", shape, np.int64(axis)), DOUBLE) for axis in (1, 2)
         )
@@ -77,14 +80,14 @@ def write_resizing(nodes: Nodes, picture: Picture, framing: Framing) -> str:
     columns = nodes.op(
         "Transpose", _weights(nodes, widths, framing.width, framing.interpolation), perm=[1, 0]
     )
-    rows_first, columns_first = Nodes(nodes), Nodes(nodes)
-    by_rows = _rounded(rows_first, rows_first.op("MatMul", rows, picture.channels))
-    by_columns = _rounded(columns_first, columns_first.op("MatMul", picture.channels, columns))
-    resized = nodes.choose(
-        _shrinks_rows_first(nodes, heights, widths),
-        (rows_first, _rounded(rows_first, rows_first.op("MatMul", by_rows, columns))),
-        (columns_first, _rounded(columns_first, columns_first.op("MatMul", rows, by_columns))),
-    )
+    # All images have one size: one of the orders gets all of them, and the other one none.
+    start, end = np.array([0], np.int64), np.array([np.iinfo(np.int32).max], np.int64)
+    first = _n_rows_first(nodes, picture, heights, widths)
+    by_rows = nodes.op("MatMul", rows, nodes.op("Slice", picture.channels, start, first))
+    by_rows = nodes.op("MatMul", _rounded(nodes, by_rows), columns)
+    by_columns = nodes.op("MatMul", nodes.op("Slice", picture.channels, first, end), columns)
+    by_columns = nodes.op("MatMul", rows, _rounded(nodes, by_columns))
+    resized = _rounded(nodes, nodes.op("Concat", by_rows, by_columns, axis=0))
     return nodes.op("Transpose", nodes.cast(resized, UINT8), perm=[0, 2, 3, 1])
 
 
@@ -163,14 +166,15 @@ def _rounded(nodes: Nodes, sums: str) -> str:
     return nodes.op("Clip", nodes.op("Floor", shares), np.float64(0), np.float64(255))
 
 
-def _shrinks_rows_first(nodes: Nodes, heights: _Side, widths: _Side) -> str:
-    """Whether Pillow 13 resizes columns of pixels before rows; what lies between is rounded.
+def _n_rows_first(nodes: Nodes, picture: Picture, heights: _Side, widths: _Side) -> str:
+    """How many images Pillow 13 resizes in height before width; what lies between is rounded.
 
-    It does where the height shrinks by more than twice as many pixels as the width, as trials
+    All of them where the height shrinks by more than twice as many pixels as the width, as trials
     with images of 400 sizes showed. Earlier versions never do, and differ by up to 1 of 255 there.
     """
     lost_height, lost_width = (
         nodes.op("Sub", side.given, side.resized) for side in (heights, widths)
     )
     more = nodes.op("Greater", lost_height, nodes.op("Mul", lost_width, np.float64(2)))
-    return nodes.op("And", more, nodes.op("Greater", lost_height, np.float64(0)))
+    is_first = nodes.op("And", more, nodes.op("Greater", lost_height, np.float64(0)))
+    return nodes.op("Mul", picture.n_images, nodes.cast(is_first, INT64))
