@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import onnx
@@ -201,6 +202,14 @@ def test_a_model_that_answers_otherwise_is_not_written(place, tmp_path, monkeypa
     monkeypatch.setattr(blocks, "write_histogram", write_wrong)
 
     with pytest.raises(ExportError, match=r"otherwise than the run for \d+ of 16 test images"):
+        featurepipe.export("hsv_histogram-knn", tmp_path / "model.onnx", workspace=place)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_onnx_runtime_nothing_is_written(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(UsageError, match="Install the extra onnx"):
         featurepipe.export("hsv_histogram-knn", tmp_path / "model.onnx", workspace=place)
     assert list(tmp_path.iterdir()) == []
 

@@ -13,6 +13,8 @@ from featurepipe.features.onnx.nodes import DOUBLE, INT64, UINT8, Nodes
 
 _UNIT = float(1 << 22)
 
+_FIRST = np.array([0], np.int64), np.array([1], np.int64)
+
 _RADII = {"bilinear": 1.0, "bicubic": 2.0}
 
 
@@ -76,19 +78,27 @@ def write_resizing(nodes: Nodes, picture: Picture, framing: Framing) -> str:
     """
     heights = _Side(picture.height, *_resized(nodes, picture.height, picture, framing))
     widths = _Side(picture.width, *_resized(nodes, picture.width, picture, framing))
-    rows = _weights(nodes, heights, framing.height, framing.interpolation)
-    columns = nodes.op(
-        "Transpose", _weights(nodes, widths, framing.width, framing.interpolation), perm=[1, 0]
-    )
+    rows = _weights(nodes, heights, framing.interpolation, given_axis=1)
+    columns = _weights(nodes, widths, framing.interpolation, given_axis=0)
     # All images have one size: one of the orders gets all of them, and the other one none.
     start, end = np.array([0], np.int64), np.array([np.iinfo(np.int32).max], np.int64)
     first = _n_rows_first(nodes, picture, heights, widths)
-    by_rows = nodes.op("MatMul", rows, nodes.op("Slice", picture.channels, start, first))
+    by_rows = _multiply(nodes, rows, nodes.op("Slice", picture.channels, start, first))
     by_rows = nodes.op("MatMul", _rounded(nodes, by_rows), columns)
     by_columns = nodes.op("MatMul", nodes.op("Slice", picture.channels, first, end), columns)
-    by_columns = nodes.op("MatMul", rows, _rounded(nodes, by_columns))
+    by_columns = _multiply(nodes, rows, _rounded(nodes, by_columns))
     resized = _rounded(nodes, nodes.op("Concat", by_rows, by_columns, axis=0))
     return nodes.op("Transpose", nodes.cast(resized, UINT8), perm=[0, 2, 3, 1])
+
+
+def _multiply(nodes: Nodes, rows: str, channels: str) -> str:
+    """Rows of weights times each image.
+
+    One copy of the weights an image, since ONNX Runtime 1.23 cannot multiply one matrix with none.
+    """
+    n_images = nodes.op("Slice", nodes.op("Shape", channels), *_FIRST)
+    shape = nodes.op("Concat", n_images, np.array([1], np.int64), nodes.op("Shape", rows), axis=0)
+    return nodes.op("MatMul", nodes.op("Expand", rows, shape), channels)
 
 
 class _Side:
@@ -114,21 +124,25 @@ def _resized(nodes: Nodes, side: str, picture: Picture, framing: Framing) -> tup
     return resized, nodes.op("Round", half), n_kept
 
 
-def _weights(nodes: Nodes, side: _Side, n_kept: int, interpolation: str) -> str:
-    """Pillow's weights of the pixels of a side, times 2^22: (n_kept, n_given), float64."""
+def _weights(nodes: Nodes, side: _Side, interpolation: str, given_axis: int) -> str:
+    """Pillow's weights of the pixels of a side, times 2^22, as a matrix in float64.
+
+    Its axes are the pixels given and kept. It is not transposed afterwards: ONNX Runtime 1.20 would
+    make that a part of the product, which it cannot compute in float64.
+    """
     scale = nodes.op("Div", side.given, side.resized)
     stretch = nodes.op("Max", scale, np.float64(1))
-    kept = nodes.op("Add", np.arange(n_kept, dtype=np.float64) + 0.5, side.start)
+    kept = nodes.op("Add", np.arange(side.n_kept, dtype=np.float64) + 0.5, side.start)
     centres = nodes.op("Mul", kept, scale)
     given = nodes.op("Range", np.float64(0), side.given, np.float64(1))
-    row, column = (nodes.constant(np.array([axis], np.int64)) for axis in (0, 1))
+    axis, other = (np.array([one], np.int64) for one in (given_axis, 1 - given_axis))
     away = nodes.op(
-        "Sub", nodes.op("Unsqueeze", given, row), nodes.op("Unsqueeze", centres, column)
+        "Sub", nodes.op("Unsqueeze", given, other), nodes.op("Unsqueeze", centres, axis)
     )
     inverse = nodes.op("Div", np.float64(1), stretch)
     away = nodes.op("Abs", nodes.op("Mul", nodes.op("Add", away, np.float64(0.5)), inverse))
     weights = _filter(nodes, away, interpolation)
-    weights = nodes.op("Div", weights, nodes.op("ReduceSum", weights, column, keepdims=1))
+    weights = nodes.op("Div", weights, nodes.op("ReduceSum", weights, axis, keepdims=1))
     return _half_away(nodes, nodes.op("Mul", weights, np.float64(_UNIT)))
 
 
