@@ -20,6 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 import featurepipe
 from featurepipe.features.store import FeatureStore
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.studies.near_duplicates import near_duplicates
 from featurepipe.workspace import Workspace
 
@@ -114,11 +115,11 @@ def measure(store_path: Path) -> dict[str, float]:
     position = dict(zip(names[originals], of_digest.reshape(-1), strict=True))
     distinct = X[originals[firsts]]
     started = time.perf_counter()
-    pairs, _ = near_duplicates(distinct)
+    pairs, _ = near_duplicates(RowChunks.in_memory(distinct))
     figures = {"distinct originals": len(distinct), "seconds": time.perf_counter() - started}
     for kind in KINDS:
         copies = np.flatnonzero(kinds == kind)
-        paired = near_duplicates(np.concatenate([distinct, X[copies]]))[0]
+        paired = near_duplicates(RowChunks.in_memory(np.concatenate([distinct, X[copies]])))[0]
         wanted = [
             (position[name.removesuffix(".jpg")], len(distinct) + number)
             for number, name in enumerate(names[copies])

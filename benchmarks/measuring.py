@@ -17,9 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
+
+DRAWN_BY = {"engine": "drawn", "machine": "", "versions": {},
+            "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
+"""What made a store of drawn features."""
 
 # Some libraries end their tracebacks with advice: the reason is repeated after it.
 _CALL = """
@@ -36,6 +40,14 @@ except Exception as error:
     sys.exit(f"{type(error).__name__}: {reason}")
 print(json.dumps(result))
 """
+
+
+def drawn_key(precision: str = "float32") -> StoreKey:
+    """The key of a store of drawn features."""
+    return StoreKey(
+        "mobilenet_v2", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "tf",
+        precision,
+    )  # fmt: skip
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:

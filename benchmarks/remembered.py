@@ -11,19 +11,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measuring import describe_machine
+from measuring import DRAWN_BY, describe_machine, drawn_key
 
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.models.studies.near_duplicates import DuplicateSearch
 from featurepipe.workspace import Workspace
 
 BATCH = 1000
-KEY = StoreKey(
-    "mobilenet_v2", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "tf",
-    "float32",
-)  # fmt: skip
-MADE_BY = {"engine": "drawn", "machine": "", "versions": {},
-           "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
 
 
 def main() -> None:
@@ -58,7 +52,7 @@ def draw_store(path: Path, n_rows: int, n_features: int) -> list[str]:
     """Write a store of drawn features; the ids of its images."""
     ids = [f"{row:08}.jpg" for row in range(n_rows)]
     probe = np.zeros((1, n_features), np.float32)
-    FeatureStore.create(path, ids=ids, key=KEY, made_by=MADE_BY, probe=probe)
+    FeatureStore.create(path, ids=ids, key=drawn_key(), made_by=DRAWN_BY, probe=probe)
     rng = np.random.default_rng(0)
     X = rng.gamma(1, 0.4, (n_rows, n_features)).astype(np.float32)
     n_copies = n_rows // 100

@@ -1,6 +1,6 @@
 """Measure time and memory of fitting heads on features that do not fit into --memory.
 
-    python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB]
+    python benchmarks/stream.py [--rows 244000] [--features 2048] [--memory 500MB] [--head NAME]
 
 The store is generated in a temporary folder, which needs room for it. Its rows lie class by
 class, as those of class folders do. The peak is the process's largest memory during the fit, less
@@ -15,10 +15,10 @@ import click
 import numpy as np
 import psutil
 from fit import draw_features
-from measuring import describe_machine
+from measuring import DRAWN_BY, describe_machine, drawn_key
 
 from featurepipe.features.cached import open_caches
-from featurepipe.features.store import FeatureStore, StoreKey, WeightsKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memory
@@ -33,14 +33,8 @@ _BATCH = 1000
 def draw_store(path: Path, n_rows: int, n_features: int, n_classes: int) -> np.ndarray:
     """Write a store class by class; returns the codes of its rows."""
     ids = [f"{row:08}.jpg" for row in range(n_rows)]
-    key = StoreKey(
-        "resnet50", WeightsKey("random"), 224, "avg", "rgb", "full", "pillow-bilinear", "caffe",
-        "float32",
-    )  # fmt: skip
-    made_by = {"engine": "drawn", "machine": "", "versions": {},
-               "weights_label": "drawn", "weights_source": "drawn"}  # fmt: skip
     probe = np.zeros((1, n_features), np.float32)
-    FeatureStore.create(path, ids=ids, key=key, made_by=made_by, probe=probe)
+    FeatureStore.create(path, ids=ids, key=drawn_key(), made_by=DRAWN_BY, probe=probe)
     rng = np.random.default_rng(0)
     codes = np.sort(rng.integers(0, n_classes, n_rows))
     means = rng.gamma(1, 0.4, n_features) + rng.normal(0, 0.2, (n_classes, n_features))
@@ -75,10 +69,17 @@ def warm_up() -> None:
 @click.option("--features", "n_features", default=2048, show_default=True, help="Features a row.")
 @click.option("--classes", "n_classes", default=10, show_default=True, help="Number of classes.")
 @click.option("--folds", "n_folds", default=5, show_default=True, help="Number of inner folds.")
+@click.option("--head", default="bagged-sgd", show_default=True, help="Or logistic.")
 @click.option("--memory", default="500MB", show_default=True, help="As of featurepipe fit.")
 @click.option("--jobs", "n_jobs", default=-1, show_default=True, help="Cores; -1: all.")
 def main(
-    n_rows: int, n_features: int, n_classes: int, n_folds: int, memory: str, n_jobs: int
+    n_rows: int,
+    n_features: int,
+    n_classes: int,
+    n_folds: int,
+    head: str,
+    memory: str,
+    n_jobs: int,
 ) -> None:
     """Fit heads on nine tenths of the rows of a generated store, and predict the others."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,8 +89,9 @@ def main(
         feature_set = one_store_set(open_caches([path], ids.tolist())[0], ["label"])
         is_test = np.arange(n_rows) % 10 == 0
         labels = labels_of(codes[~is_test], n_classes)
-        settings = HeadSettings.of(n_folds=n_folds)
-        needed = FitMemory.of(labels, n_features, settings.task, n_folds)
+        settings = HeadSettings.of(head, n_folds=n_folds)
+        axes = head == "logistic"
+        needed = FitMemory.of(labels, n_features, settings.task, n_folds, axes=axes)
         budget = parse_memory(memory)
         chunk_rows = plan_chunks(settings, needed, budget)
         warm_up()
@@ -97,7 +99,7 @@ def main(
         before = process.memory_info().rss
         # Linux starts to measure the peak again.
         Path("/proc/self/clear_refs").write_text("5")
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         train, groups = feature_set.rows(ids[~is_test]), np.arange(np.count_nonzero(~is_test))
         if chunk_rows is None:
             X = train.read(np.arange(len(train)))
@@ -105,7 +107,7 @@ def main(
         else:
             rows = RowChunks(train, chunk_rows)
             model, out_of_fold, _ = stream_heads(rows, labels, groups, settings, n_jobs=n_jobs)
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         scores, *_ = RowChunks(feature_set.rows(ids[is_test]), chunk_rows or n_rows).predict(model)
         peak = _peak_bytes() - before
         print(describe_machine())
@@ -113,8 +115,8 @@ def main(
             f"{n_rows} x {n_features}, {n_classes} classes, store "
             f"{in_words(path.stat().st_size)}, --memory {memory}, "
             f"{f'chunks of {chunk_rows} rows' if chunk_rows else 'all in memory'}: "
-            f"{seconds:.0f} s, peak {in_words(peak)}, in memory it would need "
-            f"{in_words(needed.in_memory())}; out of fold "
+            f"{seconds:.0f} s ({cpu:.0f} s of processor time), peak {in_words(peak)}, "
+            f"in memory it would need {in_words(needed.in_memory())}; out of fold "
             f"{_accuracy(out_of_fold, codes[~is_test]):.4f}, test "
             f"{_accuracy(scores, codes[is_test]):.4f} right"
         )

@@ -20,7 +20,7 @@ MAX_RATIO = 50
 a large file."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_TYPES = {"U": "text", "b": "bool", "i": "int64", "f": "float64"}
+_TYPES = {"U": ("text",), "b": ("bool",), "i": ("int64",), "f": ("float64", "float32")}
 _SURROGATES = range(0xD800, 0xE000)
 _N_CHARACTERS = 0x110000
 
@@ -89,7 +89,7 @@ def require_array(
     arrays : mapping of str to ndarray
     name : str
     kind : str
-        ``"U"`` text, ``"b"`` bool, ``"i"`` int64, ``"f"`` float64 from 0 to 1.
+        ``"U"`` text, ``"b"`` bool, ``"i"`` int64, ``"f"`` float64 or float32 from 0 to 1.
     *shape : int or None
         None: any length.
 
@@ -102,14 +102,14 @@ def require_array(
     if name not in arrays:
         raise ValueError(f"it has no {name}")
     array = arrays[name]
-    is_of_type = array.dtype.kind == kind and (kind == "U" or array.dtype == _TYPES[kind])
+    is_of_type = array.dtype.kind == kind and (kind == "U" or array.dtype in _TYPES[kind])
     is_of_shape = array.ndim == len(shape) and all(
         wanted in (None, n) for n, wanted in zip(array.shape, shape, strict=True)
     )
     if not is_of_type or not array.dtype.isnative or not is_of_shape:
         lengths = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(
-            f"{name} is {array.dtype} of shape {array.shape}, expected {_TYPES[kind]} of shape "
+            f"{name} is {array.dtype} of shape {array.shape}, expected {_TYPES[kind][0]} of shape "
             f"({lengths})"
         )
     if kind == "U":

@@ -15,6 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from featurepipe.errors import ManifestError, SourceError, UsageError
 from featurepipe.sources import (
@@ -319,6 +320,49 @@ class TestRemote:
         memory.pipe("/a.jpg", b"a")
         source = open_source("memory://")
         assert (source.names(), source.read("a.jpg")) == (["a.jpg"], b"a")
+
+    def test_a_folder_that_cannot_be_listed_is_not_left_out(self, memory, monkeypatch):
+        memory.pipe({f"/data/{name}": data for name, data in FILES.items()})
+        monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
+        fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
+        tried, n_failing, ls = [], 3, MemoryFileSystem.ls
+
+        def failing(self, path, **options):
+            tried.append(path)
+            if path == "/data/dog" and tried.count(path) <= n_failing:
+                raise ConnectionResetError(104, "Connection reset by peer")
+            return ls(self, path, **options)
+
+        monkeypatch.setattr(FlakyFileSystem, "ls", failing)
+        # As that of most file systems, it asks for each folder.
+        monkeypatch.setattr(FlakyFileSystem, "find", AbstractFileSystem.find)
+        with pytest.raises(
+            SourceError, match=r"Cannot list flaky://data \(Connection reset by peer, 3 tries\)\."
+        ):
+            open_source("flaky://data").names()
+        tried.clear()
+        n_failing = 1
+        assert sorted(open_source("flaky://data").names()) == sorted(FILES)
+        # Only the folder that failed is asked for again.
+        assert sorted(tried) == ["/data", "/data/cat", "/data/dog", "/data/dog"]
+
+    def test_where_one_request_lists_many_folders_each_part_is_listed_once(
+        self, memory, monkeypatch
+    ):
+        fsspec.register_implementation("flaky", FlakyFileSystem, clobber=True)
+        names = ["x/a.jpg", "x/cat/1.jpg", "x/cat/deep/2.jpg", "x/dog/3.jpg", "x/dog/more/4.jpg"]
+        memory.pipe({f"/data/{name}": b"1" for name in names})
+        tried, find = [], MemoryFileSystem.find
+
+        def finding(self, path, **options):
+            tried.append(path)
+            return find(self, path, **options)
+
+        monkeypatch.setattr(FlakyFileSystem, "find", finding)
+        source = open_source("flaky://data")
+        assert sorted(source.names()) == names
+        assert sorted(tried) == ["/data/x/cat", "/data/x/dog"]
+        assert source.stamps(names)[:, 0].tolist() == [1] * 5
 
     def test_a_large_file_is_refused_unread(self, flaky, monkeypatch):
         tried = flaky(lambda n: None)

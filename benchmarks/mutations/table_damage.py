@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from json_damage import bad_value, damage_json_text
 
-_MANIFEST = b"featurepipe.manifest"
+from featurepipe.manifest.manifest_file import CHECKSUM_KEY, DESCRIPTION_KEY, column_checksum
 
 
 def damage_csv(rng: random.Random, path: Path, donor: Path) -> str:
@@ -65,7 +65,7 @@ def damage_parquet(rng: random.Random, path: Path, donor: Path) -> str:
                        "description", "description", "description", "no description", "donor",
                        "same name", "huge"))  # fmt: skip
     number = rng.randrange(len(table.column_names))
-    name, about = table.column_names[number], table.schema.metadata
+    name, about = table.column_names[number], _metadata(path)
     match what:
         case "drop":
             table = table.drop_columns([name])
@@ -93,12 +93,13 @@ def damage_parquet(rng: random.Random, path: Path, donor: Path) -> str:
             column = pa.array(cells)
             table = table.set_column(number, name, column)
         case "donor":
-            table = table.replace_schema_metadata(pq.read_schema(donor).metadata)
+            table = table.replace_schema_metadata(_metadata(donor))
             return _write(rng, table, path, what)
-        case "description" if about and _MANIFEST in about:
-            text = about[_MANIFEST].decode()
+        case "description" if DESCRIPTION_KEY in about:
+            text = about[DESCRIPTION_KEY].decode()
             text, done = damage_json_text(rng, text, text)
-            table = table.replace_schema_metadata({_MANIFEST: text.encode(errors="replace")})
+            about[DESCRIPTION_KEY] = text.encode(errors="replace")
+            table = table.replace_schema_metadata(about)
             return _write(rng, table, path, done)
         case _:
             table = table.replace_schema_metadata(None)
@@ -114,19 +115,30 @@ def _write(rng: random.Random, table: Any, path: Path, done: str) -> str:
     return done
 
 
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    stored = pq.read_metadata(path).metadata or {}
+    return {key: value for key, value in stored.items() if key != b"ARROW:schema"}
+
+
 def _mend(table: Any) -> tuple[Any, str]:
-    """Make the checksum of a manifest fit again, so that damage gets past it."""
+    """Make the checksums of a manifest fit again, so that damage gets past them."""
+    about = dict(table.schema.metadata or {})
     try:
-        about = json.loads(table.schema.metadata[_MANIFEST])
-        about.pop("checksum", None)
-        names = {name: name.removeprefix("table.") for name in table.column_names[1:]}
-        columns = {new: table[name].to_pylist() for name, new in names.items()}
-        whole = json.dumps([about, table.column(0).to_pylist(), columns], sort_keys=True)
-        about["checksum"] = zlib.crc32(whole.encode())
-        text = json.dumps(about, sort_keys=True)
+        described = json.loads(about[DESCRIPTION_KEY])
+        columns = [column.combine_chunks() for column in table.itercolumns()]
+        checksums = [column_checksum(column) for column in columns]
+        names = [name.removeprefix("table.") for name in table.column_names[1:]]
+        described |= {"n_rows": len(table), "columns": names}
+        described["groups"] = [{"first_id": columns[0][0].as_py(), "checksums": checksums}]
     except Exception:
-        return table, ""
-    return table.replace_schema_metadata({_MANIFEST: text.encode()}), "; checksum mended"
+        if DESCRIPTION_KEY not in about:
+            return table, ""
+        # Its own checksum fits even so.
+        text = about[DESCRIPTION_KEY]
+    else:
+        text = json.dumps(described).encode()
+    mended = {DESCRIPTION_KEY: text, CHECKSUM_KEY: str(zlib.crc32(text)).encode()}
+    return table.replace_schema_metadata(mended), "; checksums mended"
 
 
 def _other_column(rng: random.Random, n: int) -> Any:

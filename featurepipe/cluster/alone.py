@@ -1,11 +1,12 @@
 """One worker in this process, for the same work without a cluster."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from featurepipe.cluster.connecting import Node
-from featurepipe.cluster.crew import Outcome, Worker
-from featurepipe.errors import FeaturepipeError
+from featurepipe.cluster.hosted import Worker
+from featurepipe.cluster.task_queue import Outcome
+from featurepipe.errors import ClusterError, FeaturepipeError
 from featurepipe.words import one_line
 
 HERE = Node("here", "this machine", 1, 0)
@@ -31,20 +32,24 @@ class Alone(Generic[_Task, _Receipt]):
         self._make_worker, self._accept = make_worker, accept
         self._worker: Worker[_Task, _Receipt] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
     def prepare(self) -> None:
-        """Make the worker; its errors are raised."""
+        """Make the worker.
+
+        Raises
+        ------
+        ClusterError
+            If it is not accepted.
+        FeaturepipeError
+            If it cannot be made.
+        """
         self._worker = self._make_worker()
-        self._accept(HERE, self._worker.facts())
+        if reason := self._accept(HERE, self._worker.facts()):
+            raise ClusterError(f"This machine cannot do the work: {reason}")
 
     def work(
         self,
         tasks: Sequence[_Task],
-        finished: Callable[[int, Node, _Receipt], str],
+        finished: Callable[[int, Node, _Receipt], None],
         progress: Callable[[int, Outcome, int], None],
     ) -> Outcome:
         """Do tasks; see `Crew.work`."""
@@ -52,8 +57,10 @@ class Alone(Generic[_Task, _Receipt]):
         outcome = Outcome(n_workers=1)
         for number, task in enumerate(tasks):
             try:
-                finished(number, HERE, self._worker.do(task))
+                receipt = self._worker.do(task)
             except FeaturepipeError as error:
                 outcome.failed[number] = one_line(error)
+            else:
+                finished(number, HERE, receipt)
             progress(0, outcome, 1)
         return outcome

@@ -59,7 +59,7 @@ class Node:
 
     @property
     def title(self) -> str:
-        """How messages name it: machine and the begin of its id."""
+        """How messages name it: the machine, and how its id begins."""
         return f"{self.host} ({self.node_id[:8]})"
 
 

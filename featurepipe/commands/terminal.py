@@ -35,7 +35,8 @@ def write_json(value: Any, indent: int | None = 2) -> None:
 
 def write_event(values: Mapping[str, object]) -> None:
     """Write what happens meanwhile to stderr, as JSON on one line."""
-    print(_visible_lines(json.dumps(values, ensure_ascii=False)), file=sys.stderr, flush=True)  # noqa: T201
+    sys.stderr.write(_visible_lines(json.dumps(values, ensure_ascii=False)) + "\n")
+    sys.stderr.flush()
 
 
 def records(table: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError
-from featurepipe.features.store import PENDING, FeatureStore, StoreKey
+from featurepipe.features.store import DONE, PENDING, FeatureStore, StoreKey
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class CachedFeatures:
         Speed of the extraction.
     row_of : dict of str to int
         Rows of the store by image id.
-    digests : dict of str to bytes
+    digests : mapping of str to bytes
         SHA-256 of each image's bytes.
     n_pending : int
         Images that are pending in the store.
@@ -47,7 +47,7 @@ class CachedFeatures:
     n_features: int
     images_per_s: float
     row_of: dict[str, int]
-    digests: dict[str, bytes]
+    digests: Mapping[str, bytes]
     n_pending: int
 
     def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
@@ -111,11 +111,33 @@ def open_caches(paths: Sequence[Path], image_ids: Sequence[str]) -> list[CachedF
     ]
 
 
+class _Digests(Mapping[str, bytes]):
+    """Digests of images by id, without an object for each."""
+
+    def __init__(self, row_of: Mapping[str, int], digests: NDArray[np.uint8]) -> None:
+        self._row_of, self._digests = row_of, digests
+
+    def __getitem__(self, image_id: str) -> bytes:
+        return self._digests[self._row_of[image_id]].tobytes()
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._row_of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row_of)
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+
 def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
     with FeatureStore.open(path) as store:
-        ids, done, key = store.ids, store.rows("done"), store.key
-        settled = set(ids[store.status != PENDING])
-        digests = store.digests
+        key, status = store.key, store.status
+        # Of a million images, a second copy of their ids takes 80 MB.
+        known = {image_id: image_id for image_id in image_ids}
+        ids = [known.get(image_id, image_id) for image_id in store.ids]
+        row_of = {ids[row]: row for row in np.flatnonzero(status == DONE).tolist()}
+        settled = {ids[row] for row in np.flatnonzero(status != PENDING)}
         return CachedFeatures(
             name=f"{key.backbone}:{key.view}",
             path=path,
@@ -124,15 +146,15 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
             weights_source=store.made_by.get("weights_source", "none"),
             n_features=store.n_features,
             images_per_s=store.images_per_s,
-            row_of={ids[row]: int(row) for row in done},
-            digests={ids[row]: digests[row].tobytes() for row in done},
+            row_of=row_of,
+            digests=_Digests(row_of, store.digests),
             n_pending=sum(image_id not in settled for image_id in image_ids),
         )
 
 
 def digests_in_all(
     caches: Sequence[CachedFeatures], n_images: int, *, allow_partial: bool
-) -> dict[str, bytes]:
+) -> Mapping[str, bytes]:
     """Digests of the images to divide: those of the first store, or those in every store.
 
     Parameters
@@ -146,7 +168,7 @@ def digests_in_all(
 
     Returns
     -------
-    dict of str to bytes
+    mapping of str to bytes
         SHA-256 of the bytes of each image.
 
     Raises

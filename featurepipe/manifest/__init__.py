@@ -4,6 +4,7 @@ from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import ALL, Labels
 from featurepipe.manifest.listing import GivenImage, find_images, holds_images
 from featurepipe.manifest.manifest import Manifest
+from featurepipe.manifest.manifest_rows import ManifestRows
 from featurepipe.manifest.parts import REASON_COLUMN, SPLIT_COLUMN
 from featurepipe.manifest.reading import read_manifest
 
@@ -15,6 +16,7 @@ __all__ = [
     "Labelling",
     "Labels",
     "Manifest",
+    "ManifestRows",
     "find_images",
     "holds_images",
     "read_manifest",

@@ -10,7 +10,7 @@ from typing import IO, TextIO
 
 from featurepipe.errors import ManifestError
 from featurepipe.image_types import looks_like_image
-from featurepipe.manifest.cells import Columns, cell_of
+from featurepipe.manifest.cells import Cell, Columns, cell_of
 
 _MAX_LINE = 2**24
 _QUOTED = re.compile('"[^"]*"')
@@ -106,18 +106,22 @@ def _read(file: IO[bytes], encoding: str, name: str) -> tuple[Columns, str]:
         for cell in filter(looks_like_image, header):
             raise data_as_header(name, cell)
         require_distinct(header)
-        rows = []
+        columns: list[list[Cell]] = [[] for _ in header]
+        # There are far fewer classes than rows: equal cells are one object.
+        known: dict[Cell, Cell] = {}
         for row in filter(None, reader):
             if len(row) != len(header):
                 raise ValueError(
                     f"line {reader.line_num} has {len(row)} cells, the header has {len(header)}"
                 )
-            rows.append([cell_of(value) for value in row])
+            for cells, value in zip(columns, row, strict=True):
+                read = cell_of(value)
+                cells.append(known.setdefault(read, read))
     finally:
         # The file is read again if the encoding is another one.
         text.detach()
     # pandas writes its index as a column without a name.
-    return {name: [row[k] for row in rows] for k, name in enumerate(header) if name}, separator
+    return {name: columns[k] for k, name in enumerate(header) if name}, separator
 
 
 def _lines(text: TextIO) -> Iterator[str]:

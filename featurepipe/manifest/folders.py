@@ -38,8 +38,19 @@ def drop_shared_levels(folders: list[Folders]) -> list[Folders]:
         Names of the folders that each image lies in, from the top down.
     """
     while len({path[0] for path in folders if path}) == 1:
-        folders = [path[1:] for path in folders]
+        folders = without_top(folders)
     return folders
+
+
+def without_top(folders: list[Folders]) -> list[Folders]:
+    """The same without the top level; equal ones are one object.
+
+    Parameters
+    ----------
+    folders : list of tuple of str
+    """
+    below = {path: path[1:] for path in set(folders)}
+    return [below[path] for path in folders]
 
 
 def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Columns:
@@ -74,10 +85,11 @@ def folder_labels(folders: list[Folders], attributes: tuple[str, ...]) -> Column
         attributes, cuts = attributes or (DEFAULT_ATTRIBUTE,), {path: path[:1] for path in paths}
     else:
         cuts = _cut(paths, attributes)
-    return {
-        attribute: [(cuts[path][k].strip(),) if path else None for path in folders]
-        for k, attribute in enumerate(attributes)
-    }
+    columns: Columns = {}
+    for k, attribute in enumerate(attributes):
+        cells = {path: (cut[k].strip(),) for path, cut in cuts.items()}
+        columns[attribute] = [cells.get(path) for path in folders]
+    return columns
 
 
 def _cut(paths: set[Folders], attributes: tuple[str, ...]) -> dict[Folders, tuple[str, ...]]:

@@ -152,7 +152,8 @@ def _group_values(columns: Columns, group: str, labels: Columns) -> list[str | N
         raise UnknownNameError("group column", group, columns, hint)
     if group in labels:
         raise UsageError(f"{group!r} is both a group and an attribute. Rename the column.")
-    return [" ".join(cell).strip() if cell else None for cell in columns[group]]
+    name_of = {cell: " ".join(cell).strip() if cell else None for cell in set(columns[group])}
+    return [name_of[cell] for cell in columns[group]]
 
 
 def _column_labels(columns: Columns, plan: Plan, separator: str) -> Columns:
@@ -171,12 +172,10 @@ def _named(cells: list[Cell], separator: str) -> list[Cell]:
 
 def _gathered(columns: Columns, flags: dict[str, str]) -> list[Cell]:
     """Labels from 0/1 columns; an empty cell counts as 0, unless the whole row is empty."""
-    rows = zip(*(columns[name] for name in flags), strict=True)
-    return [
-        tuple(
-            sorted(label for label, cell in zip(flags.values(), row, strict=True) if is_yes(cell))
-        )
-        if any(row)
-        else None
-        for row in rows
-    ]
+    known: dict[Cell, Cell] = {}
+    gathered = []
+    for row in zip(*(columns[name] for name in flags), strict=True):
+        names = (label for label, cell in zip(flags.values(), row, strict=True) if is_yes(cell))
+        labels = tuple(sorted(names)) if any(row) else None
+        gathered.append(known.setdefault(labels, labels))
+    return gathered

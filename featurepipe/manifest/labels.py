@@ -1,6 +1,6 @@
 """Labels of images for one attribute."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,15 +70,28 @@ def labels_of(attribute: str, cells: Sequence[Cell]) -> Labels:
     cells : sequence of (tuple of str or None)
         Class names of each image; None where the label is missing.
     """
-    classes = tuple(sorted({name for cell in cells for name in cell or ()}))
+    classes = tuple(sorted({name for cell in set(cells) for name in cell or ()}))
     column_of = {name: column for column, name in enumerate(classes)}
     indicator = np.zeros((len(cells), len(classes)), dtype=bool)
-    for row, cell in enumerate(cells):
-        indicator[row, [column_of[name] for name in cell or ()]] = True
+    counts = np.fromiter((len(cell or ()) for cell in cells), np.intp, len(cells))
+    columns = (column_of[name] for cell in cells for name in cell or ())
+    rows = np.repeat(np.arange(len(cells)), counts)
+    indicator[rows, np.fromiter(columns, np.intp, len(rows))] = True
     return Labels(
         attribute=attribute,
         classes=classes,
-        exclusive=all(len(cell) == 1 for cell in cells if cell is not None),
+        exclusive=are_exclusive(cells),
         indicator=indicator,
-        labelled=np.array([cell is not None for cell in cells], dtype=bool),
+        labelled=np.fromiter((cell is not None for cell in cells), bool, len(cells)),
     )
+
+
+def are_exclusive(cells: Iterable[Cell]) -> bool:
+    """Whether no image has several classes, or none of them, instead of one.
+
+    Parameters
+    ----------
+    cells : iterable of (tuple of str or None)
+        Class names of each image; None where the label is missing.
+    """
+    return all(len(cell) == 1 for cell in cells if cell is not None)

@@ -2,13 +2,13 @@
 
 import glob
 import os
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurepipe.errors import ManifestError
 from featurepipe.image_types import image_suffixes, is_image, looks_like_image, unread_finding
+from featurepipe.manifest.folder_walk import images_below
 from featurepipe.output_folders import MARKER
 from featurepipe.words import counted, examples, is_utf8
 
@@ -108,7 +108,7 @@ def list_images(root: Path) -> Listing:
             f"featurepipe wrote the folder {root}, so its pictures are no source of images. Give "
             f"another folder, or delete the file {MARKER} in it."
         )
-    return _listing(_images_below(root))
+    return _listing(images_below(root))
 
 
 def holds_images(folder: Path) -> bool:
@@ -123,7 +123,7 @@ def holds_images(folder: Path) -> bool:
     ManifestError
         If a folder cannot be listed.
     """
-    return any(True for _ in _images_below(folder))
+    return any(True for _ in images_below(folder))
 
 
 def images_among(names: Collection[str]) -> Listing:
@@ -138,67 +138,38 @@ def images_among(names: Collection[str]) -> Listing:
         name.removesuffix(MARKER) for name in names if name.rpartition("/")[2] == MARKER
     )
     return _listing(
-        name
-        for name in names
-        if looks_like_image(name)
-        and not any(part.startswith(".") for part in name.split("/"))
-        and not name.startswith(written or ("\0",))
+        sorted(
+            name
+            for name in names
+            if looks_like_image(name)
+            and not any(part.startswith(".") for part in name.split("/"))
+            and not name.startswith(written or ("\0",))
+        )
     )
 
 
-def _images_below(root: Path) -> Iterator[str]:
-    """Files that look like images."""
-    for prefix, names in _folders(root):
-        for name in names:
-            if looks_like_image(name) and not name.startswith("."):
-                yield prefix + name
-
-
 def _listing(names: Iterable[str]) -> Listing:
-    found = sorted(names)
-    storable = [name for name in found if is_utf8(name)]
-    ids = [name for name in storable if is_image(name)]
-    unread = [name for name in storable if not is_image(name)]
+    """The images among sorted names."""
+    ids: list[str] = []
+    unread: list[str] = []
+    refused: list[str] = []
+    for name in names:
+        # Neither Parquet, HDF5 nor JSON can hold every name.
+        place = (ids if is_image(name) else unread) if is_utf8(name) else refused
+        place.append(name)
     findings = [unread_finding(unread)] if unread else []
-    if len(storable) < len(found):
-        # Neither Parquet, HDF5 nor JSON can hold such a name.
-        refused = [ascii(name) for name in found if not is_utf8(name)]
+    if refused:
         findings.append(
             f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: "
-            f"{examples(refused)}"
+            f"{examples([ascii(name) for name in refused])}"
         )
     return Listing(ids, unread, findings)
-
-
-def _folders(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """The id prefix and the file names of each folder from `root` down."""
-    # Links are followed last, so that a folder keeps its own name; a link to a parent folder
-    # ends at once.
-    seen = set(root.resolve().parents)
-    waiting = deque([root])
-    while waiting:
-        for name, folders, files in os.walk(waiting.popleft(), onerror=_refuse_folder):
-            folder = Path(name)
-            if MARKER in files or folder.resolve() in seen:
-                folders.clear()
-                continue
-            seen.add(folder.resolve())
-            folders[:] = sorted(below for below in folders if not below.startswith("."))
-            waiting.extend(folder / below for below in folders if (folder / below).is_symlink())
-            yield "".join(f"{part}/" for part in folder.relative_to(root).parts), files
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise ManifestError(
-        f"Cannot list the folder {error.filename} ({error.strerror}). Change its permissions, or "
-        "move it."
-    ) from error
 
 
 def _images_at(given: str) -> list[GivenImage]:
     path = Path(given)
     if os.path.isdir(given):  # noqa: PTH112
-        return [_given(path / image_id) for image_id in sorted(_images_below(path))]
+        return [_given(path / image_id) for image_id in images_below(path)]
     # Unlike `Path.exists`, it takes names that no file can have.
     if os.path.exists(given):  # noqa: PTH110
         return [_given(path)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ManifestError
-from featurepipe.files import require_readable
 from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.image_labels import Cells, label_images
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.labels import Labels, labels_of
-from featurepipe.manifest.manifest_file import ManifestFile, damage_named, read_manifest_file
+from featurepipe.manifest.labels import Labels, are_exclusive, labels_of
+from featurepipe.manifest.manifest_file import (
+    About,
+    Describer,
+    damage_named,
+    tables_of,
+    write_manifest_file,
+)
+from featurepipe.manifest.manifest_rows import ManifestRows
 from featurepipe.manifest.rows import read_columns
 from featurepipe.sources import ImageSource, absolute_place, open_source
 
@@ -120,8 +126,9 @@ class Manifest:
         ManifestError
             If the manifest has no image of one of the ids.
         """
-        rows = np.arange(len(self)) if ids is None else self._rows(ids)
-        return {name: labels_of(name, self.cells[name]).take(rows) for name in self.attribute_names}
+        rows = None if ids is None else self.rows_of(ids)
+        every = ((name, labels_of(name, self.cells[name])) for name in self.attribute_names)
+        return {name: labels if rows is None else labels.take(rows) for name, labels in every}
 
     def combinations(self) -> "pd.Series[Any]":
         """Classes of each image over all exclusive attributes, such as ``"black_dress"``.
@@ -133,10 +140,13 @@ class Manifest:
         """
         import pandas as pd
 
-        exclusive = [name for name, labels in self.labels().items() if labels.exclusive]
-        cells = zip(*(self.cells[name] for name in exclusive), strict=True)
-        names = [None if None in row else "_".join(cell[0] for cell in row) for row in cells]
-        return pd.Series(names or [None] * len(self), index=self.table.index, dtype=object)
+        exclusive = [name for name in self.attribute_names if are_exclusive(self.cells[name])]
+        rows = zip(*(self.cells[name] for name in exclusive), strict=True)
+        # There are far fewer combinations than images.
+        name_of = cache(lambda row: None if None in row else "_".join(cell[0] for cell in row))
+        names = [name_of(row) for row in rows] or [None] * len(self)
+        index = pd.Index(self.ids, dtype=object, name="id")
+        return pd.Series(names, index=index, dtype=object)
 
     def relabelled(
         self,
@@ -196,17 +206,19 @@ class Manifest:
         The same manifest gives the same bytes. The file holds the ids and the
         columns as they were read; labels are made of them anew on loading.
         """
-        self._file().save(Path(path))
+        groups = tables_of(self.ids, self.columns)
+        write_manifest_file(Path(path), self._about(), list(self.columns), groups)
 
     @property
     def checksum(self) -> int:
         """CRC-32 of all that its file holds."""
-        return self._file().checksum
+        describer = Describer(self._about(), list(self.columns))
+        for group in tables_of(self.ids, self.columns):
+            describer.add(group)
+        return describer.description().checksum
 
-    def _file(self) -> ManifestFile:
-        return ManifestFile(
-            ids=self.ids.tolist(),
-            columns=self.columns,
+    def _about(self) -> About:
+        return About(
             root=self.root,
             source=self.source,
             labels_source=self.labels_source,
@@ -224,21 +236,31 @@ class Manifest:
         ManifestError
             If the file is missing, damaged or something else.
         """
-        require_readable(Path(path))
+        with ManifestRows(Path(path)) as rows:
+            about = rows.about
+            ids, columns = rows.read_all()
         with damage_named(Path(path)):
-            kept = read_manifest_file(Path(path))
             manifest = new_manifest(
-                kept.ids,
-                kept.root,
-                kept.source,
-                kept.labels_source,
-                kept.labelling,
-                kept.columns,
-                [],
+                ids, about.root, about.source, about.labels_source, about.labelling, columns, []
             )
-            return replace(manifest, findings=kept.findings, all_images=kept.all_images)
+        return replace(manifest, findings=about.findings, all_images=about.all_images)
 
-    def _rows(self, ids: Iterable[str]) -> NDArray[np.intp]:
+    def rows_of(self, ids: Iterable[str]) -> NDArray[np.intp]:
+        """Positions of some images.
+
+        Parameters
+        ----------
+        ids : iterable of str
+
+        Returns
+        -------
+        ndarray of shape (n_images,), intp
+
+        Raises
+        ------
+        ManifestError
+            If the manifest has no image of one of the ids.
+        """
         rows = {image_id: row for row, image_id in enumerate(self.ids)}
         try:
             return np.array([rows[image_id] for image_id in ids], dtype=np.intp)

@@ -1,37 +1,44 @@
-"""The file of a manifest: Parquet that carries a checksum of its content."""
+"""The file of a manifest: Parquet, written in groups of rows that have checksums.
+
+Every group has `ROWS_PER_GROUP` rows, but for the last. The metadata of the file hold a description
+with the first id and the checksums of each group, and the CRC-32 of the description. So a reader
+can trust a group without reading the others, and no more than one need be in memory.
+"""
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ManifestError
 from featurepipe.files import replacing
 from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.tables import read_parquet
 from featurepipe.words import invalid_field, one_line
 
-_METADATA_KEY = b"featurepipe.manifest"
-_STORED_COLUMN = "table."
-_FORMAT = 2
+FORMAT = 3
+ROWS_PER_GROUP = 100_000
+DESCRIPTION_KEY = b"featurepipe.manifest"
+CHECKSUM_KEY = b"featurepipe.manifest.crc32"
+COLUMN_PREFIX = "table."
+
+_IDS, _CELLS = pa.string(), pa.list_(pa.string())
 
 
-class _About(BaseModel):
-    """What a manifest's file says beside its images and columns."""
+class About(BaseModel):
+    """What a manifest says beside its images and columns; see `featurepipe.manifest.Manifest`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    format: int
-    checksum: int
     root: str
     source: str
     labels_source: str | None
@@ -40,54 +47,142 @@ class _About(BaseModel):
     all_images: bool
 
 
-@dataclass(frozen=True, eq=False)
-class ManifestFile:
-    """What the file of a manifest holds.
+class Group(BaseModel):
+    """A group of rows.
 
     Attributes
     ----------
-    ids : list of str
-        Image ids, sorted, each once.
-    columns, root, source, labels_source, labelling, findings, all_images
-        See `featurepipe.manifest.Manifest`.
+    first_id : str
+    checksums : tuple of int
+        Of the ids, and of each column.
     """
 
-    ids: list[str]
-    columns: Columns
-    root: str
-    source: str
-    labels_source: str | None
-    labelling: Labelling
-    findings: tuple[str, ...]
-    all_images: bool
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    first_id: str
+    checksums: tuple[int, ...]
+
+
+class Description(BaseModel):
+    """What the file of a manifest says about its content.
+
+    Attributes
+    ----------
+    format : int
+    about : About
+    columns : tuple of str
+        Names of the columns that were read.
+    n_rows : int
+    groups : tuple of Group
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: int
+    about: About
+    columns: tuple[str, ...]
+    n_rows: int
+    groups: tuple[Group, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the file: the ids, then those that were read."""
+        names = [f"{COLUMN_PREFIX}{name}" for name in self.columns]
+        return pa.schema([("id", _IDS), *((name, _CELLS) for name in names)])
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of all that it holds."""
-        # Parquet's own checksums do not cover page headers.
-        content = [self._about(), self.ids, self.columns]
-        return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+        """CRC-32 of all that the manifest holds."""
+        return zlib.crc32(self._text())
 
-    def _about(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "root": self.root,
-            "source": self.source,
-            "labels_source": self.labels_source,
-            "labelling": asdict(self.labelling),
-            "findings": self.findings,
-            "all_images": self.all_images,
-        }
+    def metadata(self) -> dict[bytes, bytes]:
+        """What the file stores of it."""
+        return {DESCRIPTION_KEY: self._text(), CHECKSUM_KEY: str(self.checksum).encode()}
 
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        names = ["id", *(f"{_STORED_COLUMN}{name}" for name in self.columns)]
-        arrays = [pa.array(self.ids, pa.string())]
-        arrays += [pa.array(cells, pa.list_(pa.string())) for cells in self.columns.values()]
-        about = self._about() | {"checksum": self.checksum}
-        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True)}
-        with replacing(path) as beside:
-            pq.write_table(pa.table(arrays, names=names, metadata=metadata), beside)
+    def _text(self) -> bytes:
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+
+
+@dataclass
+class Describer:
+    """Describes the groups of a manifest, one after the other.
+
+    Parameters
+    ----------
+    about : About
+    columns : sequence of str
+        Names of the columns that were read.
+    """
+
+    about: About
+    columns: Sequence[str]
+    _groups: list[Group] = field(default_factory=list)
+    _n_rows: int = 0
+
+    def add(self, group: pa.Table) -> None:
+        """Describe the next group.
+
+        Parameters
+        ----------
+        group : Table
+            With the columns of the file.
+        """
+        checksums = [column_checksum(column) for column in whole_columns(group)]
+        self._groups.append(Group(first_id=group["id"][0].as_py(), checksums=tuple(checksums)))
+        self._n_rows += len(group)
+
+    def description(self) -> Description:
+        """What was described so far."""
+        return Description(
+            format=FORMAT,
+            about=self.about,
+            columns=tuple(self.columns),
+            n_rows=self._n_rows,
+            groups=tuple(self._groups),
+        )
+
+
+def tables_of(ids: Sequence[str] | NDArray[np.object_], columns: Columns) -> Iterator[pa.Table]:
+    """Images and their columns as the groups of a file.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    columns : dict of str to list of (tuple of str or None)
+    """
+    for start in range(0, len(ids), ROWS_PER_GROUP):
+        rows = slice(start, start + ROWS_PER_GROUP)
+        cells = [pa.array(column[rows], _CELLS) for column in columns.values()]
+        names = ["id", *(f"{COLUMN_PREFIX}{name}" for name in columns)]
+        yield pa.Table.from_arrays([pa.array(ids[rows], _IDS), *cells], names)
+
+
+def write_manifest_file(
+    path: Path, about: About, columns: Sequence[str], groups: Iterable[pa.Table]
+) -> None:
+    """Write the file of a manifest, whole or not at all, one group in memory at a time.
+
+    Parameters
+    ----------
+    path : Path
+    about : About
+    columns : sequence of str
+        Names of the columns that were read.
+    groups : iterable of Table
+        Those of the file, such as `tables_of` gives; ids are sorted, each once over all groups.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk is full.
+    """
+    describer = Describer(about, columns)
+    schema = describer.description().schema
+    with replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
+        for group in groups:
+            describer.add(group)
+            writer.write_table(group, row_group_size=len(group))
+        writer.add_key_value_metadata(describer.description().metadata())
 
 
 @contextmanager
@@ -110,53 +205,58 @@ def damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_manifest_file(path: Path) -> ManifestFile:
-    """Read and check the file of a manifest, within `damage_named`.
+def read_description(metadata: dict[bytes, bytes] | None) -> Description:
+    """Read and check the description in the metadata of a file, within `damage_named`.
 
     Parameters
     ----------
-    path : Path
+    metadata : dict of bytes to bytes or None
 
     Raises
     ------
     Exception
-        If the file is missing, damaged or something else; its type depends on what is wrong.
+        If it is missing or damaged; its type depends on what is wrong.
     """
-    with path.open("rb") as file:
-        stored = read_parquet(file)
-    about = json.loads((stored.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
-    if not isinstance(about, dict):
-        raise TypeError(f"its description is a {type(about).__name__}")
-    if about.get("format") != _FORMAT:
-        raise ValueError(f"its format is {about.get('format')}, not {_FORMAT}")
-    return _checked(stored, _About.model_validate_json(json.dumps(about)))
+    text = (metadata or {}).get(DESCRIPTION_KEY, b"{}")
+    described = json.loads(text)
+    if not isinstance(described, dict):
+        raise TypeError(f"its description is a {type(described).__name__}")
+    if described.get("format") != FORMAT:
+        raise ValueError(f"its format is {described.get('format')}, not {FORMAT}")
+    if (metadata or {}).get(CHECKSUM_KEY) != str(zlib.crc32(text)).encode():
+        raise ValueError("its description does not match its checksum")
+    return Description.model_validate_json(json.dumps(described))
 
 
-def _checked(stored: pa.Table, about: _About) -> ManifestFile:
-    names, kinds = stored.column_names, stored.schema.types
-    if names[:1] != ["id"] or kinds != [pa.string(), *[pa.list_(pa.string())] * (len(kinds) - 1)]:
-        raise ValueError("its columns are others than those of a manifest")
-    if stored["id"].null_count:
-        raise ValueError("an id is missing")
-    ids: list[str] = stored["id"].to_pylist()
-    if any(later <= earlier for earlier, later in pairwise(ids)):
-        raise ValueError("its images are not in order, or one is there twice")
-    columns: Columns = {
-        name.removeprefix(_STORED_COLUMN): [
-            None if cell is None else tuple(cell) for cell in stored[name].to_pylist()
-        ]
-        for name in stored.column_names[1:]
-    }
-    kept = ManifestFile(
-        ids=ids,
-        columns=columns,
-        root=about.root,
-        source=about.source,
-        labels_source=about.labels_source,
-        labelling=about.labelling,
-        findings=about.findings,
-        all_images=about.all_images,
-    )
-    if about.checksum != kept.checksum:
-        raise ValueError("its checksum does not match")
-    return kept
+def whole_columns(table: pa.Table) -> list[pa.Array]:
+    """The columns of a table, each as one array."""
+    # Concatenating one chunk copies nothing.
+    return [column.combine_chunks() for column in table.itercolumns()]
+
+
+def column_checksum(column: pa.Array) -> int:
+    """CRC-32 of strings, or of lists of strings, however Arrow stores them.
+
+    It is that of the lengths of the lists (int32, -1 for None), of the lengths of the strings in
+    bytes (int32) and of their bytes, in this order.
+
+    Parameters
+    ----------
+    column : StringArray or ListArray
+        No string is None.
+    """
+    checksum = 0
+    if pa.types.is_list(column.type):
+        checksum = _checksum(pc.fill_null(pc.list_value_length(column), -1), checksum)
+        column = column.flatten()
+    checksum = _checksum(pc.binary_length(column), checksum)
+    if not len(column):
+        return checksum
+    _, offsets, values = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset :][: len(column) + 1]
+    # Strings that are all empty may have no values.
+    return zlib.crc32(memoryview(values or b"")[ends[0] : ends[-1]], checksum)
+
+
+def _checksum(lengths: pa.Array, checksum: int) -> int:
+    return zlib.crc32(np.ascontiguousarray(lengths.to_numpy(), "<i4").data, checksum)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.cells import Columns
-from featurepipe.manifest.folders import Folders, drop_shared_levels
+from featurepipe.manifest.folders import Folders, drop_shared_levels, without_top
 
 SPLIT_COLUMN = "split"
 
@@ -36,8 +36,8 @@ def split_folders(folders: list[Folders]) -> tuple[list[str] | None, list[Folder
     tops = {path[0].lower() for path in folders if path}
     if "train" not in tops or len(tops) == 1 or not tops <= set(_GIVEN_PARTS):
         return None, folders
-    names = [path[0].lower() if path else "train" for path in folders]
-    return names, drop_shared_levels([path[1:] for path in folders])
+    name_of = {path: path[0].lower() if path else "train" for path in set(folders)}
+    return [name_of[path] for path in folders], drop_shared_levels(without_top(folders))
 
 
 def split_column(columns: Columns) -> list[str] | None:
@@ -54,14 +54,15 @@ def split_column(columns: Columns) -> list[str] | None:
     """
     if SPLIT_COLUMN not in columns:
         return None
-    names = [cell[0].strip().lower() if cell else "train" for cell in columns[SPLIT_COLUMN]]
-    unknown = sorted(set(names) - set(_GIVEN_PARTS))
+    cells = columns[SPLIT_COLUMN]
+    name_of = {cell: cell[0].strip().lower() if cell else "train" for cell in set(cells)}
+    unknown = sorted(set(name_of.values()) - set(_GIVEN_PARTS))
     if unknown:
         raise ManifestError(
             f"The column {SPLIT_COLUMN!r} contains {unknown[0]!r}. Expected one of "
             f"{', '.join(_GIVEN_PARTS)}. Correct the value, or rename the column."
         )
-    return names
+    return [name_of[cell] for cell in cells]
 
 
 def are_parts(names: Collection[str]) -> bool:

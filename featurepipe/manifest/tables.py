@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO
@@ -138,10 +138,14 @@ def is_table(place: str) -> bool:
 
 def _read_parquet(file: IO[bytes], name: str) -> tuple[Columns, list[str]]:
     stored = read_parquet(file, is_wanted=_may_name)
-    return {
-        column: [cell_of(value) for value in stored[column].to_pylist()]
-        for column in stored.column_names
-    }, []
+    columns: Columns = {name: [] for name in stored.column_names}
+    # There are far fewer classes than rows: equal cells are one object.
+    known: dict[Cell, Cell] = {}
+    for name, cells in columns.items():
+        for chunk in stored[name].chunks:
+            for cell in map(cell_of, chunk.to_pylist()):
+                cells.append(known.setdefault(cell, cell))
+    return columns, []
 
 
 def _may_name(field: pa.Field) -> bool:
@@ -171,19 +175,57 @@ def read_parquet(
     OSError, ArrowException
         If it is damaged.
     """
-    limit = MAX_EXPANSION * file.seek(0, os.SEEK_END) + 2**26
-    file.seek(0)
+    limit = expansion_limit(file)
     with pq.ParquetFile(file) as opened:
-        groups = (opened.metadata.row_group(k) for k in range(opened.num_row_groups))
-        n_bytes, batches = sum(group.total_byte_size for group in groups), []
         schema = pa.schema(filter(is_wanted, opened.schema_arrow), opened.schema_arrow.metadata)
-        if n_bytes <= limit:
-            n_bytes = 0
-            for batch in opened.iter_batches(1024, columns=schema.names):
-                batches.append(batch)
-                n_bytes += batch.nbytes
-                if n_bytes > limit:
-                    break
+        return read_within(opened, schema, limit)
+
+
+def expansion_limit(file: IO[bytes]) -> int:
+    """How many bytes a Parquet file may decode to.
+
+    Parameters
+    ----------
+    file : binary file
+        Read from its start afterwards.
+    """
+    n_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return MAX_EXPANSION * n_bytes + 2**26
+
+
+def read_within(
+    file: pq.ParquetFile, schema: pa.Schema, limit: int, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Read columns of a Parquet file, if they do not take too much memory.
+
+    Parameters
+    ----------
+    file : ParquetFile
+    schema : Schema
+        Of the columns to read.
+    limit : int
+        How many bytes they may take.
+    groups : sequence of int, optional
+        The groups of rows to read; by default, all.
+
+    Raises
+    ------
+    ValueError
+        If they take more.
+    OSError, ArrowException
+        If the file is damaged.
+    """
+    groups = range(file.num_row_groups) if groups is None else groups
+    n_bytes = sum(file.metadata.row_group(number).total_byte_size for number in groups)
+    batches = []
+    if n_bytes <= limit:
+        n_bytes = 0
+        for batch in file.iter_batches(1024, row_groups=groups, columns=schema.names):
+            batches.append(batch)
+            n_bytes += batch.nbytes
+            if n_bytes > limit:
+                break
     require_distinct(schema.names)
     if n_bytes > limit:
         raise ValueError(f"it holds more than {MAX_EXPANSION} times its size")

@@ -53,9 +53,8 @@ class AttributePredictions:
             confidences are multiplied, and the lowest p-values count.
         """
         names = list(predictions.labels) if attribute == ALL else [attribute]
-        labelled = predictions.take(
-            np.all([predictions.labels[name].labelled for name in names], axis=0)
-        )
+        is_labelled = np.all([predictions.labels[name].labelled for name in names], axis=0)
+        labelled = predictions if is_labelled.all() else predictions.take(is_labelled)
         return cls(
             predictions=labelled,
             right=np.all([labelled.correct(name) for name in names], axis=0),

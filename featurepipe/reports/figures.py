@@ -280,7 +280,9 @@ def _loss(
 
 def _ece(judged: AttributePredictions, resamples: Resamples) -> dict[str, float]:
     ece = metrics.ece(judged.right, judged.confidence)
-    replicates = metrics.ece(judged.right, judged.confidence, weights=resamples.weights)
+    replicates = resamples.replicates(
+        lambda weights: metrics.ece(judged.right, judged.confidence, weights=weights)
+    )
     return _with_ends("ece", ece, ece_interval(ece, replicates))
 
 
@@ -291,7 +293,8 @@ def _share(
     resamples: Resamples,
     n_if_certain: float,
 ) -> dict[str, float]:
-    share, replicates = figure(*arrays), figure(*arrays, weights=resamples.weights)
+    share = figure(*arrays)
+    replicates = resamples.replicates(lambda weights: figure(*arrays, weights=weights))
     variance = 0.0 if np.isnan(share) else float(np.nanvar(replicates))
     interval = share_interval(share, variance, resamples.n_units, n_if_certain)
     return _with_ends(name, share, interval)

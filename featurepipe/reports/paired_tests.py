@@ -119,10 +119,11 @@ def paired_bootstrap_test(
     observed = losses.mean(axis=1)
     difference = observed[first] - observed[second]
     for start in range(0, n_resamples, chunk):
-        weights = Resamples(groups, n_resamples=chunk, seed=seed + start).unit_weights
-        resampled = (weights @ sums / (weights @ sizes)[:, None]).T
-        off = resampled[first] - resampled[second] - difference[:, None]
-        n_further += (np.abs(off) >= np.abs(difference)[:, None]).sum(axis=1)
+        drawn = Resamples(groups, n_resamples=chunk, seed=seed + start)
+        for weights in drawn.unit_blocks():
+            resampled = (weights @ sums / (weights @ sizes)[:, None]).T
+            off = resampled[first] - resampled[second] - difference[:, None]
+            n_further += (np.abs(off) >= np.abs(difference)[:, None]).sum(axis=1)
     return (n_further + 1) / (n_resamples + 1)
 
 

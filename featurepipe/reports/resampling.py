@@ -4,7 +4,8 @@ A resample is described by how often it holds each row. The figures in `featurep
 such weights and return one number for each resample.
 """
 
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 Weights = NDArray[np.float64]
 Replicates = NDArray[np.float64]
 
-# Weights of more numbers are drawn again each time: these take 128 MB.
-_MOST_KEPT = 2**24
+# Weights of more numbers, which take 128 MB, are drawn again each time, so many at once.
+_MOST_KEPT, _MOST_AT_ONCE = 2**24, 2**22
 
 
 class Resamples:
@@ -48,17 +49,42 @@ class Resamples:
         """Whether any group has several rows."""
         return self.n_units < len(self.unit_of_row)
 
-    @cached_property
-    def unit_weights(self) -> Weights:
-        """How often each resample holds each group: (n_resamples, n_units)."""
-        size = self.n_resamples, self.n_units
-        draw = _kept_weights if size[0] * size[1] <= _MOST_KEPT else _unit_weights
-        return draw(*size, self.seed)
+    def unit_blocks(self) -> Iterator[Weights]:
+        """How often each resample holds each group, for some resamples after the other.
 
-    @cached_property
-    def weights(self) -> Weights:
-        """How often each resample holds each row: (n_resamples, n_rows)."""
-        return self.unit_weights[:, self.unit_of_row] if self.grouped else self.unit_weights
+        Yields
+        ------
+        ndarray of shape (n_some, n_units), float64
+            All resamples at once if they have few numbers.
+        """
+        if self.n_resamples * self.n_units <= _MOST_KEPT:
+            yield _kept_weights(self.n_resamples, self.n_units, self.seed)
+            return
+        random, n_left = np.random.default_rng(self.seed), self.n_resamples
+        while n_left:
+            n_some = min(n_left, max(1, _MOST_AT_ONCE // self.n_units))
+            yield _draw_weights(random, n_some, self.n_units)
+            n_left -= n_some
+
+    def replicates(self, figure: Callable[[Weights], Replicates]) -> Replicates:
+        """A figure of each resample.
+
+        Parameters
+        ----------
+        figure : callable
+            Given how often some resamples hold each row, of shape (n_some, n_rows), returns
+            their figures, of shape (n_some,).
+
+        Returns
+        -------
+        ndarray of shape (n_resamples,), float64
+        """
+        return np.concatenate(
+            [
+                figure(weights[:, self.unit_of_row] if self.grouped else weights)
+                for weights in self.unit_blocks()
+            ]
+        )
 
     def means(self, values: NDArray) -> Replicates:
         """Mean of the rows' values in each resample.
@@ -71,7 +97,7 @@ class Resamples:
         -------
         ndarray of shape (n_resamples,), float64
         """
-        return self.weights @ values / self.weights.sum(axis=1)
+        return self.replicates(lambda weights: weights @ values / weights.sum(axis=1))
 
     def sums(self, values: NDArray) -> NDArray[np.float64]:
         """Sum of the values of each group's rows.
@@ -89,8 +115,8 @@ class Resamples:
         return sums
 
 
-def _unit_weights(n_resamples: int, n_units: int, seed: int) -> Weights:
-    drawn = np.random.default_rng(seed).integers(n_units, size=(n_resamples, n_units))
+def _draw_weights(random: np.random.Generator, n_resamples: int, n_units: int) -> Weights:
+    drawn = random.integers(n_units, size=(n_resamples, n_units))
     cells = drawn + n_units * np.arange(n_resamples)[:, None]
     counts = np.bincount(cells.ravel(), minlength=cells.size)
     weights: Weights = counts.reshape(cells.shape).astype(np.float64)
@@ -99,4 +125,6 @@ def _unit_weights(n_resamples: int, n_units: int, seed: int) -> Weights:
 
 
 # The runs of a board mostly have the same number of test images.
-_kept_weights = lru_cache(maxsize=2)(_unit_weights)
+@lru_cache(maxsize=2)
+def _kept_weights(n_resamples: int, n_units: int, seed: int) -> Weights:
+    return _draw_weights(np.random.default_rng(seed), n_resamples, n_units)

@@ -45,8 +45,10 @@ def digests_of(inputs: Any, family_inputs: Any, split: Split, manifest: Manifest
     manifest : Manifest
         The labels of the split's images matter.
     """
-    labels = manifest.table.loc[split.ids.tolist(), list(manifest.attribute_names)]
-    truth = [labels.columns.tolist(), labels.to_numpy().tolist()]
+    names = list(manifest.attribute_names)
+    columns = [manifest.cells[name] for name in names]
+    rows = manifest.rows_of(split.ids)
+    truth = [names, [[cells[row] for cells in columns] for row in rows.tolist()]]
     settings_of_split = asdict(replace(split.settings, repeats=1))
     division = [settings_of_split, split.repeat, split_sha256(split)]
     series = split.series_settings

@@ -1,7 +1,7 @@
 """Images at a URL, through fsspec."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Any
@@ -102,26 +102,54 @@ class RemoteFolder(ImageSource):
     def _listing(self) -> dict[str, Entry]:
         with self._lock:
             if self._listed is None:
-                files = self._files()
-                self._listed = {self._image_id(path): entry_of(files[path]) for path in files}
+                try:
+                    self._listed = dict(self._files())
+                except OSError as error:
+                    raise SourceError(
+                        f"Cannot list {self._url} ({error}). Check the URL, the connection and "
+                        "your credentials."
+                    ) from error
             return self._listed
 
-    def _files(self) -> dict[str, dict[str, Any]]:
-        try:
-            return self._patience.ask(self._find, patience.LISTING_SECONDS)
-        except OSError as error:
-            raise SourceError(
-                f"Cannot list {self._url} ({error}). Check the URL, the connection and your "
-                "credentials."
-            ) from error
+    def _files(self) -> Iterator[tuple[str, Entry]]:
+        """Ids and entries of all files.
 
-    def _find(self) -> dict[str, dict[str, Any]]:
-        self._fs.invalidate_cache()
-        options = {"on_error": "raise"} if _walks(self._fs) else {}
-        files: dict[str, dict[str, Any]] = self._fs.find(self._root, detail=True, **options)
-        # `find` on a file returns the file itself.
-        files.pop(self._root, None)
-        return files
+        What fsspec says about one folder is in memory at a time: it takes a kilobyte a file. Where
+        one request lists files of many folders, that is one of the folders in which paths part.
+        """
+        walks, waiting = _walks(self._fs), [self._root]
+        while waiting:
+            folder = waiting.pop()
+            files, folders = self._listed_at(folder, self._fs.ls)
+            yield from files
+            if walks or len(folders) == 1:
+                waiting += folders
+            else:
+                for below in folders:
+                    yield from self._listed_at(below, self._fs.find)[0]
+
+    def _listed_at(
+        self, folder: str, method: Callable[..., Any]
+    ) -> tuple[list[tuple[str, Entry]], list[str]]:
+        """Ids and entries of the files that fsspec lists at a folder, and the folders in it."""
+
+        def ask() -> dict[str, Any]:
+            # It would keep what it said of other folders.
+            self._fs.invalidate_cache()
+            found = method(folder, detail=True)
+            return found if isinstance(found, dict) else {one["name"]: one for one in found}
+
+        files, folders = [], []
+        for name, metadata in self._patience.ask(ask, patience.LISTING_SECONDS).items():
+            path = name.rstrip("/")
+            # Some list the folder itself, and a file as a folder that holds it.
+            if path == folder:
+                continue
+            if metadata.get("type") == "directory":
+                folders.append(path)
+            else:
+                files.append((self._image_id(path), entry_of(metadata)))
+        return files, folders
 
     def _ask_entry(self, image_id: str) -> Entry:
         try:
@@ -223,7 +251,7 @@ def find_remote(pattern: str) -> list[str]:
 
 
 def _walks(fs: Any) -> bool:
-    """Whether fsspec itself walks the folders, and would skip those that fail."""
+    """Whether fsspec asks for each folder on its own, also where it lists all that is below one."""
     own = getattr(type(fs), "_find", None)
     if own is None:
         return type(fs).find is AbstractFileSystem.find

@@ -34,7 +34,7 @@ _COMPRESSORS = {
 _ADVICE = "images in a compressed archive cannot be read one by one. Decompress it first ({})."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Member:
     file: RangeFile
     start: int

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from featurepipe.errors import SplitError
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Labels, Manifest
 from featurepipe.splits.split_settings import SplitSettings
 
 # One for training, one for testing, and one more for the inner folds.
@@ -86,11 +86,15 @@ def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDA
     -------
     ndarray of shape (n_images,), str objects, sorted
     """
-    labelled = np.zeros(len(manifest), dtype=bool)
-    for labels in manifest.labels().values():
-        labelled |= labels.labelled
+    return manifest.ids[_divisible_rows(manifest, manifest.labels(), digests)]
+
+
+def _divisible_rows(
+    manifest: Manifest, labels: Mapping[str, Labels], digests: Mapping[str, bytes | str]
+) -> NDArray[np.intp]:
+    labelled = np.any([of_attribute.labelled for of_attribute in labels.values()], axis=0)
     readable = np.array([image_id in digests for image_id in manifest.ids], dtype=bool)
-    return manifest.ids[labelled & readable]
+    return np.flatnonzero(labelled & readable)
 
 
 def divisible_images(
@@ -120,27 +124,28 @@ def divisible_images(
     """
     if settings.group not in (None, manifest.group_column):
         manifest = manifest.relabelled(group=settings.group)
-    ids = divisible_ids(manifest, digests)
+    labels = manifest.labels()
+    rows = _divisible_rows(manifest, labels, digests)
+    ids = manifest.ids[rows]
     if not len(ids):
         raise SplitError(
             f"None of the {len(manifest)} images has a label and features ({len(digests)} have "
             f"features). Each class needs at least {MIN_GROUPS}. Pass labels with --labels, or "
             "check the images."
         )
-    labels, table = manifest.labels(ids), manifest.table.loc[ids.tolist()]
-    every = [listed.indicator for listed in manifest.labels().values()]
     keys: list[Sequence[Hashable]] = [[digests[image_id] for image_id in ids]]
     if manifest.group_column is not None:
-        keys.append(table[manifest.group_column].tolist())
+        values = manifest.cells[manifest.group_column]
+        keys.append([values[row] for row in rows])
     if settings.group_duplicates:
         keys.append([alike.get(image_id) for image_id in ids])
     return Images(
         ids=ids,
         groups=_join(len(ids), keys),
-        combinations=manifest.combinations().loc[ids.tolist()].to_numpy(dtype=object),
+        combinations=manifest.combinations().to_numpy(dtype=object)[rows],
         classes=tuple((name, label) for name in labels for label in labels[name].classes),
-        has=np.hstack([labels[name].indicator for name in labels]),
-        n_listed=np.hstack(every).sum(axis=0),
+        has=np.hstack([of_attribute.indicator[rows] for of_attribute in labels.values()]),
+        n_listed=np.hstack([each.indicator.sum(axis=0) for each in labels.values()]),
         group_column=manifest.group_column,
     )
 

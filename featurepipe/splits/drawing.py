@@ -98,9 +98,13 @@ def draw_test(images: Images, settings: SplitSettings, repeat: int) -> Bools:
 
 def _strata(have: Bools, test_size: float) -> Integers:
     """Stratum of each group: its set of classes or, if the set is rare, its rarest class."""
-    _, strata, counts = np.unique(have, axis=0, return_inverse=True, return_counts=True)
+    # Eight classes in a byte sort as they do themselves, in a fraction of the time and memory.
+    packed = np.packbits(have, axis=1)
+    _, strata, counts = np.unique(packed, axis=0, return_inverse=True, return_counts=True)
     strata = strata.reshape(-1)
-    rarest = np.where(have, have.sum(axis=0), len(have) + 1).argmin(axis=1)
+    by_rarity = np.argsort(have.sum(axis=0), kind="stable")
+    rarest = by_rarity[have.take(by_rarity, axis=1).argmax(axis=1)]
+    rarest[~have.any(axis=1)] = 0
     pooled = np.where(counts[strata] < math.ceil(1 / test_size), -1 - rarest, strata)
     return np.unique(pooled, return_inverse=True)[1].astype(np.int64)
 

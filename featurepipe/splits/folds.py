@@ -1,11 +1,14 @@
 """Inner folds of training images: ordinary folds, and folds that hold out combinations."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.utils import check_random_state
 
 from featurepipe.errors import SplitError
 from featurepipe.manifest import Labels
@@ -13,9 +16,37 @@ from featurepipe.manifest import Labels
 Rows = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
+_GROUPS_AT_ONCE = 2**13
+
 
 class _GroupFolds(StratifiedGroupKFold):
-    """The same folds as scikit-learn's, several times faster: all are compared at once."""
+    """The same folds as scikit-learn's, in less time and memory.
+
+    All folds are compared at once, and no array has a number for each group and class.
+    """
+
+    def _iter_test_indices(self, X: Any, y: Rows, groups: Rows) -> Iterator[Rows]:
+        _, y_inv, y_cnt = np.unique(y, return_inverse=True, return_counts=True)
+        places = np.unique(groups, return_inverse=True)[1]
+        order = np.arange(places.max() + 1)
+        check_random_state(self.random_state).shuffle(order)
+        places = np.argsort(order)[places]
+        cells, shape = (np.ones(len(y)), (places, y_inv)), (len(order), len(y_cnt))
+        of_groups = csr_array(cells, shape=shape)
+        spreads = [
+            np.std(of_groups[start : start + _GROUPS_AT_ONCE].toarray(), axis=1)
+            for start in range(0, len(order), _GROUPS_AT_ONCE)
+        ]
+        of_folds, fold_of_group = np.zeros((self.n_splits, len(y_cnt))), np.empty(len(order), int)
+        for group in np.argsort(-np.concatenate(spreads), kind="stable"):
+            cell = slice(*of_groups.indptr[group : group + 2])
+            counts = np.zeros(len(y_cnt))
+            counts[of_groups.indices[cell]] = of_groups.data[cell]
+            fold = self._find_best_fold(of_folds, y_cnt, counts)
+            of_folds[fold] += counts
+            fold_of_group[group] = fold
+        for fold in range(self.n_splits):
+            yield np.flatnonzero(fold_of_group[places] == fold)
 
     def _find_best_fold(
         self, y_counts_per_fold: Floats, y_cnt: Rows, group_y_counts: Floats

@@ -53,7 +53,7 @@ def make_splits(
     """
     use_given = not settings.hold_out and settings.group is None and settings.repeats == 1
     images = divisible_images(manifest, digests, settings, alike)
-    if use_given and SPLIT_COLUMN in manifest.table:
+    if use_given and SPLIT_COLUMN in manifest.cells:
         given = manifest.table[SPLIT_COLUMN].loc[images.ids.tolist()]
         return [given_split(images, given.to_numpy(dtype=object), settings)]
     settings = replace(settings, group=images.group_column)

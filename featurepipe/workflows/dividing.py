@@ -70,15 +70,25 @@ class ImagesToSplit:
 
     @cached_property
     def near_duplicates(self) -> NearDuplicates | None:
-        """Images that are nearly the same; None if no store can tell, or memory is too small."""
-        if not self._has_memory:
+        """Images that are nearly the same; None if no store can tell."""
+        return None if self._search is None else self._search.find(self.memory_bytes)
+
+    def known_near_duplicates(self) -> NearDuplicates | None:
+        """The same if they are found or remembered, or all features fit into memory.
+
+        Else None, with a warning: comparing all images chunk by chunk may take hours, and is left
+        to those who request it.
+        """
+        if "near_duplicates" in self.__dict__ or self._has_memory or self._search is None:
+            return self.near_duplicates
+        known = self._search.remembered()
+        if known is None:
             logger.warning(
                 "Skipping the search for near-duplicates across training and test images: it "
-                "needs about %s of memory.",
+                "needs about %s of memory, or takes long. --group-duplicates searches in any case.",
                 in_words(self._needed_bytes),
             )
-            return None
-        return None if self._search is None else self._search.find()
+        return known
 
     def remember_near_duplicates(self) -> None:
         """Write down the near-duplicates that were found; the workspace's lock must be held."""
@@ -92,13 +102,6 @@ class ImagesToSplit:
         ------
         FitError
         """
-        if not self._has_memory:
-            assert self.memory_bytes is not None
-            raise FitError(
-                f"--group-duplicates compares all images at once, which needs about "
-                f"{in_words(self._needed_bytes)}: more than --memory "
-                f"{in_words(self.memory_bytes)}. Allow that much, or omit --group-duplicates."
-            )
         if deciding_store([cache.path for cache in self.caches]) is None:
             raise FitError(
                 "Colours alone do not show near-duplicates: --group-duplicates needs the "

@@ -107,11 +107,11 @@ def export(
     target : Path or str
         The file to write, whole or not at all; its suffix decides the format:
 
-        * ``.npz``: arrays ``ids`` (str), ``features`` (float32, (n_images,
-          n_features)) and ``label_<attribute>`` (str); no pickle. Holds all
+        * ``.npz``: arrays ``ids`` (str), ``features`` (float32, or float16 of a store of that
+          precision, (n_images, n_features)) and ``label_<attribute>`` (str); no pickle. Holds all
           features in memory, as its readers do.
         * ``.parquet``: columns ``id``, one per attribute, and ``features``: lists of
-          n_features float32 numbers, a single column that is read at once.
+          n_features numbers of the type that the store has, a single column that is read at once.
         * ``.csv``: columns ``id``, one per attribute, and ``f0000``, ``f0001``, …: a table that
           scikit-learn takes as it is, with the shortest digits that give the same float32 again.
         * ``.h5``: a store of all images of one or several stores of the same options, such as
@@ -179,7 +179,7 @@ def export(
             raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
         cells = _labels(manifest_about(path, space), ids, path) if labels else {}
-        columns = _feature_columns(suffix, opened.n_features)
+        columns = _feature_columns(suffix, opened)
         if taken := sorted({"id", *columns} & set(cells)) if columns else []:
             raise UsageError(
                 f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
@@ -337,7 +337,12 @@ def _write_npz(
     }
     # An open file, since numpy would add a suffix to the name.
     with beside.open("wb") as file:
-        np.savez(file, ids=ids.astype(np.str_), features=store.features(rows), **arrays)
+        np.savez(
+            file,
+            ids=ids.astype(np.str_),
+            features=store.features(rows).astype(store.dtype, copy=False),
+            **arrays,
+        )
 
 
 def _write_parquet(
@@ -352,7 +357,7 @@ def _write_parquet(
         pq.ParquetWriter(file, schema, use_dictionary=words, write_statistics=words) as writer,
     ):
         for words, features in _chunks(store, rows, ids, labels):
-            numbers = pa.array(features.ravel(), pa.float32())
+            numbers = pa.array(features.ravel().astype(store.dtype, copy=False))
             lists = pa.FixedSizeListArray.from_arrays(numbers, store.n_features)
             writer.write_table(pa.Table.from_arrays([*words, lists], schema=schema))
 
@@ -369,14 +374,15 @@ def _write_csv(
 
 def _schema(suffix: str, store: FeatureStore, labels: Mapping[str, Any]) -> pa.Schema:
     words = [(name, pa.string()) for name in ("id", *labels)]
-    return pa.schema(words + list(_feature_columns(suffix, store.n_features).items()))
+    return pa.schema(words + list(_feature_columns(suffix, store).items()))
 
 
-def _feature_columns(suffix: str, n_features: int) -> dict[str, pa.DataType]:
+def _feature_columns(suffix: str, store: FeatureStore) -> dict[str, pa.DataType]:
     """The columns of features of a file, none in `.npz`: its arrays have names of their own."""
+    n_features = store.n_features
     match suffix:
         case ".parquet":
-            return {"features": pa.list_(pa.float32(), n_features)}
+            return {"features": pa.list_(pa.from_numpy_dtype(store.dtype), n_features)}
         case ".csv":
             n_digits = max(4, len(str(n_features - 1)))
             return {f"f{number:0{n_digits}}": pa.float32() for number in range(n_features)}

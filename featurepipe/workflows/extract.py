@@ -2,31 +2,30 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featurepipe.errors import ExtractionError, StoreError, UsageError, WorkspaceError
+from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.store_update import Extraction, require_readable_images
 from featurepipe.features.extraction.updating import update_stores
-from featurepipe.features.store import SHARDS_SUFFIX, FeatureStore
-from featurepipe.manifest import Manifest, read_manifest
-from featurepipe.manifest.tables import is_table
+from featurepipe.features.store import SHARDS_SUFFIX
+from featurepipe.manifest import Manifest
 from featurepipe.progress import tell
-from featurepipe.sources import require_there
 from featurepipe.words import counted
-from featurepipe.workflows.requested_features import FeatureOptions, recipes_of_stores
-from featurepipe.workflows.sharded_extract import (
+from featurepipe.workflows.cluster_options import (
     N_PER_SHARD,
     ClusterOptions,
     EmbeddingOptions,
     Event,
-    sharded_extraction,
 )
+from featurepipe.workflows.requested_features import FeatureOptions, recipes_of_stores
+from featurepipe.workflows.sharded_extract import sharded_extraction
+from featurepipe.workflows.source_images import read_source
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -179,7 +178,7 @@ def extract(
         names = ["xception"]
     options.require_possible(names)
     remembered = Manifest.load(space.manifest) if space.manifest.exists() else None
-    manifest = _read_source(
+    manifest = read_source(
         space,
         remembered,
         source,
@@ -198,6 +197,11 @@ def extract(
     )
     sharded = {path: recipe for path, recipe in stores.items() if path.suffix == SHARDS_SUFFIX}
     single = {path: recipe for path, recipe in stores.items() if path not in sharded}
+    if cluster.executor == "ray" and single:
+        raise UsageError(
+            f"{next(iter(single))} is a store of one file, which a cluster cannot share. Omit "
+            "--executor ray, or give another --workspace."
+        )
     embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
     with ExitStack() as opened:
         opened.enter_context(space.writing())
@@ -225,95 +229,12 @@ def extract(
 def _place(space: Workspace, name: str, cluster: ClusterOptions) -> Path:
     """Where the store of a name is, or will be: a cluster makes shards."""
     single, sharded = space.store(name), space.sharded_store(name)
-    if cluster.executor == "ray" and single.exists():
-        raise UsageError(
-            f"{single} is a store of one file, which a cluster cannot share. Omit --executor ray, "
-            "or give another --workspace."
-        )
-    return sharded if cluster.executor == "ray" or sharded.exists() else single
+    is_sharded = sharded.exists() or (cluster.executor == "ray" and not single.exists())
+    return sharded if is_sharded else single
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:
     return [names] if isinstance(names, str) else names
-
-
-def _read_source(
-    space: Workspace,
-    remembered: Manifest | None,
-    source: Path | str | None,
-    *,
-    attributes: tuple[str, ...],
-    labels: Path | str | None,
-    group: str | None,
-    label_separator: str | None,
-    min_per_class: int | None,
-    all_images: bool,
-) -> Manifest:
-    """The images of the source as it is now; options not given are as the workspace remembers."""
-    is_relabelled = False
-    if remembered is not None:
-        if source is None:
-            require_there(remembered.source)
-            source = remembered.source
-        if labels is None:
-            labels = remembered.labels_source
-            attributes = attributes or remembered.labelling.attributes
-            group = group or remembered.labelling.group
-            if label_separator is None:
-                label_separator = remembered.labelling.label_separator
-            if min_per_class is None:
-                min_per_class = remembered.labelling.min_per_class
-            all_images = all_images or remembered.all_images
-            is_relabelled = labels is not None and is_table(str(source))
-    if all_images and labels is None:
-        raise UsageError(
-            "--all-images requires --labels: without a label table, all images are embedded."
-        )
-    columns: dict[str, Any] = {
-        "labels": labels,
-        "attributes": attributes,
-        "group": group,
-        "label_separator": "|" if label_separator is None else label_separator,
-        "min_per_class": 1 if min_per_class is None else min_per_class,
-    }
-    if is_relabelled:
-        # A table of images whose labels were replaced by `fit --labels`.
-        manifest = read_manifest(source or Path()).relabelled(**columns)
-    else:
-        manifest = read_manifest(source or Path(), **columns, all_images=all_images)
-    if remembered is not None and not set(remembered.ids) & set(manifest.ids):
-        raise WorkspaceError(
-            f"The workspace {space.root} holds other images: {counted(len(remembered), 'image')} "
-            f"such as {remembered.ids[0]}, read from {remembered.source}. None of them is among "
-            f"the {counted(len(manifest), 'image')} of {manifest.source}, such as "
-            f"{manifest.ids[0]}. Give another --workspace."
-        )
-    if remembered is None:
-        _require_stores_of_same_images(space, manifest)
-    if source is None:
-        logger.info(
-            "No SOURCE was given, and %s has no manifest: using the current folder, %s, with %s.",
-            space.root,
-            Path.cwd(),
-            counted(len(manifest), "image"),
-        )
-    tell(manifest.findings)
-    return manifest
-
-
-def _require_stores_of_same_images(space: Workspace, manifest: Manifest) -> None:
-    """Refuse a workspace that lost its manifest and has stores, if these are of other images."""
-    paths, stored = [*space.stores(), *space.pixel_caches()], set[str]()
-    for path in paths:
-        # A damaged store is healed, or reported, when it is opened for writing.
-        with suppress(StoreError), FeatureStore.open(path) as store:
-            stored |= set(store.ids)
-    if stored and not stored & set(manifest.ids):
-        raise WorkspaceError(
-            f"The workspace {space.root} holds features of other images, such as {min(stored)}, "
-            f"and its manifest is gone. {manifest.source} has none of them, but images such as "
-            f"{manifest.ids[0]}. Give the SOURCE of the former, or another --workspace."
-        )
 
 
 def _tell_refused(extraction: Extraction, strict: bool) -> None:

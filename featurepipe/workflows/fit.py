@@ -121,9 +121,9 @@ def fit(
     memory : str, optional
         Bound of the memory for fitting, besides the libraries and the manifest, such as
         ``4GB``. If the training features and the copies that fits make of them do not fit,
-        bagged SGD reads them from the stores in chunks, several times; see
-        `featurepipe.models.heads.fit_memory.FitMemory`. The search for near-duplicates is
-        then skipped. Default: no bound.
+        bagged SGD and logistic regression read them from the stores in chunks, several times;
+        see `featurepipe.models.heads.fit_memory.FitMemory`. Near-duplicates are then searched
+        for with `group_duplicates` only. Default: no bound.
 
     Returns
     -------

@@ -129,6 +129,7 @@ class FitTask:
             settings.task,
             settings.n_folds,
             pairs=settings.own is None and settings.head in COMPARES_PAIRS,
+            axes=settings.own is None and settings.head == "logistic",
         )
 
     @cached_property
@@ -187,6 +188,9 @@ def fit_task(task: FitTask, name: str) -> NewRun:
     fitted = _fit_heads(task, name)
     fit_s = time.perf_counter() - started
     _tell_tuned(fitted.model, name)
+    calibration = _calibration(task, fitted)
+    # They are as large as the probabilities that a run keeps.
+    fitted = fitted._replace(uncalibrated={})
     split, model = task.split, fitted.model
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     rows = task.feature_set.rows(split.ids[tested])
@@ -198,7 +202,7 @@ def fit_task(task: FitTask, name: str) -> NewRun:
         predict_ms_per_image=none_if_nan(1000 * (head_s / len(rows) + 1 / images_per_s)),
     )
     return NewRun(
-        info=_info(task, fitted, costs),
+        info=_info(task, fitted, calibration, costs),
         model=model,
         predictions=predictions_of(task.manifest, split, tested, model, scores, p_values),
         selection=_selection(task, fitted),
@@ -226,10 +230,18 @@ def _selection(task: FitTask, fitted: FittedHeads) -> Predictions:
     return predictions_of(task.manifest, task.split, task.train, model, fitted.out_of_fold)
 
 
-def _info(task: FitTask, fitted: FittedHeads, costs: Costs) -> HeadRunInfo:
+def _calibration(task: FitTask, fitted: FittedHeads) -> Calibration:
+    raw = predictions_of(task.manifest, task.split, task.train, fitted.model, fitted.uncalibrated)
+    return Calibration.model_validate(
+        {"uncalibrated": reliability(raw), "calibrated": reliability(_selection(task, fitted))}
+    )
+
+
+def _info(
+    task: FitTask, fitted: FittedHeads, calibration: Calibration, costs: Costs
+) -> HeadRunInfo:
     feature_set, split, settings = task.feature_set, task.split, task.settings
     digests, model, selection = task.digests(), fitted.model, _selection(task, fitted)
-    uncalibrated = predictions_of(task.manifest, split, task.train, model, fitted.uncalibrated)
     return HeadRunInfo(
         digest=digests.run,
         family=digests.family,
@@ -239,9 +251,7 @@ def _info(task: FitTask, fitted: FittedHeads, costs: Costs) -> HeadRunInfo:
         weights=feature_set.weights(),
         n_train=n_labelled(selection.labels, settings.task),
         selection_accuracy=accuracies(selection),
-        reliability=Calibration.model_validate(
-            {"uncalibrated": reliability(uncalibrated), "calibrated": reliability(selection)}
-        ),
+        reliability=calibration,
         split=split_facts(split),
         settings=settings,
         features=feature_set.blocks,
@@ -276,7 +286,7 @@ def _warn_of_memory(task: FitTask) -> None:
     if n_bytes > available / 2:
         logger.warning(
             "Fitting may need %s of the %s of available memory. Set a bound with --memory SIZE: "
-            "bagged SGD then reads the features in chunks if they do not fit.",
+            "bagged SGD and logistic regression then read features in chunks if they do not fit.",
             in_words(n_bytes),
             in_words(available),
         )

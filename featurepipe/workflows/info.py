@@ -10,7 +10,7 @@ import numpy as np
 
 from featurepipe.errors import FeaturepipeError, RunError, StoreError, WorkspaceError
 from featurepipe.features.catalogue import changed_rows, how_to_heal, images_of, manifest_about
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import SHARDS_SUFFIX, FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.progress import tell
@@ -93,6 +93,8 @@ def _describe(path: Path, verify: bool, workspace: Workspace, trusted: Sequence[
         return _run_facts(path, home, Present.if_known(home), verify, trusted)
     if path.is_dir() and Workspace(path).manifest.is_file():
         return _workspace_facts(Workspace(path), verify, trusted)
+    if path.suffix == SHARDS_SUFFIX and path.is_dir():
+        return _store_facts(path, workspace, verify)
     describe: dict[str, Callable[[Path], Facts]] = {
         ".h5": lambda path: _store_facts(path, workspace, verify),
         ".json": _split_facts,
@@ -223,7 +225,7 @@ def _store_facts(path: Path, place: Workspace, verify: bool) -> Facts:
             "what": "pixel cache" if store.holds_pixels else "feature store",
             "path": str(path),
             "name": path.stem,
-            "bytes": path.stat().st_size,
+            "bytes": store.n_bytes,
             "images": len(store),
             **store.counts(),
             "n_features": store.n_features,

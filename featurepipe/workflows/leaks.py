@@ -51,7 +51,7 @@ def warn_of_near_duplicates(images: ImagesToSplit, splits: Sequence[Split]) -> N
     images : ImagesToSplit
     splits : sequence of Split
     """
-    near_duplicates = images.near_duplicates
+    near_duplicates = images.known_near_duplicates()
     if near_duplicates is not None:
         images.remember_near_duplicates()
         for split in splits:

@@ -12,6 +12,7 @@ from featurepipe.errors import StoreError
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.arrays import Rows, unit_blocks
+from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.studies.neighbour_search import median_distance, nearest_rows
 
 # Features that are read and compared at once.
@@ -171,7 +172,7 @@ class SearchedImages:
             return float("nan")
         n = min(len(self), _N_SAMPLED_IMAGES)
         sample = np.random.default_rng(0).choice(self.rows, n, replace=False)
-        return median_distance(_units(store.features(np.sort(sample))))
+        return median_distance(RowChunks.in_memory(_units(store.features(np.sort(sample)))))
 
 
 def nearest_training_images(

@@ -4,101 +4,40 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from featurepipe.cluster.alone import Alone
-from featurepipe.cluster.connecting import Node, connected, require_executor
-from featurepipe.cluster.crew import Crew, Outcome
-from featurepipe.errors import ExtractionError, StoreMismatchError, UsageError
-from featurepipe.features.engines import probes
+from featurepipe.cluster.connecting import Node, connected
+from featurepipe.cluster.crew import Crew
+from featurepipe.cluster.task_queue import Outcome
+from featurepipe.errors import ExtractionError, StoreMismatchError
 from featurepipe.features.extraction.recipe import Recipe
-from featurepipe.features.extraction.shard_worker import (
+from featurepipe.features.extraction.shard_job import (
     ShardJob,
     ShardReceipt,
     ShardTask,
-    ShardWorker,
     WantedStore,
-    WorkerFacts,
 )
-from featurepipe.features.extraction.sharded_store import ShardedStore, plan_tasks
+from featurepipe.features.extraction.shard_plan import plan_tasks
+from featurepipe.features.extraction.shard_worker import ShardWorker
+from featurepipe.features.extraction.sharded_store import ShardedStore
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.store.stages import STAGES, StageTimes
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Manifest, ManifestRows
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import differences
-from featurepipe.sources import is_tar_pattern
-from featurepipe.words import counted, examples
+from featurepipe.words import counted
+from featurepipe.workflows.cluster_options import ClusterOptions, EmbeddingOptions
+from featurepipe.workflows.same_features import SameFeatures
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-N_PER_SHARD = 10_000
-
-Event = dict[str, object]
-
-
-@dataclass(frozen=True)
-class ClusterOptions:
-    """Where shards are made; see `featurepipe.extract`.
-
-    Attributes
-    ----------
-    executor : {"local", "ray"}
-    ray_address : str or None
-    gpus_per_worker : float
-    shard_size : int
-        Images of a shard, at most.
-    price_per_hour : float or None
-        Of one worker.
-    on_event : callable or None
-        Called with what happens: a dict with ``event`` and its values.
-    """
-
-    executor: str = "local"
-    ray_address: str | None = None
-    gpus_per_worker: float = 1.0
-    shard_size: int = N_PER_SHARD
-    price_per_hour: float | None = None
-    on_event: Callable[[Event], None] | None = None
-
-    def require_possible(self) -> None:
-        """Stop at options that cannot be used.
-
-        Raises
-        ------
-        UsageError
-        """
-        require_executor(self.executor, self.ray_address)
-        if self.shard_size < 1 or self.gpus_per_worker <= 0:
-            raise UsageError("--shard-size and --gpus-per-worker must be above 0.")
-        if self.executor == "local" and self.price_per_hour is not None:
-            raise UsageError("--price-per-hour requires --executor ray. Add it, or omit the price.")
-
-    def tell(self, event: str, **values: object) -> None:
-        """Report an event, if anyone listens."""
-        if self.on_event is not None:
-            self.on_event({"event": event, **values})
-
-
-@dataclass(frozen=True)
-class EmbeddingOptions:
-    """How images are embedded; see `featurepipe.extract`.
-
-    Attributes
-    ----------
-    engine, precision : str
-    batch_size : int or None
-    retry_refused, rehash : bool
-    """
-
-    engine: str
-    precision: str
-    batch_size: int | None
-    retry_refused: bool
-    rehash: bool
+Receipts = dict[int, ShardReceipt]
+Workers = Alone[ShardTask, Receipts] | Crew[ShardTask, Receipts]
 
 
 @contextmanager
@@ -150,23 +89,20 @@ def sharded_extraction(
             retry_refused=embedding.retry_refused,
             rehash=embedding.rehash,
         )
-        facts = _SameFacts(stores, list(recipes.values()))
+        same = SameFeatures(stores, list(recipes.values()))
         make_worker = partial(ShardWorker, job)
         if cluster.executor == "local":
-            crew: (
-                Alone[ShardTask, dict[int, ShardReceipt]] | Crew[ShardTask, dict[int, ShardReceipt]]
-            ) = Alone(make_worker, facts.accept)
-            with crew:
-                crew.prepare()
-                yield partial(_work, crew, stores, manifest, cluster)
+            alone: Workers = Alone(make_worker, same.accept)
+            alone.prepare()
+            yield partial(_work, alone, stores, space.manifest, cluster)
             return
         with (
             connected(cluster.ray_address),
-            Crew(make_worker, facts.accept, cluster.gpus_per_worker) as crew,
+            Crew(make_worker, same.accept, cluster.gpus_per_worker) as crew,
         ):
             logger.info("Loading the networks on all nodes …")
             crew.prepare()
-            yield partial(_work, crew, stores, manifest, cluster)
+            yield partial(_work, crew, stores, space.manifest, cluster)
 
 
 def _look(folder: Path, recipe: Recipe, embedding: EmbeddingOptions) -> ShardedStore:
@@ -205,42 +141,6 @@ def _token(space: Workspace) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-class _SameFacts:
-    """Accepts workers that compute what the stores hold, or else what the first worker computes."""
-
-    def __init__(self, stores: Sequence[ShardedStore], recipes: Sequence[Recipe]) -> None:
-        self._stores, self._recipes = stores, recipes
-        self._first: Node | None = None
-        self._precisions: tuple[str, ...] = ()
-
-    def accept(self, node: Node, facts: WorkerFacts) -> str:
-        """Why a worker cannot be used; empty if it can."""
-        if self._first is None:
-            self._first, self._precisions = node, facts.precisions
-        if facts.precisions != self._precisions:
-            return (
-                f"it would compute in {examples(facts.precisions)}, and node {self._first.title} "
-                f"in {examples(self._precisions)}. Say which: --precision float32"
-            )
-        for store, recipe, precision, probe in zip(
-            self._stores, self._recipes, facts.precisions, facts.probes, strict=True
-        ):
-            if store.probe is None:
-                store.probe = probe
-                store.key = replace(recipe, precision=precision).key
-            distance, allowed = (
-                probes.distance(probe, store.probe, precision),
-                probes.tolerance(precision),
-            )
-            if not distance <= allowed:
-                return (
-                    f"it computes other features than {store.folder.name} holds (distance "
-                    f"{distance:.1e} on generated pictures, at most {allowed:.0e} is allowed). "
-                    "Install the same versions of its libraries there"
-                )
-        return ""
-
-
 @dataclass
 class _Tally:
     """What was done to one store, summed over its shards."""
@@ -275,28 +175,29 @@ class _Tally:
 
 
 def _work(
-    crew: Alone[ShardTask, dict[int, ShardReceipt]] | Crew[ShardTask, dict[int, ShardReceipt]],
+    crew: Workers,
     stores: Sequence[ShardedStore],
-    manifest: Manifest,
+    manifest: Path,
     cluster: ClusterOptions,
 ) -> list[Extraction]:
-    by_tar = is_tar_pattern(manifest.root)
-    tasks = plan_tasks(stores, manifest.ids, cluster.shard_size, by_tar=by_tar)
+    with ManifestRows(manifest) as images:
+        n_images = len(images)
+        tasks = plan_tasks(stores, images, cluster.shard_size)
     for store in stores:
         store.folder.mkdir(parents=True, exist_ok=True)
         store.remove_leftovers()
     tallies = [_Tally() for _ in stores]
-    units = [task.n_images * len(task.existing) for task in tasks]
+    units = [task.n_images * len(task.files) for task in tasks]
     n_units = 0
-    cluster.tell("planned", shards=len(tasks), images=len(manifest))
+    cluster.tell("planned", shards=len(tasks), images=n_images)
     started = time.monotonic()
 
-    def finished(number: int, node: Node, receipts: dict[int, ShardReceipt]) -> str:
+    def finished(number: int, node: Node, receipts: Receipts) -> None:
         nonlocal n_units
         task = tasks[number]
         for place, receipt in receipts.items():
             if receipt.shard is not None:
-                stores[place].add(task.existing[place], receipt.shard)
+                stores[place].add(task.files[place], receipt.shard)
             tallies[place].add(receipt.extraction)
         n_units += units[number]
         cluster.tell(
@@ -307,7 +208,6 @@ def _work(
             embedded=sum(receipt.extraction.n_embedded for receipt in receipts.values()),
             refused=sum(len(receipt.extraction.refused) for receipt in receipts.values()),
         )
-        return ""
 
     title = f"extracting {counted(tasks, 'shard')}"
     with Progress(sum(units), title, "image") as bar:

@@ -15,6 +15,10 @@ from featurepipe.reports.resampling import Resamples
 from featurepipe.shares import exact_interval, share_interval
 
 
+def replicates_of(resamples, figure, *arrays):
+    return resamples.replicates(lambda weights: figure(*arrays, weights=weights))
+
+
 def test_few_groups_widen_an_interval():
     # Student's t of 26 degrees of freedom: 100 effective rows count as 100 (1.960 / 2.056)^2.
     widened = share_interval(0.9, 0.9 * 0.1 / 100, 27, 27)
@@ -204,7 +208,7 @@ def test_intervals_of_figures_of_classes_hold_the_true_value(n_classes, n, recal
         pair = classes[truth], classes[predicted]
         n_certain = n_classes**2 / (1 / np.maximum(np.bincount(truth), 1)).sum()
         for figure, intervals in ((metrics.balanced_accuracy, balanced), (metrics.macro_f1, macro)):
-            replicates = figure(*pair, weights=resamples.weights)
+            replicates = replicates_of(resamples, figure, *pair)
             intervals.append(share_interval(figure(*pair), np.nanvar(replicates), n, n_certain))
     assert coverage(balanced, recall) >= 0.94
     assert coverage(macro, true_f1) >= 0.94
@@ -259,7 +263,7 @@ def test_the_interval_of_ece_takes_its_bias_off():
         truth, p = head.answer(rng, 400)
         right, confidence = truth == p.argmax(axis=1), p.max(axis=1)
         figures.append(metrics.ece(right, confidence))
-        replicates = metrics.ece(right, confidence, weights=resamples.weights)
+        replicates = replicates_of(resamples, metrics.ece, right, confidence)
         intervals.append(ece_interval(figures[-1], replicates))
     assert np.mean(figures) > 1.15 * true_ece
     assert 0.85 <= coverage(intervals, true_ece) <= 0.99

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -89,6 +90,36 @@ def test_features_come_back_bit_for_bit(expected, target):
     assert features[0].tobytes() == VALUES.tobytes()
     assert labels == {}
     assert (done.n_features, done.n_pending, done.n_refused, done.labels) == (6, 0, 1, ())
+
+
+@pytest.mark.parametrize("target", ["half.npz", "half.parquet", "half.csv", "half.h5"])
+def test_features_of_a_float16_store_stay_float16(folder, target):
+    features = np.array([[0.1, -2], [65504, 6e-8]], np.float16)
+    with FeatureStore.open(STORE) as store:
+        key, made_by = replace(store.key, precision="float16"), store.made_by
+    FeatureStore.create(
+        Path("a.h5"), ids=["a", "b"], key=key, made_by=made_by, probe=np.zeros((1, 2), np.float32)
+    )
+    with FeatureStore.open("a.h5", writable=True) as store:
+        stamps = np.zeros(2, np.int64)
+        digests = np.zeros((2, 32), np.uint8)
+        store.write_done(np.arange(2), features.astype(np.float32), digests, stamps, stamps)
+    featurepipe.export("a.h5", target)
+    if target == "half.h5":
+        with FeatureStore.open(target) as packed:
+            assert packed.dtype == np.float16
+            np.testing.assert_array_equal(packed.features(), features.astype(np.float32))
+        return
+    if target == "half.parquet":
+        table = pq.read_table(target)
+        assert table.schema.field("features").type == pa.list_(pa.float16(), 2)
+        ids, exported = table["id"].to_pylist(), np.array(table["features"].to_pylist())
+        exported = exported.astype(np.float16)
+    else:
+        ids, exported, _ = read(target)
+    assert ids == ["a", "b"]
+    np.testing.assert_array_equal(exported, features.astype(np.float32))
+    assert exported.dtype == (np.float32 if target == "half.csv" else np.float16)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".csv"])

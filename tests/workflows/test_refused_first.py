@@ -99,7 +99,7 @@ FIT = [
     ({"memory": "much"}, "'much'"),
     ({"memory": "1KB"}, "--memory"),
     ({"memory": "1KB", "features": "auto"}, "--memory"),
-    ({"memory": "200KB", "head": "logistic"}, "--head logistic"),
+    ({"memory": "200KB", "head": "knn"}, "--head knn"),
     ({"memory": "200KB", "tune": True}, "--tune"),
     ({"n_jobs": 0}, "--jobs is 0"),
     ({"test_size": 2.0}, "2.0"),

@@ -1,139 +1,43 @@
 """ShardWorker: makes shards of stores on one machine, with engines that stay open."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from featurepipe.errors import ClusterError, FeaturepipeError, StoreError
+from featurepipe.errors import ClusterError, FeaturepipeError
 from featurepipe.features.engines import probes
 from featurepipe.features.extraction.embedders import share_engines
 from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
+from featurepipe.features.extraction.shard_job import (
+    ShardJob,
+    ShardReceipt,
+    ShardTask,
+    WantedStore,
+    WorkerFacts,
+)
 from featurepipe.features.extraction.store_update import Extraction, StoreUpdate
 from featurepipe.features.extraction.updating import update_stores
-from featurepipe.features.store import FeatureStore, StoreKey
+from featurepipe.features.store import FeatureStore
 from featurepipe.features.store.shards import Shard
 from featurepipe.files import remove_leftovers, replacing
+from featurepipe.manifest import ManifestRows
 from featurepipe.progress import SilentCount
-from featurepipe.sources import ImageSource, open_part, require_there
-from featurepipe.words import one_line
-
-
-@dataclass(frozen=True)
-class WantedStore:
-    """A store of shards, and what makes its rows.
-
-    Attributes
-    ----------
-    folder : Path
-        Absolute.
-    key : StoreKey
-        Its precision counts only if the store exists.
-    weights : str
-        Where the weights are.
-    engine : {"auto", "openvino", "keras"}
-    precision : str
-        As in `featurepipe.extract`.
-    kept : str or None
-        Precision of the store if it exists.
-    """
-
-    folder: Path
-    key: StoreKey
-    weights: str
-    engine: str
-    precision: str
-    kept: str | None
-
-
-@dataclass(frozen=True)
-class ShardJob:
-    """What all tasks have in common.
-
-    Attributes
-    ----------
-    root : str
-        Where the images are; see `featurepipe.manifest.Manifest`.
-    manifest : Path
-        Absolute path of its file, which is there when the first task is done.
-    token : Path
-        A file that is there for the time of the job; who does not see it sees another folder.
-    stores : tuple of WantedStore
-    batch_size : int or None
-    retry_refused, rehash : bool
-        As in `featurepipe.extract`.
-    """
-
-    root: str
-    manifest: Path
-    token: Path
-    stores: tuple[WantedStore, ...]
-    batch_size: int | None
-    retry_refused: bool
-    rehash: bool
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard of some of the stores.
-
-    Attributes
-    ----------
-    number : int
-        Of the shard.
-    rows : tuple of (int, int)
-        Its images: runs of rows of the manifest, each from a first row to before a last.
-    existing : dict of int to (str or None)
-        For each of the stores, by its place in the job: the shard's file that is there; None if
-        there is none, or it cannot be read.
-    """
-
-    number: int
-    rows: tuple[tuple[int, int], ...]
-    existing: dict[int, str | None]
-
-    @property
-    def n_images(self) -> int:
-        """Number of images."""
-        return sum(stop - start for start, stop in self.rows)
-
-
-@dataclass(frozen=True)
-class ShardReceipt:
-    """What a task did to one store.
-
-    Attributes
-    ----------
-    shard : Shard or None
-        The new file; None if the one that is there is as it should be.
-    extraction : Extraction
-    """
-
-    shard: Shard | None
-    extraction: Extraction
-
-
-@dataclass(frozen=True)
-class WorkerFacts:
-    """What a worker tells before it is given a task, one entry a store.
-
-    Attributes
-    ----------
-    precisions : tuple of str
-        In which it computes.
-    probes : tuple of ndarray of shape (N_PROBES, n_features), float32
-        Features of generated pictures.
-    """
-
-    precisions: tuple[str, ...]
-    probes: tuple[NDArray[np.float32], ...]
+from featurepipe.sources import (
+    ImageSource,
+    is_tar_pattern,
+    open_part,
+    open_source,
+    require_there,
+)
 
 
 class ShardWorker:
@@ -167,6 +71,8 @@ class ShardWorker:
             ) from error
         self._recipes = [_recipe(store) for store in job.stores]
         self._engines = share_engines(self._recipes, job.batch_size)
+        # Of a URL, what it has is listed once; of many tar files, few are opened at a time.
+        self._source = None if is_tar_pattern(job.root) else open_source(job.root)
         self._progress = SilentCount()
 
     def facts(self) -> WorkerFacts:
@@ -199,41 +105,59 @@ class ShardWorker:
             As `open_stores` and `update_stores`.
         """
         self._progress = SilentCount()
-        ids = _read_ids(self._job.manifest, task.rows)
-        source = open_part(self._job.root, ids)
-        unchanged = {
-            place: done
-            for place, file in task.existing.items()
-            if file is not None and (done := self._unchanged(place, file, source, ids))
-        }
-        again = [place for place in task.existing if place not in unchanged]
-        receipts = {place: ShardReceipt(None, done) for place, done in unchanged.items()}
-        return receipts | (self._make(task, again, source, ids) if again else {})
+        places_of: dict[tuple[str, ...], list[int]] = {}
+        with ManifestRows(self._job.manifest) as images:
+            for place in task.files:
+                places_of.setdefault(self._ids(images, task, place), []).append(place)
+        receipts: dict[int, ShardReceipt] = {}
+        for ids, places in places_of.items():
+            source = self._source or open_part(self._job.root, ids)
+            stamps = dict(zip(ids, source.stamps(ids), strict=True))
+            for place in places:
+                if (done := self._unchanged(task, place, stamps)) is not None:
+                    receipts[place] = ShardReceipt(None, done)
+            if again := [place for place in places if place not in receipts]:
+                receipts |= self._make(task, again, source, ids)
+        return receipts
+
+    def _path(self, task: ShardTask, place: int) -> Path | None:
+        """The shard that is there."""
+        file = task.files[place]
+        return None if file is None else self._job.stores[place].folder / file
+
+    def _ids(self, images: ManifestRows, task: ShardTask, place: int) -> tuple[str, ...]:
+        """Those of a shard's images that the manifest has."""
+        path = self._path(task, place)
+        if path is None:
+            parts = [images.ids(start, stop).to_pylist() for start, stop in task.rows]
+            return tuple(chain.from_iterable(parts))
+        with FeatureStore.open(path) as store:
+            ids = pa.array(store.ids, pa.string())
+        there = images.ids_between(ids[0].as_py(), ids[-1].as_py())
+        return tuple(ids.filter(pc.is_in(ids, there)).to_pylist())
 
     def _unchanged(
-        self, place: int, file: str, source: ImageSource, ids: Sequence[str]
+        self, task: ShardTask, place: int, stamps: Mapping[str, NDArray[np.int64]]
     ) -> Extraction | None:
         """What a finished shard holds; None if something of it must be computed."""
-        path = self._job.stores[place].folder / file
-        stamps = dict(zip(ids, source.stamps(ids), strict=True))
-        try:
-            with FeatureStore.open(path) as store:
-                if not set(ids) <= set(store.ids) or len(store.damaged_rows()):
-                    return None
-                update = StoreUpdate(store, stamps)
-                if update.stale(retry_refused=self._job.retry_refused, rehash=self._job.rehash):
-                    return None
-                return update.summarise()
-        except StoreError:
+        path = self._path(task, place)
+        if path is None:
             return None
+        with FeatureStore.open(path) as store:
+            if len(store.damaged_rows()):
+                return None
+            update = StoreUpdate(store, stamps)
+            if update.stale(retry_refused=self._job.retry_refused, rehash=self._job.rehash):
+                return None
+            return update.summarise()
 
     def _make(
         self, task: ShardTask, places: Sequence[int], source: ImageSource, ids: Sequence[str]
     ) -> dict[int, ShardReceipt]:
         with _beside([self._job.stores[place].folder for place in places]) as unfinished:
             for place, path in zip(places, unfinished, strict=True):
-                if (file := task.existing[place]) is not None:
-                    shutil.copyfile(self._job.stores[place].folder / file, path)
+                if (there := self._path(task, place)) is not None:
+                    shutil.copyfile(there, path)
             makers = {
                 path: self._recipes[place] for place, path in zip(places, unfinished, strict=True)
             }
@@ -279,11 +203,3 @@ def _finish(path: Path, number: int) -> Shard:
     with replacing(path.with_name(shard.file)) as beside:
         path.replace(beside)
     return shard
-
-
-def _read_ids(manifest: Path, rows: Sequence[tuple[int, int]]) -> list[str]:
-    try:
-        column = pq.read_table(manifest, columns=["id"], memory_map=True)["id"]
-    except OSError as error:
-        raise ClusterError(f"it cannot read {manifest} ({one_line(error)})") from error
-    return [name for start, stop in rows for name in column[start:stop].to_pylist()]

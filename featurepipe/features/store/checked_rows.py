@@ -15,15 +15,17 @@ from featurepipe.features.store.layout import (
     REFUSED,
     STATUS_NAMES,
     Rows,
+    as_slice,
     checksums,
     in_chunks,
+    probe_dtype,
     read_rows,
 )
 
 # A row that does not match its checksum may be one that is being written.
 _N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
 # Checked at once: little enough to stay in the processor's cache.
-_CHECK_BYTES = 2**20
+_CHECK_BYTES = 2**21
 
 
 class CheckedRows:
@@ -61,7 +63,7 @@ class CheckedRows:
 
         Returns
         -------
-        ndarray of shape (n_rows, n_features), of the store's dtype
+        ndarray of shape (n_rows, n_features), float32, or uint8 of a pixel cache
 
         Raises
         ------
@@ -69,19 +71,42 @@ class CheckedRows:
             If a row is not done, does not match its checksum, or holds a number that is not
             finite.
         """
-        features = read_rows(self._file["features"], rows)
-        doubtful = np.flatnonzero(~self._committed(rows, features))
+        dataset = self._file["features"]
+        features = np.empty((len(rows), *dataset.shape[1:]), probe_dtype(dataset.dtype))
+        is_finite = np.ones(len(rows), bool)
+        # In the order of the file.
+        doubtful = self._read(rows, _ascending(rows), features, is_finite)
         for _ in range(_N_LOOKS_AGAIN):
             if not len(doubtful):
                 break
             # Another process may be writing just these rows.
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            features[doubtful] = read_rows(self._file["features"], rows[doubtful])
-            doubtful = doubtful[~self._committed(rows[doubtful], features[doubtful])]
+            doubtful = self._read(rows, doubtful, features, is_finite)
         if len(doubtful):
-            raise self._not_committed(rows[doubtful])
-        self._require_finite(rows, features)
+            raise self._not_committed(rows[np.sort(doubtful)])
+        if not is_finite.all():
+            raise self._not_finite(rows, is_finite)
         return features
+
+    def _read(
+        self, rows: Rows, places: Rows, features: NDArray[Any], is_finite: NDArray[np.bool_]
+    ) -> Rows:
+        """Fill some places with the features of their rows; those whose rows are not sound."""
+        wanted, dataset = rows[places], self._file["features"]
+        digests, expected, is_done = (
+            read_rows(self._file["digests"], wanted),
+            read_rows(self._file["crc32"], wanted),
+            self._done(wanted),
+        )
+        raw_ids, is_sound = self.raw_ids[wanted], np.empty(len(wanted), bool)
+        for part in in_chunks(np.arange(len(wanted)), dataset, _CHECK_BYTES):
+            at, place = slice(part[0], part[-1] + 1), as_slice(places[part])
+            stored = read_rows(dataset, wanted[at])
+            is_sound[at] = checksums(raw_ids[at], digests[at], stored) == expected[at]
+            features[place] = stored
+            if features.dtype.kind == "f":
+                is_finite[place] = np.isfinite(features[place]).all(axis=1)
+        return places[~(is_sound & is_done)]
 
     def damaged(self) -> Rows:
         """Positions of the rows that have an unknown status or do not match their checksum.
@@ -112,13 +137,6 @@ class CheckedRows:
                 damaged.append(chunk[actual != expected[chunk]])
         return np.sort(np.concatenate(damaged))
 
-    def _committed(self, rows: Rows, features: NDArray[Any]) -> NDArray[np.bool_]:
-        digests = read_rows(self._file["digests"], rows)
-        is_sound = checksums(self.raw_ids[rows], digests, features) == read_rows(
-            self._file["crc32"], rows
-        )
-        return is_sound & self._done(rows)
-
     def _done(self, rows: Rows) -> NDArray[np.bool_]:
         return read_rows(self._file["status"], rows) == DONE
 
@@ -133,14 +151,17 @@ class CheckedRows:
             f"featurepipe {again} again, which computes them anew."
         )
 
-    def _require_finite(self, rows: Rows, features: NDArray[Any]) -> None:
-        if features.dtype.kind == "u":
-            # Checking would take as much memory again as the pixels.
-            return
-        odd = rows[~np.isfinite(features).all(axis=1)]
-        if len(odd):
-            raise StoreError(
-                f"{self._path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
-                f"first {self.ids[odd[0]]!r}. Check the weights, delete the store, and extract "
-                "again with --precision float32."
-            )
+    def _not_finite(self, rows: Rows, is_finite: NDArray[np.bool_]) -> StoreError:
+        odd = rows[~is_finite]
+        return StoreError(
+            f"{self._path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
+            f"first {self.ids[odd[0]]!r}. Check the weights, delete the store, and extract "
+            "again with --precision float32."
+        )
+
+
+def _ascending(rows: Rows) -> Rows:
+    """The order in which rows lie in the file."""
+    if (np.diff(rows) >= 0).all():
+        return np.arange(len(rows))
+    return np.argsort(rows, kind="stable")

@@ -49,6 +49,8 @@ class Shard(BaseModel):
         Images, and size of the file.
     index_crc32 : int
         CRC-32 of all that it holds but the features, whose rows have checksums of their own.
+    first_id, last_id : str
+        Of its images, which are sorted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -57,6 +59,8 @@ class Shard(BaseModel):
     n_rows: Count
     n_bytes: Count
     index_crc32: Annotated[int, Field(ge=0, lt=2**32)]
+    first_id: str
+    last_id: str
 
     @classmethod
     def of(cls, path: Path, name: str = "{0.name}") -> Self:
@@ -74,9 +78,46 @@ class Shard(BaseModel):
             If it is no sound store.
         """
         with open_checked(path) as opened:
-            n_rows, checksum = len(opened["ids"]), _index_checksum(opened)
-        file = name.format(path, checksum)
-        return cls(file=file, n_rows=n_rows, n_bytes=path.stat().st_size, index_crc32=checksum)
+            ids, checksum = opened["ids"][:], _index_checksum(opened)
+        if not len(ids) or not (ids[:-1] < ids[1:]).all():
+            raise StoreDamagedError(path, "its images are not in order, or it has none")
+        try:
+            first, last = ids[0].decode(), ids[-1].decode()
+        except UnicodeDecodeError as error:
+            raise StoreDamagedError(path, f"an id is not UTF-8 ({error})") from error
+        return cls(
+            file=name.format(path, checksum),
+            n_rows=len(ids),
+            n_bytes=path.stat().st_size,
+            index_crc32=checksum,
+            first_id=first,
+            last_id=last,
+        )
+
+    def read_ids(self, folder: Path) -> NDArray[np.bytes_]:
+        """Its image ids, of which the features are not looked at.
+
+        Parameters
+        ----------
+        folder : Path
+            Holds its file.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), bytes in UTF-8, sorted
+
+        Raises
+        ------
+        StoreError
+            If it is missing or damaged, or has other ids than were listed.
+        """
+        with open_checked(folder / self.file) as opened:
+            ids = np.asarray(opened["ids"][:])
+        ends = [self.first_id.encode(), self.last_id.encode()]
+        is_listed = len(ids) == self.n_rows > 0 and [ids[0], ids[-1]] == ends
+        if not is_listed or not (ids[:-1] < ids[1:]).all():
+            raise StoreDamagedError(folder, f"{self.file} has other images than were listed")
+        return ids
 
 
 class _Listing(BaseModel):
@@ -155,6 +196,35 @@ def shard_damage(folder: Path, shard: Shard) -> str:
     return ""
 
 
+def open_listed(folder: Path, key: StoreKey, shard: Shard) -> h5py.File:
+    """Open a shard, if it is the file that was listed.
+
+    Parameters
+    ----------
+    folder : Path
+    key : StoreKey
+        Of the store.
+    shard : Shard
+
+    Raises
+    ------
+    StoreError
+        If it is damaged, another file, or made with other options.
+    """
+    file = open_checked(folder / shard.file)
+    try:
+        if len(file["ids"]) != shard.n_rows or _index_checksum(file) != shard.index_crc32:
+            raise StoreDamagedError(
+                folder, f"{shard.file} is not the file that {SHARDS_FILE} lists"
+            )
+        if StoreKey.from_json(read_about(file)["key"], shard.file) != key:
+            raise StoreDamagedError(folder, f"{shard.file} was made with other options")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 class ShardedFile:
     """The datasets of a store of shards, as if they were those of one file; read-only.
 
@@ -202,27 +272,20 @@ class ShardedFile:
             self._open.move_to_end(number)
             return self._open[number]
         listed = self.shards[number]
-        file = open_checked(self._folder / listed.file)
-        if number not in self._checked:
-            try:
-                self._require_listed(listed, file)
-            except BaseException:
-                file.close()
-                raise
+        if number in self._checked:
+            file = open_checked(self._folder / listed.file)
+        else:
+            file = open_listed(self._folder, self._key, listed)
             self._checked.add(number)
         if len(self._open) >= _MAX_OPEN:
             self._open.popitem(last=False)[1].close()
         self._open[number] = file
         return file
 
-    def _require_listed(self, listed: Shard, file: h5py.File) -> None:
-        """Stop unless a file is the one that was listed."""
-        if len(file["ids"]) != listed.n_rows or _index_checksum(file) != listed.index_crc32:
-            raise StoreDamagedError(
-                self._folder, f"{listed.file} is not the file that {SHARDS_FILE} lists"
-            )
-        if StoreKey.from_json(read_about(file)["key"], listed.file) != self._key:
-            raise StoreDamagedError(self._folder, f"{listed.file} was made with other options")
+    @property
+    def n_bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.n_bytes for shard in self.shards)
 
     def close(self) -> None:
         """Close all files."""

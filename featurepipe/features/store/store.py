@@ -26,6 +26,7 @@ from featurepipe.features.store.layout import (
     features_dtype,
     lay_out,
     lay_out_alike,
+    probe_dtype,
     require_room,
     room_needed,
 )
@@ -81,12 +82,12 @@ class FeatureStore(StoreReader):
         ids : sequence of str
             Image ids.
         key : StoreKey
-            What decides the features. If its precision is ``"uint8"`` they are uint8, else
-            float32.
+            What decides the features. If its precision is ``"uint8"`` or ``"float16"``, they are
+            kept as that, else as float32.
         made_by : mapping
             Versions, engine and machine: recorded, not compared.
-        probe : ndarray of shape (n_probes, n_features), of the features' type
-            Features of the generated pictures.
+        probe : ndarray of shape (n_probes, n_features)
+            Features of the generated pictures: uint8 for that precision, else float32.
 
         Raises
         ------
@@ -98,11 +99,12 @@ class FeatureStore(StoreReader):
             "key": key.to_json(),
             "made_by": json.dumps(made_by, sort_keys=True),
         }
-        probe = probe.astype(features_dtype(key.precision), casting="same_kind", copy=False)
-        require_room(path, room_needed(len(ids) + len(probe), probe[:1].nbytes))
+        dtype = features_dtype(key.precision)
+        probe = probe.astype(probe_dtype(dtype), casting="same_kind", copy=False)
+        require_room(path, room_needed(len(ids) + len(probe), probe.shape[1] * dtype.itemsize))
         path.parent.mkdir(parents=True, exist_ok=True)
         with only_writer(path), replacing(path) as beside, WritableHDF5(beside, "w") as file:
-            lay_out(file, sorted(ids), probe, about)
+            lay_out(file, sorted(ids), probe, about, dtype)
 
     @classmethod
     def open(cls, path: Path | str, *, writable: bool = False) -> Self:
@@ -191,11 +193,13 @@ class FeatureStore(StoreReader):
         ----------
         rows : ndarray of shape (n,), int
             Strictly increasing positions.
-        features : ndarray of shape (n, n_features), of the store's `dtype`
+        features : ndarray of shape (n, n_features), float32, or uint8 of pixels
+            Of a float16 store, a number beyond its range becomes infinite, which readers refuse.
         digests : ndarray of shape (n, 32), uint8
         sizes, mtimes : ndarray of shape (n,), int64
         """
-        features = features.astype(self.dtype, order="C", casting="same_kind", copy=False)
+        with np.errstate(over="ignore"):
+            features = features.astype(self.dtype, order="C", casting="same_kind", copy=False)
         self._commit(
             rows,
             DONE,

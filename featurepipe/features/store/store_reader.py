@@ -21,6 +21,7 @@ from featurepipe.features.store.layout import (
     read_text,
     room_needed,
 )
+from featurepipe.features.store.shards import ShardedFile
 from featurepipe.features.store.stages import StageTimes
 from featurepipe.provenance import differences
 
@@ -58,13 +59,19 @@ class StoreReader:
         return self._checked.ids
 
     @property
+    def n_bytes(self) -> int:
+        """Size of its file, or of all its shards."""
+        is_sharded = isinstance(self._file, ShardedFile)
+        return self._file.n_bytes if is_sharded else self.path.stat().st_size
+
+    @property
     def n_features(self) -> int:
         """Number of features of an image."""
         return int(self._file["features"].shape[1])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the features: float32; uint8 in a pixel cache."""
+        """Type of the features in the file: float32, float16, or uint8 in a pixel cache."""
         return self._file["features"].dtype
 
     @property
@@ -154,7 +161,7 @@ class StoreReader:
 
         Returns
         -------
-        ndarray of shape (n_rows, n_features), of the store's `dtype`
+        ndarray of shape (n_rows, n_features), float32, or uint8 of a pixel cache
 
         Raises
         ------

@@ -1,16 +1,17 @@
 """What is learnt from held-out rows: calibration, thresholds, rejection."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import NamedTuple, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.arrays import Probabilities, Rows, Scores, widths_of
+from featurepipe.models.answers.arrays import Features, Probabilities, Rows, widths_of
 from featurepipe.models.answers.calibration import Calibrator, calibration_for, fit_calibrator
 from featurepipe.models.answers.head import Head, KnownClasses
 from featurepipe.models.answers.head_model import HeadModel
@@ -22,6 +23,9 @@ from featurepipe.predictions import Task
 from featurepipe.probabilities import usual_thresholds
 
 logger = logging.getLogger(__name__)
+
+# Calibrated at once.
+_ROWS_AT_ONCE = 4096
 
 
 class FinishSettings(Protocol):
@@ -46,11 +50,11 @@ class FittedHeads(NamedTuple):
     Attributes
     ----------
     model : HeadModel
-    out_of_fold : dict of str to ndarray of shape (n_train, n_classes), float64
+    out_of_fold : dict of str to ndarray of shape (n_train, n_classes)
         Raw probabilities of the training rows, by heads and calibration curves fitted
         without them. Rows that were left out are predicted by the final heads, which were
         fitted without them too.
-    uncalibrated : dict of str to ndarray of shape (n_train, n_classes), float64
+    uncalibrated : dict of str to ndarray of shape (n_train, n_classes)
         The same by uncalibrated heads.
     """
 
@@ -69,16 +73,16 @@ class HeldOut:
         Positions among the question's rows.
     known : KnownClasses
         Known from the rows that the head was fitted on.
-    uncalibrated : ndarray of shape (n_held_out, n_classes), float64
-        Probabilities.
-    scores : ndarray of shape (n_held_out, n_classes), float64
-        Decision scores; NaN for classes that were not learnt.
+    uncalibrated : ndarray of shape (n_held_out, n_classes)
+        Probabilities; float64, or float32 where features are read in chunks.
+    scores : ndarray of shape (n_held_out, n_classes)
+        Decision scores of the same type; NaN for classes that were not learnt.
     """
 
     rows: Rows
     known: KnownClasses
-    uncalibrated: Probabilities
-    scores: Scores
+    uncalibrated: Features
+    scores: Features
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def finish_heads(
     ----------
     questions : Questions
     fits : HeadFits
+        What the heads of the folds predict is removed from it, since it fills the memory.
     rows : RowChunks
         Features of the training rows.
     settings : FinishSettings
@@ -125,14 +130,30 @@ def finish_heads(
     heads, out_of_fold, uncalibrated = dict(fits.heads), {}, {}
     for question in questions.questions:
         name, folds = question.name, fits.held_out[question.name]
-        predict = partial(rows.predict_proba, heads[name])
-        uncalibrated[name] = _without_own_fold(n_rows, predict, question, folds, "none")
+        left_out = np.setdiff1d(np.arange(n_rows), question.rows)
+        probabilities: NDArray[Any] = np.empty(
+            (n_rows, question.truth.shape[1]), folds[0].scores.dtype
+        )
+        probabilities[left_out] = rows.predict_proba(heads[name], left_out)
+        for k, fold in enumerate(folds):
+            probabilities[question.rows[fold.rows]] = fold.uncalibrated
+            folds[k] = replace(fold, uncalibrated=np.empty((0, 0)))
+        uncalibrated[name] = out_of_fold[name] = probabilities
         method = calibration_for(settings.calibrate, exclusive=question.exclusive)
-        if method != "none":
-            calibrator = _fit_on_held_out(question, folds, heads[name].known.learnt, method)
-            heads[name] = replace(heads[name], calibrator=calibrator)
-        predict = partial(rows.predict_proba, heads[name])
-        out_of_fold[name] = _without_own_fold(n_rows, predict, question, folds, method)
+        if method == "none":
+            continue
+        most = rows.rows_of_answers(question.truth.shape[1])
+        sample = _OfFolds(question, folds, method, most, settings.seed)
+        calibrator = sample.fit(heads[name].known.learnt)
+        curves = [sample.fit(fold.known.learnt, fold) for fold in folds]
+        heads[name] = replace(heads[name], calibrator=calibrator)
+        probabilities = out_of_fold[name] = probabilities.copy()
+        probabilities[left_out] = rows.predict_proba(heads[name], left_out)
+        for k, fold in enumerate(folds):
+            own = curves[k]
+            if own is not None:
+                _calibrate(probabilities, question.rows[fold.rows], fold, own)
+            folds[k] = replace(fold, scores=np.empty((0, 0)))
     labels = questions.labels
     model = HeadModel(
         questions.task,
@@ -251,52 +272,58 @@ def _draw(rows: Rows, n_most: int, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(rows, n_most, replace=False))
 
 
-def _without_own_fold(
-    n_rows: int,
-    predict: Callable[[Rows], Probabilities],
-    question: Question,
-    held_out: Sequence[HeldOut],
-    method: str,
-) -> Probabilities:
-    """Probabilities of every row, by heads and curves fitted without it."""
-    probabilities = np.empty((n_rows, question.truth.shape[1]))
-    left_out = np.setdiff1d(np.arange(n_rows), question.rows)
-    probabilities[left_out] = predict(left_out)
-    for fold in held_out:
-        others = [other for other in held_out if other is not fold]
-        probabilities[question.rows[fold.rows]] = _fold_probabilities(
-            question, fold, others, method
-        )
-    return probabilities
+def _calibrate(
+    probabilities: Probabilities, places: Rows, fold: HeldOut, calibrator: Calibrator
+) -> None:
+    """Write the calibrated probabilities of a fold's rows, some rows at a time."""
+    for start in range(0, len(places), _ROWS_AT_ONCE):
+        at = slice(start, start + _ROWS_AT_ONCE)
+        scores = fold.scores[at, fold.known.learnt].astype(np.float64)
+        probabilities[places[at]] = fold.known.all_probabilities(calibrator.predict_proba(scores))
 
 
-def _fold_probabilities(
-    question: Question, fold: HeldOut, others: Sequence[HeldOut], method: str
-) -> Probabilities:
-    learnt = fold.known.learnt
-    if method == "none" or not len(learnt):
-        return fold.uncalibrated
-    calibrator = _fit_on_held_out(question, others, learnt, method)
-    return fold.known.all_probabilities(calibrator.predict_proba(fold.scores[:, learnt]))
+@dataclass(frozen=True)
+class _OfFolds:
+    """Fits curves on what heads of folds say of rows that they were not fitted on."""
 
+    question: Question
+    folds: Sequence[HeldOut]
+    method: str
+    most: int
+    seed: int
 
-def _fit_on_held_out(
-    question: Question, held_out: Sequence[HeldOut], columns: Rows, method: str
-) -> Calibrator:
-    scores = np.concatenate([fold.scores for fold in held_out])[:, columns]
-    truth = question.truth[np.concatenate([fold.rows for fold in held_out])][:, columns]
-    # A score for a class that the fold's head did not learn says nothing about the final head,
-    # which did learn it.
-    is_usable = ~(np.isnan(scores) & truth).any(axis=1)
-    if question.exclusive:
-        is_usable &= truth.any(axis=1)
-    scores, truth = scores[is_usable], truth[is_usable]
-    if np.isnan(scores).all():
-        raise FitError(
-            f"The head of {question.name!r} cannot be calibrated: the training images of each "
-            "class are all in one group (identical, or equal in the group column), so none can "
-            "be held out. Add images, or set --calibrate none."
-        )
-    # Classes that a fold's head did not learn never win there.
-    scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
-    return fit_calibrator(method, scores, truth, exclusive=question.exclusive)
+    def fit(self, columns: Rows, own: HeldOut | None = None) -> Calibrator | None:
+        """Fit on all folds but one's own; None without columns to fit a curve of."""
+        if not len(columns) and own is not None:
+            return None
+        question = self.question
+        folds = [fold for fold in self.folds if fold is not own]
+        # A single number of all classes needs no more rows than these.
+        n_rows = sum(len(fold.rows) for fold in folds)
+        is_one = self.method == "temperature" and question.exclusive
+        chosen = _draw(np.arange(n_rows), self.most if is_one else n_rows, self.seed)
+        ends = np.cumsum([0, *(len(fold.rows) for fold in folds)])
+        parts = [
+            chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
+            for start, end in pairwise(ends)
+        ]
+        scores = np.concatenate(
+            [fold.scores[part] for fold, part in zip(folds, parts, strict=True)]
+        )[:, columns].astype(np.float64)
+        rows = np.concatenate([fold.rows[part] for fold, part in zip(folds, parts, strict=True)])
+        truth = question.truth[rows][:, columns]
+        # A score for a class that the fold's head did not learn says nothing about the final
+        # head, which did learn it.
+        is_usable = ~(np.isnan(scores) & truth).any(axis=1)
+        if question.exclusive:
+            is_usable &= truth.any(axis=1)
+        scores, truth = scores[is_usable], truth[is_usable]
+        if np.isnan(scores).all():
+            raise FitError(
+                f"The head of {question.name!r} cannot be calibrated: the training images of each "
+                "class are all in one group (identical, or equal in the group column), so none "
+                "can be held out. Add images, or set --calibrate none."
+            )
+        # Classes that a fold's head did not learn never win there.
+        scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
+        return fit_calibrator(self.method, scores, truth, exclusive=question.exclusive)

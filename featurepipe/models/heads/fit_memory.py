@@ -14,29 +14,41 @@ from featurepipe.predictions import Task
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 # Copies that one fit makes beside the features: its rows, the features of these that vary enough,
-# and, while variances or scales are learnt, a float64 array, which counts twice.
+# and, while variances or scales are learnt, a float64 array, which counts twice. A logistic fit
+# makes one more.
 _COPIES_OF_A_FIT = 4
 # A chunk, its copies in the current fit, and the rows of it that ten members draw.
 _COPIES_OF_A_CHUNK = 9
 # A kernel in float64, and while it is computed its float32 copies.
 _BYTES_A_PAIR = 16
-# Float64 arrays with a number for each row and class: truth, scores, probabilities, calibration.
-_ARRAYS_OF_ANSWERS = 8
+# Bytes for each row and class: float64 truth, scores, probabilities, calibration.
+_BYTES_OF_ANSWERS = 64
+# In chunks, float32 scores and probabilities, and the truth of rows, question and attribute.
+_BYTES_OF_STREAMED_ANSWERS = 12
 # Weights of all members before and after a step, and for all features.
 _ARRAYS_OF_WEIGHTS, _MEMBERS = 3, 10
+# Weights, gradients and steps that a path of logistic regressions remembers, and sums of a pass.
+_ARRAYS_OF_A_PATH = 50
+# The covariance of a sample, a copy, and what finding its principal axes takes.
+_ARRAYS_OF_COVARIANCE = 4
 _LEAST_CHUNK_ROWS = 256
+# Numbers of a chunk: a larger one is no faster.
+_MOST_OF_A_CHUNK = 2**23
 
 
 @dataclass(frozen=True)
 class FitMemory:
     """Memory for fitting the heads of one run, besides the libraries and the manifest.
 
-    With M = 4 ``n_rows n_features`` bytes of training features, A = 64 ``n_rows n_outputs``
-    bytes of answers, W = 120 ``n_heads n_outputs n_features`` bytes of weights, and
-    K = 16 ``n_rows^2`` bytes for a head that compares all pairs of rows (else 0), fitting takes
+    With M = 4 ``n_rows n_features`` bytes of training features, N = ``n_rows n_outputs`` answers,
+    W = 120 ``n_heads n_outputs n_features`` bytes of weights, and K = 16 ``n_rows^2`` bytes for a
+    head that compares all pairs of rows (else 0), fitting takes
 
-    * in memory ``M + (4 M + K) j + A + W`` bytes with j fits side by side;
-    * in chunks of c bytes ``9 c + A + W`` bytes.
+    * in memory ``M + (4 M + K) j + 64 N + W`` bytes with j fits side by side;
+    * in chunks of c bytes ``9 c + 12 N + W`` bytes, with c of at most 2^25.
+
+    For logistic heads 4 M is 5 M, and W is 200 ``n_heads n_outputs n_features`` bytes and
+    4 ``(n_axes + 4) n_features^2`` bytes for principal axes.
 
     Attributes
     ----------
@@ -48,6 +60,8 @@ class FitMemory:
         Heads for a question: the final one, and one for each fold.
     pairs : bool
         Whether a fit compares all pairs of rows.
+    n_axes : int
+        Questions whose logistic heads share principal axes; 0 for other heads.
     """
 
     n_rows: int
@@ -55,6 +69,7 @@ class FitMemory:
     n_outputs: int
     n_heads: int
     pairs: bool = False
+    n_axes: int = 0
 
     @classmethod
     def of(
@@ -65,6 +80,7 @@ class FitMemory:
         n_folds: int,
         *,
         pairs: bool = False,
+        axes: bool = False,
     ) -> "FitMemory":
         """Memory for heads with these labels of training rows.
 
@@ -75,10 +91,13 @@ class FitMemory:
         task : Task
         n_folds : int
         pairs : bool
+        axes : bool
+            Whether heads are logistic.
         """
         truth = np.hstack([of_attribute.indicator for of_attribute in labels.values()])
         n_outputs = len(np.unique(truth, axis=0)) if task == Task.JOINT else truth.shape[1]
-        return cls(len(truth), n_features, n_outputs, n_folds + 1, pairs)
+        n_axes = axes * (len(labels) if task == Task.PER_ATTRIBUTE else 1)
+        return cls(len(truth), n_features, n_outputs, n_folds + 1, pairs, n_axes)
 
     @property
     def features(self) -> int:
@@ -87,13 +106,21 @@ class FitMemory:
 
     @property
     def _of_a_fit(self) -> int:
-        return _COPIES_OF_A_FIT * self.features + _BYTES_A_PAIR * self.pairs * self.n_rows**2
+        n_copies = _COPIES_OF_A_FIT + (self.n_axes > 0)
+        return n_copies * self.features + _BYTES_A_PAIR * self.pairs * self.n_rows**2
 
     @property
     def _besides(self) -> int:
-        answers = 8 * _ARRAYS_OF_ANSWERS * self.n_rows * self.n_outputs
-        weights = 4 * _ARRAYS_OF_WEIGHTS * _MEMBERS * self.n_features * self.n_outputs
-        return answers + self.n_heads * weights
+        return _BYTES_OF_ANSWERS * self.n_rows * self.n_outputs + self._weights
+
+    @property
+    def _weights(self) -> int:
+        n_arrays, axes = _ARRAYS_OF_WEIGHTS * _MEMBERS, 0
+        if self.n_axes:
+            n_arrays = _ARRAYS_OF_A_PATH
+            axes = 4 * (self.n_axes + _ARRAYS_OF_COVARIANCE) * self.n_features**2
+        weights = 4 * n_arrays * self.n_features * self.n_outputs
+        return self.n_heads * weights + axes
 
     def in_memory(self, n_fits: int = 1) -> int:
         """Bytes that fitting takes if all training features are read at once.
@@ -119,15 +146,17 @@ class FitMemory:
             If they are fewer than 256.
         """
         row = 4 * self.n_features * _COPIES_OF_A_CHUNK
-        n_rows = (budget - self._besides) // row
+        answers = _BYTES_OF_STREAMED_ANSWERS * self.n_rows * self.n_outputs
+        besides = answers + self._weights
+        n_rows = (budget - besides) // row
         if n_rows < _LEAST_CHUNK_ROWS:
-            least = self._besides + _LEAST_CHUNK_ROWS * row
+            least = besides + _LEAST_CHUNK_ROWS * row
             raise FitError(
                 f"--memory {in_words(budget)} is too little for heads with {self.n_outputs} "
                 f"classes on {self.n_rows} training images with {self.n_features} features, even "
                 f"chunk by chunk. Set at least {in_words(least)}."
             )
-        return n_rows
+        return min(n_rows, max(_LEAST_CHUNK_ROWS, _MOST_OF_A_CHUNK // self.n_features))
 
 
 def parse_memory(text: str) -> int:

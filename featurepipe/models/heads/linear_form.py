@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_selection import SelectorMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
@@ -125,6 +126,34 @@ def calibrated_form(head: Head) -> LinearForm:
     return form
 
 
+def prepared_columns(steps: Pipeline, n_features: int) -> tuple[_Numbers, _Numbers]:
+    """How steps prepare features: ``scale x + shift`` of the columns that they keep, in order.
+
+    Parameters
+    ----------
+    steps : Pipeline
+        Fitted.
+    n_features : int
+        Columns that they read.
+
+    Returns
+    -------
+    scales, shifts : ndarray of shape (n_features,), float64
+        0 for columns that are not kept.
+
+    Raises
+    ------
+    NotLinearError
+        If the steps do something else.
+    """
+    of_zeros = steps.transform(np.zeros((1, n_features)))
+    of_all = [step for _, step in steps.steps]
+    weights, _ = _before(of_all, np.ones((1, of_zeros.shape[1])), np.zeros(1))
+    shifts = np.zeros(n_features)
+    shifts[weights[0] != 0] = of_zeros[0]
+    return weights[0], shifts
+
+
 def _form_of(estimator: BaseEstimator) -> _Form:
     if isinstance(estimator, Pipeline):
         *steps, (_, classifier) = estimator.steps
@@ -178,6 +207,9 @@ def _before_blocks(step: ColumnTransformer, weights: _Numbers, intercepts: _Numb
     for name, block, columns in step.transformers_:
         if block == "drop":
             continue
+        if isinstance(block, FrozenEstimator):
+            # A head that was fitted chunk by chunk.
+            block = block.estimator
         if not isinstance(block, Pipeline):
             raise NotLinearError(f"the step {name} before the head is not linear")
         of_block = weights[:, step.output_indices_[name]]

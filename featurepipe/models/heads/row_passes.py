@@ -64,7 +64,7 @@ class RowPasses:
     chunks : list of ndarray of intp
         The rows of each chunk.
     n_passes : int
-        Number of passes that there will be.
+        Number of passes that there will be, as far as is known.
     progress : callable or None
         Called with the number of chunks read and of all chunks in all passes.
     n_done : int
@@ -83,3 +83,13 @@ class RowPasses:
             self.n_done += 1
             if self.progress is not None:
                 self.progress(self.n_done, self.n_passes * len(self.chunks))
+
+    def expect(self, n_passes: int) -> None:
+        """Say that at least so many passes are to come; 1: exactly one.
+
+        Parameters
+        ----------
+        n_passes : int
+        """
+        expected = self.n_done // len(self.chunks) + n_passes
+        self.n_passes = expected if n_passes == 1 else max(expected, self.n_passes)

@@ -20,7 +20,7 @@ from featurepipe.models.heads.pipelines import build_head
 
 @dataclass
 class StreamedHead:
-    """One head that is fitted chunk by chunk: first the steps of its pipeline, then the bag.
+    """One head that is fitted chunk by chunk: first the steps of its pipeline.
 
     Each step reads what the steps before it return, so each step takes a pass.
 
@@ -35,7 +35,7 @@ class StreamedHead:
     blocks : list of (slice, Pipeline)
         Columns of each block of features, and the steps that prepare it.
     bag : BagStream or None
-        None for a `ConstantHead`.
+        None for heads other than bagged SGD.
     """
 
     question: Question
@@ -52,7 +52,6 @@ class StreamedHead:
         position: Rows,
         train: Rows,
         settings: HeadSettings,
-        n_passes: int,
     ) -> "StreamedHead":
         """Prepare to fit a head on some of a question's rows.
 
@@ -64,8 +63,6 @@ class StreamedHead:
         train : ndarray of intp
             Positions, among the question's rows, of those to fit.
         settings : HeadSettings
-        n_passes : int
-            Passes of the bag.
         """
         is_fitted_on = np.zeros(len(question.rows), bool)
         is_fitted_on[train] = True
@@ -80,13 +77,44 @@ class StreamedHead:
             label_sets=not question.exclusive,
             widths=widths_of(question.columns),
         )
-        bag = _begin_bag(estimator, known, truth, n_passes)
         first = estimator.steps[0][1]
         blocks = [(slice(None), estimator[:-1])]
         if isinstance(first, ColumnTransformer):
             blocks = [(columns, steps) for _, steps, columns in first.transformers]
         head = FeatureHead(known, question.columns, estimator)
-        return cls(question, position, is_fitted_on, head, blocks, bag)
+        return cls(question, position, is_fitted_on, head, blocks)
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether there is anything to learn."""
+        return isinstance(self.head, FeatureHead)
+
+    def class_counts(self) -> tuple[Rows, Rows]:
+        """Classes that are learnt, as the classifier knows them, and how many rows have each."""
+        known, truth = self.head.known, self.question.truth[self.is_fitted_on]
+        counts, classes = truth.sum(axis=0)[known.learnt], known.learnt
+        if not known.exclusive and len(classes) == 1:
+            # A single label is yes or no.
+            return np.array([0, 1]), np.array([len(truth) - counts[0], counts[0]])
+        return classes, counts
+
+    def begin_bag(self, n_passes: int) -> None:
+        """Prepare to fit a bag.
+
+        Parameters
+        ----------
+        n_passes : int
+        """
+        if isinstance(self.head, FeatureHead):
+            classes, counts = self.class_counts()
+            bag: Any = self.head.estimator.steps[-1][1]
+            bag.set_params(max_iter=n_passes)
+            self.bag = bag.begin_stream(
+                classes,
+                counts,
+                int(np.count_nonzero(self.is_fitted_on)),
+                label_sets=self.head.known.as_label_sets,
+            )
 
     @property
     def n_steps(self) -> int:
@@ -103,11 +131,11 @@ class StreamedHead:
         rows : ndarray of shape (n_chunk,), intp
             Which training rows the chunk holds.
         """
-        chosen, _ = self._fitted_rows(rows)
+        chosen, _ = self.fitted_rows(rows)
         if not len(chosen):
             return
         features = side_by_side(X, self.question.columns, chosen)
-        for columns, steps in self.blocks:
+        for columns, steps in self._blocks_with(number):
             block = features[:, columns]
             block = steps[:number].transform(block) if number else block
             steps.steps[number][1].partial_fit(block)
@@ -120,7 +148,7 @@ class StreamedHead:
         FitError
             If it leaves no feature.
         """
-        for _, steps in self.blocks:
+        for _, steps in self._blocks_with(number):
             if hasattr(step := steps.steps[number][1], "require_features"):
                 step.require_features()
 
@@ -149,7 +177,7 @@ class StreamedHead:
         n_jobs : int
             Threads.
         """
-        chosen, positions = self._fitted_rows(rows)
+        chosen, positions = self.fitted_rows(rows)
         if self.bag is None or not len(chosen):
             return
         assert isinstance(self.head, FeatureHead)
@@ -167,7 +195,9 @@ class StreamedHead:
     def nothing_held_out(self) -> HeldOut:
         """Room for what the head predicts for the question's rows it is not fitted on."""
         rows = np.flatnonzero(~self.is_fitted_on)
-        uncalibrated, scores = np.empty((2, len(rows), len(self.head.known.constant)))
+        # Half the memory of float64: all answers together are larger than a chunk.
+        shape = (2, len(rows), len(self.head.known.constant))
+        uncalibrated, scores = np.empty(shape, np.float32)
         return HeldOut(rows, self.head.known, uncalibrated, scores)
 
     def hold_out(self, held_out: HeldOut, X: Features, rows: Rows) -> None:
@@ -186,20 +216,23 @@ class StreamedHead:
         held_out.uncalibrated[written] = self.head.predict_proba(X[chosen])
         held_out.scores[written] = self.head.decision_scores(X[chosen])
 
-    def _fitted_rows(self, rows: Rows) -> tuple[Rows, Rows]:
-        """Rows of a chunk that are fitted on: positions in the chunk and in the question."""
+    def fitted_rows(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Rows of a chunk that are fitted on.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_chunk,), intp
+            Which training rows the chunk holds.
+
+        Returns
+        -------
+        chosen, positions : ndarray of intp
+            Positions in the chunk, and in the question.
+        """
         positions = self.position[rows]
         chosen = np.flatnonzero((positions >= 0) & self.is_fitted_on[positions])
         return chosen, positions[chosen]
 
-
-def _begin_bag(
-    estimator: Pipeline, known: KnownClasses, truth: NDArray[np.bool_], n_passes: int
-) -> BagStream:
-    counts, classes = truth.sum(axis=0)[known.learnt], known.learnt
-    if not known.exclusive and len(classes) == 1:
-        # A single label is yes or no.
-        counts, classes = np.array([len(truth) - counts[0], counts[0]]), np.array([0, 1])
-    bag: Any = estimator.steps[-1][1]
-    bag.set_params(max_iter=n_passes)
-    return bag.begin_stream(classes, counts, len(truth), label_sets=known.as_label_sets)
+    def _blocks_with(self, number: int) -> list[tuple[slice, Pipeline]]:
+        """Blocks that have a step of this number: other heads may have more steps."""
+        return [(columns, steps) for columns, steps in self.blocks if number < len(steps)]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError
@@ -17,10 +18,12 @@ from featurepipe.models.answers.finishing import FittedHeads, HeadFits, finish_h
 from featurepipe.models.answers.questions import Question, make_questions
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
+from featurepipe.models.heads.estimators.logistic import LogisticSweep
 from featurepipe.models.heads.fit_memory import FitMemory, in_words
 from featurepipe.models.heads.fitting import Advance, check_finite
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head
+from featurepipe.models.heads.regression_passes import EXPECTED_PASSES, learn_regressions
 from featurepipe.models.heads.row_passes import RowPasses, choose_passes, draw_chunks
 from featurepipe.models.heads.streamed_head import StreamedHead
 from featurepipe.splits import inner_folds
@@ -47,11 +50,11 @@ def plan_chunks(settings: HeadSettings, needed: FitMemory, budget: int) -> int |
         f"reads all features of the {needed.n_rows} training images at once, and needs about "
         f"{in_words(needed.in_memory())}, more than --memory {in_words(budget)}."
     )
-    if not isinstance(build_head(settings, n_train_rows=2)[-1], BaggedSGDClassifier):
+    if not isinstance(_classifier(settings), BaggedSGDClassifier | LogisticSweep):
         solver = "" if settings.solver is None else f" --solver {settings.solver}"
         raise FitError(
-            f"--head {settings.head}{solver} {reads_all} Raise --memory, or set --head bagged-sgd, "
-            "which reads chunk by chunk."
+            f"--head {settings.head}{solver} {reads_all} Raise --memory, or set --head bagged-sgd "
+            "or logistic, which read chunk by chunk."
         )
     if settings.tune:
         raise FitError(f"--tune {reads_all} Raise --memory, or remove --tune.")
@@ -71,8 +74,10 @@ def stream_heads(
 ) -> FittedHeads:
     """Fit heads as `featurepipe.models.heads.fitting.fit_heads` does, chunk by chunk.
 
-    Questions, folds, groups and the objective are the same. Steps over chunks come about as
-    close to the minimum as steps in memory. For the memory it takes, see
+    Questions, folds, groups and the objective are the same. Bagged SGD comes about as close to
+    the minimum as in memory. Logistic regression finds the same minimum, for the C that is best
+    among those around it; see `featurepipe.models.heads.estimators.logistic_stream`. For the
+    memory it takes, see
     `featurepipe.models.heads.fit_memory.FitMemory`.
 
     Parameters
@@ -80,8 +85,7 @@ def stream_heads(
     rows : RowChunks
         Features of the training rows, finite. Results depend a little on the chunks' size.
     labels, groups, settings, columns
-        See `fit_heads`. The settings are those of a bagged SGD head with solver
-        ``minibatch``, without tuning.
+        See `fit_heads`. The settings are those of a head that `plan_chunks` lets read chunks.
     n_jobs : int
         Threads; -1: one a processor core. Results do not depend on it.
     progress : callable, optional
@@ -99,22 +103,30 @@ def stream_heads(
     n_rows = len(rows.reader)
     columns = columns or dict.fromkeys(labels, ((0, rows.reader.n_features),))
     questions = make_questions(labels, settings.task, columns, groups)
-    n_passes = choose_passes(max(len(question.rows) for question in questions.questions))
     streams = {
-        question.name: _begin_streams(question, n_rows, settings, n_passes)
+        question.name: _begin_streams(question, n_rows, settings)
         for question in questions.questions
     }
+    is_logistic = isinstance(_classifier(settings), LogisticSweep)
+    n_passes = choose_passes(max(len(question.rows) for question in questions.questions))
     n_steps = max(stream.n_steps for stream in _all_of(streams))
     chunks = draw_chunks(n_rows, rows.chunk_rows, settings.seed)
-    passes = RowPasses(rows.reader, chunks, n_steps + n_passes + 1, progress)
+    n_all = n_steps + (EXPECTED_PASSES if is_logistic else n_passes) + 1
+    passes = RowPasses(rows.reader, chunks, n_all, progress)
     _learn_steps(passes, _all_of(streams), n_steps)
-    _learn_bags(passes, _all_of(streams), n_passes, effective_n_jobs(n_jobs))
+    if is_logistic:
+        of_questions = list(streams.values())
+        learn_regressions(passes, rows, of_questions, settings.seed, effective_n_jobs(n_jobs))
+    else:
+        _learn_bags(passes, _all_of(streams), n_passes, effective_n_jobs(n_jobs))
     return finish_heads(questions, _hold_out(passes, streams), rows, settings)
 
 
-def _begin_streams(
-    question: Question, n_rows: int, settings: HeadSettings, n_passes: int
-) -> list[StreamedHead]:
+def _classifier(settings: HeadSettings) -> BaseEstimator:
+    return build_head(settings, n_train_rows=2)[-1]
+
+
+def _begin_streams(question: Question, n_rows: int, settings: HeadSettings) -> list[StreamedHead]:
     """The final head, then those of the folds."""
     position = np.full(n_rows, -1)
     position[question.rows] = np.arange(len(question.rows))
@@ -123,7 +135,7 @@ def _begin_streams(
     )
     all_rows = np.arange(len(question.rows))
     return [
-        StreamedHead.begin(question, position, train, settings, n_passes)
+        StreamedHead.begin(question, position, train, settings)
         for train in [all_rows, *(train for train, _ in folds)]
     ]
 
@@ -133,7 +145,7 @@ def _all_of(streams: Mapping[str, list[StreamedHead]]) -> list[StreamedHead]:
 
 
 def _learn_steps(passes: RowPasses, streams: list[StreamedHead], n_steps: int) -> None:
-    """Fit the steps before the bags, in a pass for each."""
+    """Fit the steps before the classifiers, in a pass for each."""
     is_finite = np.ones(len(passes.reader), bool)
     for number in range(n_steps):
         for X, rows in passes:
@@ -149,6 +161,8 @@ def _learn_steps(passes: RowPasses, streams: list[StreamedHead], n_steps: int) -
 
 
 def _learn_bags(passes: RowPasses, streams: list[StreamedHead], n_passes: int, n_jobs: int) -> None:
+    for stream in streams:
+        stream.begin_bag(n_passes)
     for _ in range(n_passes):
         for X, rows in passes:
             for stream in streams:

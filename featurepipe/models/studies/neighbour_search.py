@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.models.answers.arrays import Features
+from featurepipe.models.answers.row_chunks import RowChunks
 
 N_SAMPLED_PAIRS = 2000
 """Pairs of rows whose distances `median_distance` takes."""
@@ -58,18 +59,24 @@ def nearest_rows(queries: Features, chunks: Iterable[Features], n: int) -> Neare
     return best[0], np.sqrt(best[1])
 
 
-def median_distance(X: Features) -> float:
+def median_distance(rows: RowChunks) -> float:
     """Median distance of random pairs of rows; the same rows give the same figure.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    rows : RowChunks
         At least two rows.
     """
-    rng = np.random.default_rng(0)
-    first = rng.integers(0, len(X), N_SAMPLED_PAIRS)
-    second = (first + rng.integers(1, len(X), N_SAMPLED_PAIRS)) % len(X)
-    return float(np.median(np.linalg.norm(X[first] - X[second], axis=1)))
+    n_rows, rng = len(rows.reader), np.random.default_rng(0)
+    first = rng.integers(0, n_rows, N_SAMPLED_PAIRS)
+    second = (first + rng.integers(1, n_rows, N_SAMPLED_PAIRS)) % n_rows
+    n_pieces = -(-N_SAMPLED_PAIRS // rows.chunk_rows)
+    pieces = zip(np.array_split(first, n_pieces), np.array_split(second, n_pieces), strict=True)
+    distances = [
+        np.linalg.norm(rows.reader.read(one) - rows.reader.read(other), axis=1)
+        for one, other in pieces
+    ]
+    return float(np.median(np.concatenate(distances)))
 
 
 def _squared_distances(

@@ -1,9 +1,11 @@
 """A store of shards reads as a store of one file does, and notices what happened to its files."""
 
+import errno
 import os
 import shutil
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from test_store import KEY, make
@@ -105,13 +107,22 @@ def test_a_shard_that_changed_is_named_when_the_store_is_opened(both, change, da
         StoreDamagedError, match=f"of its 3 shards, 00001.h5 is unsound: .*{damage}"
     ):
         FeatureStore.open(folder)
-    unsound = [shard.file for shard in read_shards(folder) if shard_damage(folder, shard)]
+    unsound = [shard.file for shard in read_shards(folder)[1] if shard_damage(folder, shard)]
     assert unsound == ["00001.h5"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_shard_that_may_not_be_read_is_named(both):
+def test_a_shard_that_may_not_be_read_is_named(both, monkeypatch):
     (both[0] / "00002.h5").chmod(0)
+    if os.geteuid() == 0:
+        # Root may read every file: here, one whose mode forbids it to its owner is refused.
+        open_file = os.open
+
+        def refuse(path, flags):
+            if not path.stat().st_mode & 0o400:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return open_file(path, flags)
+
+        monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StoreDamagedError, match=r"00002\.h5 is unsound: it cannot be opened"):
         FeatureStore.open(both[0])
 
@@ -145,8 +156,8 @@ def test_a_damaged_list_is_named(both, text):
 
 
 def test_a_file_that_is_listed_twice_is_refused(both):
-    shards = read_shards(both[0])
-    write_shards(both[0], [*shards, shards[0]])
+    key, shards = read_shards(both[0])
+    write_shards(both[0], key, [*shards, shards[0]])
     with pytest.raises(StoreDamagedError, match="lists a file twice"):
         FeatureStore.open(both[0])
 
@@ -156,3 +167,26 @@ def test_a_folder_without_a_list_is_no_store(both, tmp_path):
     (tmp_path / "a.shards").mkdir()
     with pytest.raises(StoreError, match=r"has no shards\.json"):
         FeatureStore.open(tmp_path / "a.shards")
+
+
+def test_a_shard_is_listed_with_its_first_and_last_image(both):
+    folder, _ = both
+    _, shards = read_shards(folder)
+    ids = sorted(IDS)
+    for shard, (start, end) in zip(shards, pairwise(CUTS), strict=True):
+        assert (shard.first_id, shard.last_id) == (ids[start], ids[end - 1])
+        assert [raw.decode() for raw in shard.read_ids(folder)] == ids[start:end]
+    with pytest.raises(StoreDamagedError, match=r"00000\.h5 has other images than were listed"):
+        shards[0].model_copy(update={"last_id": "z"}).read_ids(folder)
+    with pytest.raises(StoreError, match="There is no feature store"):
+        shards[0].read_ids(folder / "elsewhere")
+
+
+def test_a_shard_without_order_is_refused(tmp_path):
+    make(tmp_path / "a.h5", ["a.jpg", "b.jpg"])
+    make(tmp_path / "none.h5", [])
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["ids"][:] = file["ids"][:][::-1]
+    for name in ("a.h5", "none.h5"):
+        with pytest.raises(StoreDamagedError, match="images are not in order, or it has none"):
+            Shard.of(tmp_path / name)

@@ -299,3 +299,67 @@ def test_a_store_opens_with_plain_h5py(path):
         ids, features = file["ids"].asstr()[done], file["features"][done]
     assert ids.tolist() == ["a.jpg", "c.jpg"]
     assert features.tolist() == [[1.5] * 4, [2.5] * 4]
+
+
+MADE_BY = {"engine": "x", "machine": "y", "versions": {"h5py": "3"}}
+HALF = replace(KEY, precision="float16")
+
+
+def make_half(path):
+    probe = np.array([[0.1, 1e5]], np.float32)
+    ids = [f"{number}.jpg" for number in range(5)]
+    FeatureStore.create(path, ids=ids, key=HALF, made_by=MADE_BY, probe=probe)
+
+
+def test_a_float16_store_keeps_float16_and_gives_float32(tmp_path):
+    path = tmp_path / "half.h5"
+    make_half(path)
+    values = np.array([[0.1, -2.0], [65504, 6e-8]], np.float32)
+    with FeatureStore.open(path, writable=True) as store:
+        store.write_done(np.array([1, 4]), values, *columns(2))
+    with h5py.File(path) as file:
+        assert (file["features"].dtype, file["probe"].dtype) == (np.float16, np.float32)
+    with FeatureStore.open(path) as store:
+        assert store.dtype == np.float16
+        # The probe is compared with what engines compute, and so keeps its precision.
+        np.testing.assert_array_equal(store.probe, np.array([[0.1, 1e5]], np.float32))
+        read = store.features()
+        assert read.dtype == np.float32
+        np.testing.assert_array_equal(read, values.astype(np.float16).astype(np.float32))
+        np.testing.assert_array_equal(store.features(np.array([4, 1, 4])), read[[1, 0, 1]])
+        assert not len(store.damaged_rows())
+    grow(path, ["new.jpg"])
+    with FeatureStore.open(path) as store:
+        assert len(store) == 6
+        np.testing.assert_array_equal(store.features(), read)
+
+
+def test_every_flipped_bit_of_a_float16_row_is_noticed(tmp_path):
+    path = tmp_path / "half.h5"
+    make_half(path)
+    with FeatureStore.open(path, writable=True) as store:
+        store.write_done(np.array([0, 2]), np.array([[1, 2], [3, 4]], np.float32), *columns(2))
+    with h5py.File(path) as file:
+        start = file["features"].id.get_offset()
+    sound = path.read_bytes()
+    for bit in range(32):
+        flipped = bytearray(sound)
+        flipped[start + 2 * 4 + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with FeatureStore.open(path) as store:
+            assert store.damaged_rows().tolist() == [2]
+            with pytest.raises(StoreError, match="1 rows are damaged"):
+                store.features()
+            assert store.features(np.array([0])).tolist() == [[1, 2]]
+
+
+def test_a_number_beyond_float16_is_refused_when_it_is_read(tmp_path):
+    path = tmp_path / "half.h5"
+    make_half(path)
+    with FeatureStore.open(path, writable=True) as store:
+        store.write_done(np.array([3]), np.array([[1, 1e5]], np.float32), *columns(1))
+    with (
+        FeatureStore.open(path) as store,
+        pytest.raises(StoreError, match=r"not finite, first '3.jpg'.*--precision float32"),
+    ):
+        store.features()

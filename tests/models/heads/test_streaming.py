@@ -13,6 +13,7 @@ from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.fit_memory import FitMemory, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
+from featurepipe.models.heads.linear_form import linear_form
 from featurepipe.models.heads.row_passes import choose_passes, draw_chunks
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.runs.heads_file import TRUSTED_TYPES
@@ -104,6 +105,110 @@ def test_streamed_heads_are_nearly_those_of_memory(task, columns):
                 mean_log_loss(labels[name], streamed_out_of_fold[name])
                 < mean_log_loss(labels[name], out_of_fold[name]) + 0.02
             )
+
+
+def overlapping_images(n=1200, n_features=64, seed=0):
+    """Colours and shapes that cannot be told for sure, by features of unequal variance."""
+    means = np.random.default_rng(100).normal(0, 0.12, (5, n_features))
+    rng = np.random.default_rng(seed)
+    colors, shapes = np.sort(rng.integers(3, size=n)), rng.integers(2, size=n)
+    X = means[colors] + means[3 + shapes] + rng.normal(0, 1, (n, n_features))
+    X[:, 1:20] += X[:, :1]
+    X = 0.5 + X * np.geomspace(1, 0.2, n_features)
+    X[:, 5] = 1
+    return X.astype(np.float32), {
+        "color": labels_of("color", colors, 3),
+        "shape": labels_of("shape", shapes, 2, rng.random(n) < 0.9),
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [
+        ("per-attribute", None),
+        ("per-attribute", TWO_BLOCKS),
+        ("per-attribute", {"color": ((0, 24), (24, 64)), "shape": ((24, 64),)}),
+        ("joint", None),
+        ("multi-label", None),
+    ],
+)
+def test_streamed_logistic_heads_are_those_of_memory(task, columns):
+    X, labels = overlapping_images()
+    X_test, _ = overlapping_images(1000, seed=1)
+    settings = HeadSettings.of("logistic", task=task, n_folds=2)
+    model, out_of_fold, _ = fit_heads(
+        X, labels, np.arange(len(X)), settings, columns=columns, n_jobs=1
+    )
+    streamed, streamed_out_of_fold = stream(
+        X, labels, chunk_rows=700, columns=columns, head="logistic", task=task
+    )
+    whole, chunked = model.predict(X_test), streamed.predict(X_test)
+    for name in labels:
+        np.testing.assert_allclose(chunked[name], whole[name], atol=1e-3)
+        np.testing.assert_allclose(streamed_out_of_fold[name], out_of_fold[name], atol=1e-3)
+    for name, head in model.heads.items():
+        one, other = head.estimator[-1], streamed.heads[name].estimator[-1]
+        assert (one.C_, one.kind_, one.n_features_in_) == (
+            other.C_,
+            other.kind_,
+            other.n_features_in_,
+        )
+        assert one.coef_.dtype == other.coef_.dtype == np.float32
+        np.testing.assert_allclose(other.coef_, one.coef_, atol=2e-3 * np.abs(one.coef_).max())
+        np.testing.assert_allclose(other.intercept_, one.intercept_, atol=2e-3)
+        tried = np.isfinite(other.losses_)
+        # Not all values of C, and around the chosen one both neighbours.
+        assert 3 <= tried.sum() < np.isfinite(one.losses_).sum()
+        np.testing.assert_allclose(other.losses_[tried], one.losses_[tried], rtol=1e-3)
+
+
+def test_streamed_logistic_heads_know_classes_that_a_sample_lacks():
+    X, labels = overlapping_images()
+    codes = labels["color"].codes.copy()
+    # So rare that the first chunk has one of them at most.
+    codes[[5, 234, 235, 700, 701, 1100]] = 3
+    labels = {"color": labels_of("color", codes, 4)}
+    settings = HeadSettings.of("logistic", n_folds=2, calibrate="none")
+    model, *_ = fit_heads(X, labels, np.arange(len(X)), settings, n_jobs=1)
+    streamed, _ = stream(X, labels, chunk_rows=40, head="logistic", calibrate="none")
+    one, other = (each.heads["color"].estimator[-1] for each in (model, streamed))
+    assert one.C_ == other.C_
+    np.testing.assert_allclose(streamed.predict(X)["color"], model.predict(X)["color"], atol=1e-3)
+
+
+def test_streamed_logistic_heads_without_rows_to_hold_out_take_the_usual_c():
+    X, labels = overlapping_images(300)
+    groups = np.arange(300) % 2
+    options = {"groups": groups, "head": "logistic", "calibrate": "none"}
+    streamed, _ = stream(X, {"color": labels["color"]}, chunk_rows=150, **options)
+    settings = HeadSettings.of("logistic", n_folds=2, calibrate="none")
+    model, *_ = fit_heads(X, {"color": labels["color"]}, groups, settings, n_jobs=1)
+    for name, head in streamed.heads.items():
+        assert head.estimator[-1].C_ == model.heads[name].estimator[-1].C_
+    np.testing.assert_allclose(streamed.predict(X)["color"], model.predict(X)["color"], atol=1e-3)
+
+
+def test_threads_change_no_streamed_logistic_head_and_it_has_a_linear_form():
+    X, labels = overlapping_images(2500)
+    settings = HeadSettings.of("logistic", n_folds=2)
+    one, two = (
+        stream_heads(
+            RowChunks(Rows(X), 2400),
+            labels,
+            np.arange(2500),
+            settings,
+            columns=TWO_BLOCKS,
+            n_jobs=n,
+        )[0]
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one.predict(X)["color"], two.predict(X)["color"])
+    form = linear_form(one.heads["color"])
+    np.testing.assert_allclose(
+        form.scores(one.heads["color"].select(X)),
+        one.heads["color"].decision_scores(X),
+        atol=1e-3,
+    )
 
 
 def test_the_steps_before_learn_what_they_learn_in_memory():
@@ -208,9 +313,9 @@ def test_memory_holds_all_or_chunks_or_too_little():
     assert plan_chunks(settings, needed, needed.in_memory()) is None
     assert needed.fits_within(needed.in_memory(2)) == 2
     chunk_rows = plan_chunks(settings, needed, 64_000_000)
-    assert chunk_rows == (64_000_000 - 64 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
-    with pytest.raises(FitError, match=r"--memory 40MB is too little .* at least 46.9MB"):
-        plan_chunks(settings, needed, 40_000_000)
+    assert chunk_rows == (64_000_000 - 12 * 600_000 - 6 * 120 * 512 * 10) // (9 * 4 * 512)
+    with pytest.raises(FitError, match=r"--memory 12MB is too little .* at least 15.7MB"):
+        plan_chunks(settings, needed, 12_000_000)
 
 
 def test_heads_with_a_kernel_take_memory_for_all_pairs_of_rows():
@@ -224,10 +329,10 @@ def test_heads_with_a_kernel_take_memory_for_all_pairs_of_rows():
         plan_chunks(HeadSettings.of("svm"), needed, 4_000_000_000)
 
 
-@pytest.mark.parametrize("settings", [{"head": "logistic"}, {"head": "knn"}, {"solver": "sklearn"}])
+@pytest.mark.parametrize("settings", [{"head": "knn"}, {"solver": "sklearn"}])
 def test_heads_that_cannot_be_streamed_say_what_they_need(settings):
     needed = FitMemory(n_rows=60_000, n_features=512, n_outputs=10, n_heads=6)
-    with pytest.raises(FitError, match=r"needs about 656.5MB.* --head bagged-sgd"):
+    with pytest.raises(FitError, match=r"needs about 656.5MB.* --head bagged-sgd or logistic"):
         plan_chunks(HeadSettings.of(**settings), needed, 64_000_000)
 
 
@@ -238,6 +343,19 @@ def test_tuning_is_not_left_out_unsaid_where_features_are_streamed():
     assert plan_chunks(HeadSettings.of(tune=True), needed, needed.in_memory()) is None
 
 
+def test_logistic_heads_take_memory_for_principal_axes():
+    shape = {"n_rows": 60_000, "n_features": 512, "n_outputs": 10, "n_heads": 6}
+    others, needed = FitMemory(**shape), FitMemory(**shape, n_axes=2)
+    besides = 6 * (200 - 120) * 512 * 10 + 4 * (2 + 4) * 512**2
+    assert needed.in_memory() == others.in_memory() + others.features + besides
+    chunk_rows = plan_chunks(HeadSettings.of("logistic"), needed, 100_000_000)
+    assert chunk_rows == others.chunk_rows(100_000_000 - besides)
+    labels = make_images(100)[1]
+    for task, n_axes in (("per-attribute", 2), ("joint", 1)):
+        assert FitMemory.of(labels, 64, task, 5, axes=True).n_axes == n_axes
+    assert FitMemory.of(labels, 64, "joint", 5).n_axes == 0
+
+
 @pytest.mark.parametrize("text", ["much", "-1GB", "0", "4 XB", ""])
 def test_sizes_that_cannot_be_read(text):
     with pytest.raises(UsageError, match=r"cannot be read\. Expected a size such as 4GB"):
@@ -245,10 +363,12 @@ def test_sizes_that_cannot_be_read(text):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_memory_stays_within_the_budget():
+@pytest.mark.parametrize("head", ["bagged-sgd", "logistic"])
+def test_memory_stays_within_the_budget(head):
     """A store of 62 MB, of which fitting in memory would take five times as much."""
     command = [sys.executable, BENCHMARKS / "stream.py", "--rows", "30000", "--features", "512"]
     command += ["--folds", "2", "--classes", "4", "--memory", "32MB", "--jobs", "1"]
+    command += ["--head", head]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     peak = float(told.split("peak ")[1].split("MB")[0])
     # Slack for what Python and the allocator keep.

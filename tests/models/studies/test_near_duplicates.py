@@ -7,7 +7,9 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import featurepipe
+from featurepipe.errors import FitError
 from featurepipe.features.store import FeatureStore
+from featurepipe.models.answers.row_chunks import ArrayRows, RowChunks
 from featurepipe.models.studies.near_duplicates import (
     DuplicateSearch,
     NearDuplicates,
@@ -32,6 +34,10 @@ def with_copies(X, originals, noise, seed=1):
     return np.concatenate([X, copies.astype(np.float32)])
 
 
+def found_in(X, chunk_rows=None):
+    return near_duplicates(RowChunks(ArrayRows(X), chunk_rows or max(len(X), 1)))
+
+
 def as_set(pairs):
     return set(map(tuple, pairs.tolist()))
 
@@ -39,7 +45,7 @@ def as_set(pairs):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_copies_are_found_and_nothing_else(scale):
     X = with_copies(make_rows(), [3, 50, 120], noise=0.3)
-    pairs, distances = near_duplicates((scale * X).astype(np.float32))
+    pairs, distances = found_in((scale * X).astype(np.float32))
     assert as_set(pairs) == {(3, 200), (50, 201), (120, 202)}
     assert (np.diff(distances) >= 0).all()
     between = cdist(X, X)
@@ -48,7 +54,7 @@ def test_copies_are_found_and_nothing_else(scale):
 
 
 def test_rows_without_copies_have_no_pairs():
-    pairs, distances = near_duplicates(make_rows())
+    pairs, distances = found_in(make_rows())
     assert pairs.shape == (0, 2)
     assert distances.shape == (0,)
 
@@ -70,14 +76,30 @@ def test_the_rule_is_as_stated():
                 expected.add(pair)
             elif between[i, j] < 0.11 * median:
                 open_pairs.add(pair)
-    found = as_set(near_duplicates(X)[0])
+    found = as_set(found_in(X)[0])
     assert len(expected) > 10
     assert expected <= found <= expected | open_pairs
 
 
+@pytest.mark.parametrize("chunk_rows", [60, 110, 206, 207])
+def test_chunk_by_chunk_the_same_pairs_are_found(chunk_rows):
+    X = with_copies(make_rows(), [3, 50, 50, 50, 50, 50, 120], noise=0.3)
+    pairs, distances = found_in(X)
+    assert len(pairs) > 3
+    also, their_distances = found_in(X, chunk_rows)
+    np.testing.assert_array_equal(also, pairs)
+    np.testing.assert_allclose(their_distances, distances, rtol=1e-6)
+
+
+def test_every_pair_of_chunks_is_counted():
+    done = []
+    near_duplicates(RowChunks(ArrayRows(make_rows(10)), 4), lambda *counts: done.append(counts))
+    assert done == [(number, 9) for number in range(1, 10)]
+
+
 def test_more_copies_than_neighbours_are_one_group():
     X = with_copies(make_rows(), [7] * 12, noise=0.02)
-    pairs, _ = near_duplicates(X)
+    pairs, _ = found_in(X)
     ids = np.array([f"{row:03}" for row in range(len(X))], dtype=object)
     groups = NearDuplicates("s", ids, pairs, np.zeros(len(pairs))).groups()
     assert sorted(groups) == ["007", *(f"{row}" for row in range(200, 212))]
@@ -86,11 +108,11 @@ def test_more_copies_than_neighbours_are_one_group():
 
 @pytest.mark.parametrize("n_rows", [0, 1, 2])
 def test_too_few_rows_have_no_pairs(n_rows):
-    assert near_duplicates(make_rows(n_rows))[0].shape == (0, 2)
+    assert found_in(make_rows(n_rows))[0].shape == (0, 2)
 
 
 def test_equal_rows_have_no_pairs():
-    assert near_duplicates(np.ones((20, 4), dtype=np.float32))[0].shape == (0, 2)
+    assert found_in(np.ones((20, 4), dtype=np.float32))[0].shape == (0, 2)
 
 
 def test_only_pairs_that_training_shares_with_others_are_leaks():
@@ -142,6 +164,13 @@ class TestWhichStoreTells:
         assert "red_plain/00.png" in search().images
         assert "red_plain/same-bytes.png" not in search().images
 
+    def test_within_memory_the_same_pairs_are_found_or_it_is_refused(self, search):
+        everywhere, bounded = search().find(), search().find(10_000_000)
+        np.testing.assert_array_equal(bounded.pairs, everywhere.pairs)
+        n_images = len(search().images)
+        with pytest.raises(FitError, match=f"Comparing {n_images} images .* than 0MB"):
+            search().find(1_000)
+
     def test_only_the_images_that_are_asked_about_are_compared(self, search):
         assert search(8).images.tolist() == search().images[:8].tolist()
 
@@ -159,9 +188,9 @@ class TestWhatIsRemembered:
         """Numbers of the images that were compared."""
         compared = []
 
-        def compare(X):
-            compared.append(len(X))
-            return near_duplicates(X)
+        def compare(rows, progress):
+            compared.append(len(rows.reader))
+            return near_duplicates(rows, progress)
 
         monkeypatch.setattr("featurepipe.models.studies.near_duplicates.near_duplicates", compare)
         return compared

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from featurepipe.models.answers.row_chunks import ArrayRows, RowChunks
 from featurepipe.models.studies import neighbour_search
 from featurepipe.models.studies.neighbour_search import median_distance, nearest_rows
 
@@ -76,5 +77,7 @@ def test_chunks_are_asked_for_one_by_one():
 
 def test_the_median_distance_is_that_of_different_rows():
     # Corners of a simplex: all pairs are equally far.
-    np.testing.assert_allclose(median_distance(np.eye(5)), np.sqrt(2))
-    assert median_distance(units(30)) == median_distance(units(30))
+    np.testing.assert_allclose(median_distance(RowChunks.in_memory(np.eye(5))), np.sqrt(2))
+    assert median_distance(RowChunks.in_memory(units(30))) == median_distance(
+        RowChunks(ArrayRows(units(30)), 7)
+    )

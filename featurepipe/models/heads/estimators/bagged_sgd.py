@@ -156,10 +156,7 @@ class BaggedSGDClassifier(HeadClassifier):
         """
         from featurepipe.models.heads.estimators.bag_stream import BagStream
 
-        if label_sets:
-            self.kind_, self.classes_ = "labels", np.asarray(classes)
-        else:
-            self._learn_classes(np.asarray(classes))
+        self.learn_classes(classes, label_sets=label_sets)
         return BagStream(self, np.asarray(class_counts), n_samples)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -92,7 +92,8 @@ class StreamMember:
         rows = np.flatnonzero(n_times)
         if not len(rows):
             return
-        drawn = X[np.ix_(rows, self.features)]
+        # Faster than both at once.
+        drawn = X[rows].take(self.features, axis=1)
         if row == n_read:
             self._measure(drawn)
         self._descent.n_taken = n_read / self._n_to_read * self._descent.n_steps

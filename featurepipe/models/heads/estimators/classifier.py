@@ -45,6 +45,21 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
             return (probabilities > 0.5).astype(int)
         return self.classes_[probabilities.argmax(axis=1)]
 
+    def learn_classes(self, classes: NDArray[np.intp], *, label_sets: bool) -> None:
+        """Learn the classes from themselves, before any rows are read.
+
+        Parameters
+        ----------
+        classes : ndarray of shape (n_classes,), intp
+            All classes, ascending, or the column numbers of the labels.
+        label_sets : bool
+            Whether targets are an indicator of sets of labels.
+        """
+        if label_sets:
+            self.kind_, self.classes_ = "labels", np.asarray(classes)
+        else:
+            self._learn_classes(np.asarray(classes))
+
     def _learn_classes(self, y: NDArray[Any]) -> NDArray[np.float32]:
         """Learn the classes from targets; their truth as `truth_of` has it."""
         check_classification_targets(y)

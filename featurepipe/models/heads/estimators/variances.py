@@ -142,6 +142,22 @@ class _VarianceThreshold(SelectorMixin, VarianceLearner):
             )
         return self
 
+    def transform(self, X: ArrayLike) -> NDArray[np.floating]:
+        """Keep the features that vary enough.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_kept), dtype of `X`
+        """
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        # NumPy selects columns by a mask ten times as slowly.
+        return features.take(self.get_support(indices=True), axis=1)
+
     @abstractmethod
     def _threshold(self) -> float:
         """The largest variance that is removed."""

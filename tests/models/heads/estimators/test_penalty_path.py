@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from featurepipe.models.heads.estimators.penalty_path import PenaltyPath, Regressions
+from featurepipe.models.heads.estimators.penalty_path import PenaltyPath
+from featurepipe.models.heads.estimators.regressions import Regressions, drive
 
 
 def make_regressions(n_outputs, n_problems=3, n=240, n_axes=20, dtype=np.float64, seed=0):
@@ -40,7 +41,7 @@ def test_every_solution_on_the_way_is_that_of_scikit_learn(n_outputs):
     regressions, codes = make_regressions(n_outputs)
     path = PenaltyPath(regressions, np.zeros(regressions.shape))
     for C in (1e-3, 1e-2, 1.0, 1e4):
-        path.move_to(C, 1e-13, 1000)
+        drive(path.move_to(C, 1e-13, 1000), regressions.evaluate)
         for problem in range(3):
             expected = of_scikit_learn(regressions, codes, problem, C)
             found = centred(path.weights[problem])
@@ -66,11 +67,11 @@ def test_regressions_side_by_side_are_what_they_are_alone():
     together, _ = make_regressions(4)
     path = PenaltyPath(together, np.zeros(together.shape))
     for C in (1e-3, 1e-2, 0.1):
-        path.move_to(C, 1e-12, 1000)
+        drive(path.move_to(C, 1e-12, 1000), together.evaluate)
     for problem in range(3):
         alone = Regressions(together.axes, together.truth, together.fitted[[problem]])
         other = PenaltyPath(alone, np.zeros(alone.shape))
-        other.move_to(0.1, 1e-12, 1000)
+        drive(other.move_to(0.1, 1e-12, 1000), alone.evaluate)
         np.testing.assert_allclose(path.weights[problem], other.weights[0], atol=1e-4)
 
 
@@ -79,7 +80,7 @@ def test_a_fine_path_takes_few_evaluations_for_each_solution():
     path = PenaltyPath(regressions, np.zeros(regressions.shape, np.float32))
     Cs = np.logspace(-6, 2, 33).tolist()
     for C in Cs:
-        path.move_to(C, 1e-7, 1000)
+        drive(path.move_to(C, 1e-7, 1000), regressions.evaluate)
     assert path.n_evaluations < 6 * len(Cs)
     expected = of_scikit_learn(regressions, codes, 0, Cs[-1])
     np.testing.assert_allclose(
@@ -92,8 +93,8 @@ def test_where_the_line_through_two_solutions_leads_up_it_is_not_followed():
     regressions, codes = make_regressions(1, n=60, n_axes=40)
     path = PenaltyPath(regressions, np.zeros(regressions.shape))
     for C in (1e-4, 1.0, 1.01, 1e8):
-        path.move_to(C, 1e-13, 1000)
-    path.move_to(1e8, 1e-13, 1000)
+        drive(path.move_to(C, 1e-13, 1000), regressions.evaluate)
+    drive(path.move_to(1e8, 1e-13, 1000), regressions.evaluate)
     probabilities = regressions.evaluate(path.weights).probabilities[:, 0]
     for problem in range(3):
         rows = regressions.fitted[problem]

@@ -1,0 +1,28 @@
+"""Measure how far one part of featurepipe scales: each command draws its own data.
+
+python benchmarks/scale.py manifest [--rows 10000000]
+python benchmarks/scale.py fit [--rows 100000,1000000]
+python benchmarks/scale.py store
+python benchmarks/scale.py extract SOURCE [--backbone mobilenet_v2]
+"""
+
+import click
+from scale_extract import extract
+from scale_fit import main as fit
+from scale_manifest import manifest
+from scale_store import main as store
+
+
+@click.group(help=__doc__.splitlines()[0])
+def main() -> None:
+    """Choose what is measured."""
+
+
+main.add_command(manifest)
+main.add_command(fit, "fit")
+main.add_command(store, "store")
+main.add_command(extract)
+
+
+if __name__ == "__main__":
+    main()
