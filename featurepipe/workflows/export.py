@@ -2,32 +2,18 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-
-from featurepipe.errors import (
-    ManifestError,
-    NotReadableError,
-    StoreError,
-    StoreMismatchError,
-    UsageError,
-    WorkspaceError,
-)
+from featurepipe.errors import ManifestError, NotReadableError, StoreError, UsageError
 from featurepipe.features.catalogue import find_store, manifest_about
-from featurepipe.features.engines import probes
-from featurepipe.features.store import FeatureStore, Rows, choose_rows, write_packed
+from featurepipe.features.store import FeatureStore
 from featurepipe.files import replacing
-from featurepipe.manifest import Manifest
-from featurepipe.progress import Progress
+from featurepipe.workflows.feature_table import feature_columns, label_cells, writer_for
+from featurepipe.workflows.packed_stores import pack_stores, require_features
 from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
@@ -36,13 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Features held at once, in bytes; their text in CSV takes some three times as much.
-_CHUNK_BYTES = 2**25
-
-STORE_SUFFIX, RUN_SUFFIX = ".h5", ".onnx"
-
-_Cells = list[str | None]
-_Columns = dict[str, _Cells]
+STORE_SUFFIX, RUN_SUFFIXES = ".h5", (".onnx", ".xml")
 
 
 @dataclass(frozen=True)
@@ -152,15 +132,14 @@ def export(
     """
     target = Path(target)
     suffix = target.suffix.lower()
-    if suffix == RUN_SUFFIX:
+    if suffix in RUN_SUFFIXES:
         return _export_run(store, target, labels, weights, Workspace(workspace))
     if weights:
         raise UsageError(
-            f"--weights only applies to runs. Omit it, or export to TARGET{RUN_SUFFIX}."
+            "--weights only applies to runs. Omit it, or export to TARGET.onnx."
         )
-    write = None if suffix == STORE_SUFFIX else _writer_for(target)
-    if target.is_dir():
-        raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
+    write = None if suffix == STORE_SUFFIX else writer_for(target)
+    _require_no_folder(target)
     space = Workspace(workspace)
     named = [store] if isinstance(store, Path | str) else store
     paths = [find_store(one, space) for one in named]
@@ -173,13 +152,13 @@ def export(
     if write is None:
         return _pack(paths, target)
     with FeatureStore.open(path) as opened:
-        _require_features(opened)
+        require_features(opened)
         rows = opened.rows("done")
         if not len(rows):
             raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
-        cells = _labels(manifest_about(path, space), ids, path) if labels else {}
-        columns = _feature_columns(suffix, opened)
+        cells = label_cells(manifest_about(path, space), ids, path) if labels else {}
+        columns = feature_columns(suffix, opened)
         if taken := sorted({"id", *columns} & set(cells)) if columns else []:
             raise UsageError(
                 f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
@@ -201,6 +180,22 @@ def export(
     )
 
 
+def _pack(paths: Sequence[Path], target: Path) -> Export:
+    n_pending = pack_stores(paths, target)
+    with FeatureStore.open(target) as packed:
+        counts, n_features = packed.counts(), packed.n_features
+    _warn_of_missing(target, n_pending, counts["done"] + counts["refused"])
+    return Export(
+        stores=tuple(paths),
+        target=target,
+        n_rows=counts["done"],
+        n_features=n_features,
+        labels=(),
+        n_pending=n_pending,
+        n_refused=counts["refused"],
+    )
+
+
 def _export_run(
     name: Path | str | Sequence[Path | str],
     target: Path,
@@ -216,9 +211,13 @@ def _export_run(
         raise UsageError(f"{target} can hold one run, not {len(names)}. Export them one by one.")
     if labels:
         raise UsageError("--labels only applies to stores. Omit it.")
+    _require_no_folder(target)
+    return export_run(str(names[0]), target, workspace=workspace, weights=weights)
+
+
+def _require_no_folder(target: Path) -> None:
     if target.is_dir():
         raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
-    return export_run(str(names[0]), target, workspace=workspace, weights=weights)
 
 
 def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) -> None:
@@ -237,51 +236,6 @@ def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) ->
         )
 
 
-def _pack(paths: Sequence[Path], target: Path) -> Export:
-    with ExitStack() as opened:
-        stores = [opened.enter_context(FeatureStore.open(path)) for path in paths]
-        _require_features(stores[0])
-        for store in stores[1:]:
-            _require_same_features(stores[0], store)
-        chosen = choose_rows(stores)
-        if not chosen.ids:
-            raise StoreError(f"{paths[0]} has no features yet. Finish it: featurepipe extract")
-        write_packed(stores, chosen, target)
-    with FeatureStore.open(target) as packed:
-        counts, n_features = packed.counts(), packed.n_features
-    _warn_of_missing(target, chosen.n_pending, len(chosen.ids))
-    return Export(
-        stores=tuple(paths),
-        target=target,
-        n_rows=counts["done"],
-        n_features=n_features,
-        labels=(),
-        n_pending=chosen.n_pending,
-        n_refused=counts["refused"],
-    )
-
-
-def _require_same_features(first: FeatureStore, other: FeatureStore) -> None:
-    """Stop if the software of two stores of the same options computes different features."""
-    first.require_key(other.key)
-    precision = first.key.precision
-    distance = probes.distance(other.probe, first.probe, precision)
-    if not distance <= probes.tolerance(precision):
-        raise StoreMismatchError(
-            f"{first.path} and {other.path} were made by different software, which computes "
-            f"different features (distance {distance:.1e} on generated pictures). Extract one of "
-            "them again."
-        )
-
-
-def _require_features(store: FeatureStore) -> None:
-    if store.holds_pixels:
-        raise StoreError(
-            f"{store.path} is a pixel cache: it holds images of {store.key.size_px} px and no "
-            "features. Name a feature store, or make one: featurepipe extract"
-        )
-
-
 def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
     if n_pending:
         logger.warning(
@@ -291,112 +245,3 @@ def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
             n_pending + n_rows,
             path,
         )
-
-
-_Writer = Callable[[Path, FeatureStore, Rows, NDArray[np.object_], _Columns], None]
-
-
-def _writer_for(target: Path) -> _Writer:
-    writers: dict[str, _Writer] = {
-        ".npz": _write_npz,
-        ".parquet": _write_parquet,
-        ".csv": _write_csv,
-    }
-    if target.suffix.lower() not in writers:
-        raise UsageError(
-            f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet, "
-            ".csv or .h5; for a run, .onnx."
-        )
-    return writers[target.suffix.lower()]
-
-
-def _labels(manifest: Manifest | None, ids: NDArray[np.object_], path: Path) -> _Columns:
-    if manifest is None or not manifest.attribute_names:
-        raise WorkspaceError(
-            f"There are no labels for {path}. Give them to featurepipe extract or fit with "
-            "--attributes or --labels, or export without --labels."
-        )
-    if not set(ids) & set(manifest.ids):
-        raise WorkspaceError(
-            f"The labels of {manifest.source} belong to other images than those of {path}. Give "
-            "the --workspace of the store."
-        )
-    table = manifest.table.reindex(ids)
-    return {
-        name: ["|".join(cell) if isinstance(cell, tuple) else None for cell in table[name]]
-        for name in manifest.attribute_names
-    }
-
-
-def _write_npz(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    arrays: dict[str, Any] = {
-        f"label_{name}": np.array([cell or "" for cell in cells], dtype=np.str_)
-        for name, cells in labels.items()
-    }
-    # An open file, since numpy would add a suffix to the name.
-    with beside.open("wb") as file:
-        np.savez(
-            file,
-            ids=ids.astype(np.str_),
-            features=store.features(rows).astype(store.dtype, copy=False),
-            **arrays,
-        )
-
-
-def _write_parquet(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    schema = _schema(".parquet", store, labels)
-    # Hardly two features are equal: a dictionary of them would only cost time and room.
-    words = ["id", *labels]
-    with (
-        # Opened here, since pyarrow opens no path that is not UTF-8.
-        beside.open("wb") as file,
-        pq.ParquetWriter(file, schema, use_dictionary=words, write_statistics=words) as writer,
-    ):
-        for words, features in _chunks(store, rows, ids, labels):
-            numbers = pa.array(features.ravel().astype(store.dtype, copy=False))
-            lists = pa.FixedSizeListArray.from_arrays(numbers, store.n_features)
-            writer.write_table(pa.Table.from_arrays([*words, lists], schema=schema))
-
-
-def _write_csv(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    schema = _schema(".csv", store, labels)
-    with beside.open("wb") as file, pa_csv.CSVWriter(file, schema) as writer:
-        for words, features in _chunks(store, rows, ids, labels):
-            columns = map(pa.array, np.ascontiguousarray(features.T))
-            writer.write_table(pa.Table.from_arrays([*words, *columns], schema=schema))
-
-
-def _schema(suffix: str, store: FeatureStore, labels: Mapping[str, Any]) -> pa.Schema:
-    words = [(name, pa.string()) for name in ("id", *labels)]
-    return pa.schema(words + list(_feature_columns(suffix, store).items()))
-
-
-def _feature_columns(suffix: str, store: FeatureStore) -> dict[str, pa.DataType]:
-    """The columns of features of a file, none in `.npz`: its arrays have names of their own."""
-    n_features = store.n_features
-    match suffix:
-        case ".parquet":
-            return {"features": pa.list_(pa.from_numpy_dtype(store.dtype), n_features)}
-        case ".csv":
-            n_digits = max(4, len(str(n_features - 1)))
-            return {f"f{number:0{n_digits}}": pa.float32() for number in range(n_features)}
-    return {}
-
-
-def _chunks(
-    store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> Iterator[tuple[list[pa.Array], NDArray[np.float32]]]:
-    """Ids and labels of some images after the other, and their features."""
-    n_at_once = max(1, _CHUNK_BYTES // (4 * store.n_features))
-    with Progress(len(rows), f"Exporting {store.path.stem}", "image") as progress:
-        for start in range(0, len(rows), n_at_once):
-            part = slice(start, start + n_at_once)
-            words = [pa.array(cells[part], pa.string()) for cells in (list(ids), *labels.values())]
-            yield words, store.features(rows[part])
-            progress.advance(len(rows[part]))
