@@ -20,9 +20,9 @@ from featurepipe.workflows.exported_model import (
     Answer,
     ExportedModel,
     golden_file,
-    onnxruntime_version,
     output_names,
 )
+from featurepipe.workflows.model_runtimes import open_exported
 
 _MAX_BYTES = 10**9
 
@@ -41,21 +41,20 @@ class Checked:
         Golden images.
     largest_difference : float
         Of a probability.
-    onnxruntime : str
-        Version.
+    runtime : str
+        Name and version of what computed the model.
     """
 
     model: Path
     n_images: int
     largest_difference: float
-    onnxruntime: str
+    runtime: str
 
     def in_words(self) -> str:
         """One line for a person."""
         return (
-            f"{self.model}: same answers for {counted(self.n_images, 'golden image')} by ONNX "
-            f"Runtime {self.onnxruntime}, largest difference of a probability "
-            f"{self.largest_difference:.1e}."
+            f"{self.model}: same answers for {counted(self.n_images, 'golden image')} by "
+            f"{self.runtime}, largest difference of a probability {self.largest_difference:.1e}."
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -66,12 +65,12 @@ class Checked:
 def check(model: Path | str) -> Checked:
     """Run an exported model on the images beside it, and compare the answers.
 
-    Needs no workspace: it may run anywhere, by any version of ONNX Runtime.
+    Needs no workspace: it may run anywhere, by any version of ONNX Runtime or OpenVINO.
 
     Parameters
     ----------
     model : Path or str
-        The `.onnx` file; ``MODEL.golden.npz`` lies beside it.
+        The `.onnx` or `.xml` file; ``MODEL.golden.npz`` lies beside it.
 
     Returns
     -------
@@ -87,7 +86,7 @@ def check(model: Path | str) -> Checked:
         If ONNX Runtime is not installed.
     """
     model = Path(model)
-    exported = ExportedModel(model)
+    exported = open_exported(model)
     golden = _load_golden(golden_file(model))
     largest, n_images = 0.0, 0
     while f"{PIXELS}_{n_images}" in golden:
@@ -95,7 +94,7 @@ def check(model: Path | str) -> Checked:
         n_images += 1
     if not n_images:
         raise ModelFileError(f"{golden_file(model)} holds no images. Export the run again.")
-    return Checked(model, n_images, largest, onnxruntime_version())
+    return Checked(model, n_images, largest, exported.runtime)
 
 
 def _compare(
@@ -113,14 +112,14 @@ def _compare(
             wanted, got = _pair(golden, answer, names[kind], number, model)
             difference = float(np.abs(wanted - got).max())
             if not difference <= most:
-                raise _differs(model, number, f"{names[kind]} by {difference:.2e}")
+                raise _differs(exported, model, number, f"{names[kind]} by {difference:.2e}")
             if kind == "probabilities":
                 largest = max(largest, difference)
         # Absent where rounding decides.
         for kind in (kind for kind in DECIDED if f"{names[kind]}_{number}" in golden):
             wanted, got = _pair(golden, answer, names[kind], number, model)
             if (wanted != got).any():
-                raise _differs(model, number, names[kind])
+                raise _differs(exported, model, number, names[kind])
     return largest
 
 
@@ -136,11 +135,11 @@ def _pair(
     return wanted, got
 
 
-def _differs(model: Path, number: int, what: str) -> ExportError:
+def _differs(exported: ExportedModel, model: Path, number: int, what: str) -> ExportError:
     return ExportError(
         f"{model} answers otherwise than when it was exported: for golden image {number}, {what} "
-        f"differs (ONNX Runtime {onnxruntime_version()}). Export the run again, or use the version "
-        "of ONNX Runtime that it was exported with."
+        f"differs ({exported.runtime}). Export the run again, or use the version that it was "
+        "exported with."
     )
 
 

@@ -75,6 +75,7 @@ def export(
     *,
     labels: bool = False,
     weights: Sequence[str] = (),
+    page: Path | str | None = None,
     workspace: Path | str = ".",
 ) -> "Export | RunExport":
     """Write the features of a store, or a run, for other programs.
@@ -82,8 +83,8 @@ def export(
     Parameters
     ----------
     store : Path or str, or sequence of these
-        A store's path, or its name in the workspace. Several only to pack them. For ``.onnx`` the
-        name of a run.
+        A store's path, or its name in the workspace. Several only to pack them. For ``.onnx`` and
+        ``.xml`` the name of a run.
     target : Path or str
         The file to write, whole or not at all; its suffix decides the format:
 
@@ -100,12 +101,17 @@ def export(
         * ``.onnx``: a run, from pixels to answers in one file. It is compared with the run on
           its test images at once, and must give the same answers. Beside it,
           ``TARGET.golden.npz`` has some test images, made smaller, and their answers, for
-          `featurepipe.check`.
+          `featurepipe.check`; ``TARGET.md`` is a model card, and ``TARGET_predict.py`` a program
+          that runs the model.
+        * ``.xml``: the same for OpenVINO, with ``TARGET.bin`` beside it.
     labels : bool
         Whether to write the attributes of the manifest, too: several classes of
         one image are joined by ``|``, a missing label is empty (null in Parquet).
     weights : sequence of str
         For a run: current files of its weights; see `featurepipe.predict`.
+    page : Path or str, optional
+        For a run in ONNX: a folder for a web page that runs it. What runs it in the browser is
+        fetched from the npm registry, once for each user.
     workspace : Path or str
         Where a name is looked up; its labels are taken for a store that does not lie in a
         workspace.
@@ -133,11 +139,10 @@ def export(
     target = Path(target)
     suffix = target.suffix.lower()
     if suffix in RUN_SUFFIXES:
-        return _export_run(store, target, labels, weights, Workspace(workspace))
-    if weights:
-        raise UsageError(
-            "--weights only applies to runs. Omit it, or export to TARGET.onnx."
-        )
+        return _export_run(store, target, labels, weights, page, Workspace(workspace))
+    for option, given in (("--weights", bool(weights)), ("--page", page is not None)):
+        if given:
+            raise UsageError(f"{option} only applies to runs. Omit it, or export to TARGET.onnx.")
     write = None if suffix == STORE_SUFFIX else writer_for(target)
     _require_no_folder(target)
     space = Workspace(workspace)
@@ -201,6 +206,7 @@ def _export_run(
     target: Path,
     labels: bool,
     weights: Sequence[str],
+    page: Path | str | None,
     workspace: Workspace,
 ) -> "RunExport":
     # Imported late: most exports need no heads.
@@ -212,7 +218,8 @@ def _export_run(
     if labels:
         raise UsageError("--labels only applies to stores. Omit it.")
     _require_no_folder(target)
-    return export_run(str(names[0]), target, workspace=workspace, weights=weights)
+    folder = None if page is None else Path(page)
+    return export_run(str(names[0]), target, workspace=workspace, weights=weights, page=folder)
 
 
 def _require_no_folder(target: Path) -> None:

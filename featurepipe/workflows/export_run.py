@@ -1,4 +1,4 @@
-"""A run -> one ONNX file that answers as `predict` does, and is compared with the run at once."""
+"""A run -> a model that answers as `predict` does, and is compared with the run at once."""
 
 import logging
 from collections.abc import Sequence
@@ -7,36 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from featurepipe.errors import ExportError, ImageError, SourceError
 from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import Recipe
-from featurepipe.files import replacing
 from featurepipe.manifest import Manifest
-from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.networks.saved import SavedNetwork
 from featurepipe.models.networks.verification import same_probability
 from featurepipe.progress import Progress
+from featurepipe.reports.model_card import card_text
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.sources import ImageSource
 from featurepipe.words import counted
-from featurepipe.workflows.exported_model import (
-    CONTINUOUS,
-    DECIDED,
-    PIXELS,
-    SAME,
-    TOLERANCE,
-    Answer,
-    ExportedModel,
-    golden_file,
-    onnxruntime_version,
-    output_names,
-)
+from featurepipe.workflows.browser_page import BrowserPage
+from featurepipe.workflows.card_facts import card_of
+from featurepipe.workflows.exported_files import ExportedFiles, Graph
+from featurepipe.workflows.exported_model import PIXELS, SAME, TOLERANCE, ExportedModel
+from featurepipe.workflows.golden_images import GoldenImages
 from featurepipe.workflows.model_comparison import Comparison, Expected
+from featurepipe.workflows.model_facts import ModelFacts
+from featurepipe.workflows.model_runtimes import (
+    OnnxModel,
+    OpenVinoModel,
+    convert_to_openvino,
+    require_onnxruntime,
+)
 from featurepipe.workflows.predictor import embedders_of
 from featurepipe.workflows.run_graph import build_run_graph, require_exportable
 from featurepipe.workflows.written_folders import require_outside_source
@@ -44,14 +42,12 @@ from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_N_GOLDEN = 16
-_GOLDEN_SIDE_PX = 256
 _N_PAIRS = 8
 
 
 @dataclass(frozen=True)
 class RunExport:
-    """A run that was exported to ONNX.
+    """A run that was exported.
 
     Attributes
     ----------
@@ -59,8 +55,14 @@ class RunExport:
     target : Path
     golden : Path
         Images and answers by which `featurepipe check` repeats the comparison.
+    card, program : Path
+        The model card, and a program that runs the model.
+    page : Path or None
+        The folder of a web page that runs the model.
     n_bytes : int
         Size of the model.
+    runtime : str
+        Name and version of what computed the model.
     n_images : int
         Test images that the model was compared on.
     largest_difference : float
@@ -74,7 +76,11 @@ class RunExport:
     run: str
     target: Path
     golden: Path
+    card: Path
+    program: Path
+    page: Path | None
     n_bytes: int
+    runtime: str
     n_images: int
     largest_difference: float
     n_undecided: int
@@ -85,24 +91,39 @@ class RunExport:
         undecided = ""
         if self.n_undecided:
             undecided = f"; {counted(self.n_undecided, 'answer')} decided by rounding"
-        return (
-            f"{self.target}: run {self.run}, {self.n_bytes / 1e6:.1f} MB.\n"
-            f"Compared on {counted(self.n_images, 'test image')}: same answers, largest difference "
-            f"of a probability {self.largest_difference:.1e}{undecided}.\n"
+        lines = [
+            f"{self.target}: run {self.run}, {self.n_bytes / 1e6:.1f} MB.",
+            f"Compared on {counted(self.n_images, 'test image')} by {self.runtime}: same answers, "
+            f"largest difference of a probability {self.largest_difference:.1e}{undecided}.",
             f"{self.golden}: {counted(self.n_golden, 'test image')} with their answers. To compare "
-            f"again: featurepipe check {self.target}"
-        )
+            f"again: featurepipe check {self.target}",
+            f"{self.card}: model card. To run the model: python {self.program} PICTURE",
+        ]
+        if self.page is not None:
+            lines.append(
+                f"{self.page}: web page. To open it: python -m http.server --directory {self.page}"
+            )
+        return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
         """The same as JSON values."""
-        paths = {"target": str(self.target), "golden": str(self.golden)}
+        paths = {
+            name: None if path is None else str(path)
+            for name, path in self.__dict__.items()
+            if name in ("target", "golden", "card", "program", "page")
+        }
         return self.__dict__ | paths
 
 
 def export_run(
-    name: str, target: Path, *, workspace: Workspace, weights: Sequence[str] = ()
+    name: str,
+    target: Path,
+    *,
+    workspace: Workspace,
+    weights: Sequence[str] = (),
+    page: Path | None = None,
 ) -> RunExport:
-    """Write a run as an ONNX file; see `featurepipe.export`.
+    """Write a run as a model; see `featurepipe.export`.
 
     Parameters
     ----------
@@ -112,6 +133,8 @@ def export_run(
     workspace : Workspace
     weights : sequence of str
         See `featurepipe.predict`.
+    page : Path, optional
+        Folder of a web page.
 
     Raises
     ------
@@ -122,7 +145,9 @@ def export_run(
     FeaturepipeError
         If the run or its images cannot be read.
     """
-    onnxruntime_version()
+    require_onnxruntime()
+    files = ExportedFiles(target)
+    files.require_writable()
     run = find_run(workspace, name)
     manifest = Manifest.load(workspace.manifest)
     if target.parent.resolve() != workspace.root.resolve():
@@ -130,37 +155,51 @@ def export_run(
     fitted_on = embedders_of(run, weights)
     embedders = [_in_single_precision(one) for one in fitted_on]
     require_exportable(run, embedders)
-    logger.info("Writing %s as ONNX …", run.name)
-    content = build_run_graph(run, embedders).SerializeToString()
-    model, source = ExportedModel(content), manifest.images()
-    comparison = Comparison(run.model)
-    expected = _expected(run, fitted_on, embedders, source)
-    candidates = _Candidates(run.model)
+    browser_page = None if page is None else BrowserPage.prepare(page, target, manifest)
+    facts = ModelFacts.of(run, embedders)
+    logger.info("Writing %s as %s …", run.name, files.format)
+    content = build_run_graph(run, embedders, facts.metadata()).SerializeToString()
+    graph: Graph = convert_to_openvino(content) if files.is_openvino else content
+    model: ExportedModel = OpenVinoModel(graph) if files.is_openvino else OnnxModel(content)
+    expected = _expected(run, fitted_on, embedders, manifest.images())
+    comparison, golden = _compare(run, model, expected, manifest.images(), files.format)
+    arrays = golden.answers(model)
+    card = card_of(run, facts, manifest, target)
+    n_bytes = files.write(graph, arrays, card.program, card_text(card))
+    if browser_page is not None:
+        browser_page.write(facts, content)
+    return RunExport(
+        run=run.name,
+        target=target,
+        golden=files.golden,
+        card=files.card,
+        program=files.program,
+        page=page,
+        n_bytes=n_bytes,
+        runtime=model.runtime,
+        n_images=len(run.predictions),
+        largest_difference=comparison.largest_difference,
+        n_undecided=comparison.n_undecided,
+        n_golden=sum(key.startswith(PIXELS) for key in arrays),
+    )
+
+
+def _compare(
+    run: Run, model: ExportedModel, expected: Expected, source: ImageSource, kind: str
+) -> tuple[Comparison, GoldenImages]:
+    """Compare the model with the run on its test images, and choose golden images among them."""
+    comparison, golden = Comparison(run.model), GoldenImages(run.model)
     with Progress(len(run.predictions), "Comparing", "image") as progress:
         for row, image_id in enumerate(run.predictions.ids):
             picture = _read(source, str(image_id))
             answer = model.answer(np.array(picture)[None])
             comparison.add(str(image_id), answer, expected.take(row))
-            candidates.consider(picture, answer)
+            golden.consider(picture, answer)
             progress.advance(1)
     if model.compares:
         _compare_pairs(run, model, source)
-    comparison.require_equal(run.name)
-    golden: dict[str, Any] = candidates.answers(model)
-    with replacing(target) as beside:
-        beside.write_bytes(content)
-    with replacing(golden_file(target)) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **golden)
-    return RunExport(
-        run=run.name,
-        target=target,
-        golden=golden_file(target),
-        n_bytes=len(content),
-        n_images=len(run.predictions),
-        largest_difference=comparison.largest_difference,
-        n_undecided=comparison.n_undecided,
-        n_golden=sum(key.startswith(PIXELS) for key in golden),
-    )
+    comparison.require_equal(run.name, kind)
+    return comparison, golden
 
 
 def _in_single_precision(embedder: Any) -> Any:
@@ -225,51 +264,3 @@ def _compare_pairs(run: Run, model: ExportedModel, source: ImageSource) -> None:
                 f"{ids[0]} and {image_id} show the same is {computed:.5f} instead of "
                 f"{probability:.5f}. Nothing was written."
             )
-
-
-class _Candidates:
-    """Test images for the golden file: of as many different answers as possible."""
-
-    def __init__(self, model: HeadModel) -> None:
-        self._comparison = Comparison(model)
-        self._attributes = list(model.classes)
-        self._first: dict[tuple[Any, ...], Image.Image] = {}
-        self._others: list[Image.Image] = []
-
-    def consider(self, picture: Image.Image, answer: Answer) -> None:
-        """Keep a picture, made smaller, if it is one of the first, or of a new kind of answer."""
-        kind = tuple(
-            (answer[f"{name}_probabilities"].argmax(), bool(answer[f"{name}_known"][0]))
-            for name in self._attributes
-        )
-        is_new = kind not in self._first
-        kept = self._first if is_new else self._others
-        if len(kept) >= _N_GOLDEN:
-            return
-        small = picture.copy()
-        small.thumbnail((_GOLDEN_SIDE_PX, _GOLDEN_SIDE_PX))
-        if is_new:
-            self._first[kind] = small
-        else:
-            self._others.append(small)
-
-    def answers(self, model: ExportedModel) -> dict[str, NDArray[Any]]:
-        """The arrays of the golden file: of each image its pixels and the outputs for them.
-
-        Images whose answer rounding decides come last, and have probabilities alone: another
-        machine may decide otherwise.
-        """
-        found: list[tuple[bool, NDArray[np.uint8], Answer]] = []
-        for picture in [*self._first.values(), *self._others]:
-            pixels = np.array(picture)
-            answer = model.answer(pixels[None])
-            found.append((self._comparison.is_undecided(answer), pixels, answer))
-        found.sort(key=lambda one: one[0])
-        arrays: dict[str, NDArray[Any]] = {}
-        for number, (is_undecided, pixels, answer) in enumerate(found[:_N_GOLDEN]):
-            arrays[f"{PIXELS}_{number}"] = pixels
-            kinds = CONTINUOUS if is_undecided else (*CONTINUOUS, *DECIDED)
-            for attribute in self._attributes:
-                names = [output_names(attribute)[kind] for kind in kinds]
-                arrays |= {f"{name}_{number}": answer[name][0] for name in names}
-        return arrays

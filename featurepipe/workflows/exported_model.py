@@ -1,18 +1,16 @@
-"""ExportedModel: a run in an ONNX file, as ONNX Runtime computes it."""
+"""ExportedModel: a run in a file, its inputs and outputs, and what the file says of itself."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from featurepipe.errors import ModelFileError, UsageError
-from featurepipe.features.weights import MAX_WEIGHTS_BYTES
-from featurepipe.files import require_readable
-from featurepipe.words import invalid_field, one_line
+from featurepipe.errors import ModelFileError
+from featurepipe.words import invalid_field
 
 PIXELS, OTHER_PIXELS, COVERAGE_INPUT = "pixels", "other_pixels", "coverage"
 SAME = "same"
@@ -47,53 +45,20 @@ class AttributeFacts(BaseModel):
     thresholds: tuple[float, ...]
 
 
-class ExportedModel:
-    """A run in an ONNX file, as ONNX Runtime computes it on the CPU.
+class ExportedModel(Protocol):
+    """A run in a file, as some runtime computes it on the CPU."""
 
-    Parameters
-    ----------
-    model : bytes or Path
+    @property
+    def attributes(self) -> Mapping[str, AttributeFacts]:
+        """What it says of each attribute."""
 
-    Attributes
-    ----------
-    attributes : dict of str to AttributeFacts
-    compares : bool
-        Whether it also tells if two images show the same.
+    @property
+    def compares(self) -> bool:
+        """Whether it also tells if two images show the same."""
 
-    Raises
-    ------
-    UsageError
-        If ONNX Runtime is not installed.
-    ModelFileError
-        If the file is damaged, or was not exported by featurepipe.
-    """
-
-    def __init__(self, model: bytes | Path) -> None:
-        ort = _onnxruntime()
-        name = model.name if isinstance(model, Path) else "The model"
-        options = ort.SessionOptions()
-        # Only errors: it warns of constants that it removes.
-        options.log_severity_level = 3
-        if isinstance(model, Path):
-            if not model.exists():
-                raise ModelFileError(f"There is no file {model}. Export a run: featurepipe export")
-            require_readable(model, MAX_WEIGHTS_BYTES)
-        try:
-            self._session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model),
-                options,
-                providers=["CPUExecutionProvider"],
-            )
-        # The type of the error depends on what is wrong with the file.
-        except Exception as error:
-            raise ModelFileError(
-                f"{name} cannot be read as an ONNX file ({one_line(error)[:200]}). Export it again."
-            ) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.attributes = _attributes(name, metadata)
-        inputs = [one.name for one in self._session.get_overridable_initializers()]
-        self.compares = OTHER_PIXELS in inputs
-        self._outputs = [one.name for one in self._session.get_outputs()]
+    @property
+    def runtime(self) -> str:
+        """Name and version of what computes it."""
 
     def answer(self, pixels: Pixels, other: Pixels | None = None) -> Answer:
         """The outputs for images of one size.
@@ -104,8 +69,6 @@ class ExportedModel:
         other : ndarray of shape (n_images, height, width, 3), uint8, optional
             Images to compare them with; see `compares`.
         """
-        given = {PIXELS: pixels} | ({} if other is None else {OTHER_PIXELS: other})
-        return dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
 
 
 def output_names(attribute: str) -> dict[str, str]:
@@ -131,18 +94,20 @@ def golden_file(model: Path) -> Path:
     return model.with_suffix(".golden.npz")
 
 
-def onnxruntime_version() -> str:
-    """Version of ONNX Runtime.
+def attributes_of(name: str, metadata: Mapping[str, str]) -> dict[str, AttributeFacts]:
+    """What the metadata of a model say of its attributes.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, for errors.
+    metadata : mapping of str to str
 
     Raises
     ------
-    UsageError
-        If it is not installed.
+    ModelFileError
+        If featurepipe did not write them.
     """
-    return str(_onnxruntime().__version__)
-
-
-def _attributes(name: str, metadata: Mapping[str, str]) -> dict[str, AttributeFacts]:
     try:
         said = json.loads(metadata["attributes"])
         return {
@@ -150,17 +115,6 @@ def _attributes(name: str, metadata: Mapping[str, str]) -> dict[str, AttributeFa
         }
     except ValidationError as error:
         reason = f"its metadata are not valid: {invalid_field(error)}"
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, RecursionError):
         reason = "its metadata name no attributes"
     raise ModelFileError(f"{name} was not exported by featurepipe ({reason}). Export a run again.")
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError(
-            "ONNX Runtime, which runs ONNX files, is not installed. Install the extra onnx: "
-            "pip install '.[onnx]'"
-        ) from error
-    return onnxruntime

@@ -99,8 +99,15 @@ class Comparison:
             for name in self._model.classes
         )
 
-    def require_equal(self, run: str) -> None:
+    def require_equal(self, run: str, kind: str) -> None:
         """Stop if some answer differed.
+
+        Parameters
+        ----------
+        run : str
+            Its name.
+        kind : str
+            The kind of model, such as ``"ONNX"``.
 
         Raises
         ------
@@ -108,7 +115,7 @@ class Comparison:
         """
         if self._problems:
             raise ExportError(
-                f"The ONNX file of {run} answers otherwise than the run for "
+                f"The {kind} model of {run} answers otherwise than the run for "
                 f"{len(self._problems)} of {self._n_images} test images and attributes, the first: "
                 f"{self._problems[0]}. Nothing was written. If images changed since, extract and "
                 "fit again."

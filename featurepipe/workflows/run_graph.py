@@ -1,9 +1,6 @@
 """The graph of a run: from pixels to what `predict` answers, as an ONNX model."""
 
-import json
-import math
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +8,6 @@ import onnx
 
 from featurepipe import __version__
 from featurepipe.errors import UsageError
-from featurepipe.features.backbones import BACKBONES
-from featurepipe.features.extraction.recipe import Recipe
 from featurepipe.features.onnx.blocks import require_writable, write_features
 from featurepipe.features.onnx.networks import convert_keras
 from featurepipe.features.onnx.nodes import BOOL, DOUBLE, FLOAT, UINT8, Nodes
@@ -30,9 +25,7 @@ from featurepipe.models.heads.onnx_heads import (
 )
 from featurepipe.models.networks.saved import SavedNetwork
 from featurepipe.predictions import COVERAGE
-from featurepipe.reports.figures import evaluate
 from featurepipe.runs.run_folder import Run
-from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.workflows.exported_model import (
     COVERAGE_INPUT,
     OTHER_PIXELS,
@@ -42,7 +35,6 @@ from featurepipe.workflows.exported_model import (
 )
 
 _IMAGES: list[str | int] = ["n_images", "height", "width", 3]
-_FIGURES = ("accuracy", "subset_accuracy", "log_loss", "ece", "answered")
 
 
 def require_exportable(run: Run, embedders: Sequence[Any]) -> None:
@@ -73,7 +65,9 @@ def require_exportable(run: Run, embedders: Sequence[Any]) -> None:
         )
 
 
-def build_run_graph(run: Run, embedders: Sequence[Any]) -> onnx.ModelProto:
+def build_run_graph(
+    run: Run, embedders: Sequence[Any], metadata: Mapping[str, str]
+) -> onnx.ModelProto:
     """The graph of a run; see `featurepipe.export`.
 
     Parameters
@@ -81,6 +75,8 @@ def build_run_graph(run: Run, embedders: Sequence[Any]) -> onnx.ModelProto:
     run : Run
     embedders : sequence of Embedder
         See `require_exportable`.
+    metadata : mapping of str to str
+        What the model says of itself.
 
     Raises
     ------
@@ -114,7 +110,7 @@ def build_run_graph(run: Run, embedders: Sequence[Any]) -> onnx.ModelProto:
         nodes.add_output(outputs["known"], answer.known, BOOL, ["n_images"])
         for kind, value in (("p_value", answer.p_value), ("distance", answer.distance)):
             nodes.add_output(outputs[kind], value, DOUBLE, ["n_images"])
-    return nodes.model(__version__, _metadata(run, embedders))
+    return nodes.model(__version__, metadata)
 
 
 def _scores(nodes: Nodes, run: Run, heads: dict[str, HeadValues]) -> dict[str, str]:
@@ -177,70 +173,3 @@ def _length(nodes: Nodes, value: str) -> str:
 
 def _other_sizes() -> list[str | int]:
     return ["other_height", "other_width", 3]
-
-
-def _metadata(run: Run, embedders: Sequence[Any]) -> dict[str, str]:
-    model, info = run.model, run.info
-    attributes = {
-        name: {
-            "classes": list(classes),
-            "exclusive": model.exclusive[name],
-            "thresholds": model.thresholds[name].tolist(),
-        }
-        for name, classes in model.classes.items()
-    }
-    sizes = sorted({(one.framing.height, one.framing.width) for one in embedders})
-    return {
-        "featurepipe": __version__,
-        "run": run.name,
-        "run_digest": info.digest,
-        "task": info.task,
-        "head": info.head,
-        "attributes": _as_json(attributes),
-        "input": _as_json(
-            {
-                "pixels": "uint8 RGB, (n_images, height, width, 3), of any height and width",
-                "resized_to": sizes,
-                "resize": sorted({one.framing.method for one in embedders}),
-            }
-        ),
-        "coverage": _as_json(COVERAGE),
-        "figures": _as_json(_figures(run)),
-        "licences": _as_json(_licences(run, embedders)),
-        "versions": _as_json({name: version(name) for name in ("onnx", "numpy")}),
-    }
-
-
-def _figures(run: Run) -> list[dict[str, Any]]:
-    """Figures on test images with their 95 % intervals; those that do not apply are left out."""
-    names = [f"{name}{end}" for name in _FIGURES for end in ("", "_low", "_high")]
-    rows = evaluate(run.predictions)
-    return [
-        {"attribute": row["attribute"], "n_test": row["n_test"], "interval": row["interval"]}
-        | {name: row[name] for name in names if math.isfinite(row[name])}
-        for row in rows
-    ]
-
-
-def _licences(run: Run, embedders: Sequence[Any]) -> dict[str, str]:
-    """By backbone, the licence of its weights; that of a file is not known."""
-    if isinstance(run.info, HeadRunInfo):
-        networks = [one.network for one in embedders if isinstance(one, Recipe)]
-        made = [
-            (one.backbone.name, str(one.weights.kind), one.backbone.licence) for one in networks
-        ]
-    elif run.info.begins_from is not None:
-        start = run.info.begins_from
-        kind = str(start.weights.get("kind"))
-        made = [(start.backbone, kind, BACKBONES[start.backbone].licence)]
-    else:
-        made = []
-    return {
-        name: "unknown: weights from a file" if kind == "file" else licence
-        for name, kind, licence in made
-        if kind != "random"
-    }
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
