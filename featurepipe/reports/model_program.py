@@ -13,7 +13,6 @@ _ONNX = """\
 onnxruntime.set_default_logger_severity(3)
 model = onnxruntime.InferenceSession(os.path.join(os.path.dirname(__file__), MODEL_FILE))
 attributes = json.loads(model.get_modelmeta().custom_metadata_map["attributes"])
-names = [output.name for output in model.get_outputs()]
 """
 
 _OPENVINO = """\
@@ -24,13 +23,13 @@ run = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 _START = """\
 for path in sys.argv[1:]:
-    given = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
-    opaque = Image.alpha_composite(Image.new("RGBA", given.size, "white"), given)
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     pixels = np.array(opaque.convert("RGB"))[None]
 """
 
 _ANSWER = """\
-    answer = dict(zip(names, model.run(names, {"pixels": pixels})))
+    answer = dict(zip((o.name for o in model.get_outputs()), model.run(None, {"pixels": pixels})))
 """
 
 _OPENVINO_ANSWER = """\

@@ -12,29 +12,17 @@ import featurepipe
 from command_line import fail, succeed
 from featurepipe.errors import ExportError, ModelFileError, UsageError
 from featurepipe.features.onnx import blocks
+from histogram_runs import given_pictures, make_workspace
 from onnx_running import run_model
-from pictures import COLOURS, draw_data_set
 
 TOP = 10
-
-
-def given_pictures(n=4, size=(30, 21), seed=5):
-    """Pictures of the colours of the images, so that each has similar ones."""
-    rng = np.random.default_rng(seed)
-    colours = np.array([*COLOURS.values()])[np.arange(n) % len(COLOURS)]
-    shades = colours[:, None, None] + rng.normal(0, 12, (n, *size, 3))
-    return np.clip(shades, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A workspace of 80 images of two attributes, with runs on colour histograms."""
     root = tmp_path_factory.mktemp("place")
-    draw_data_set(root / "dataset", n_each=10)
-    featurepipe.extract(
-        root / "dataset", attributes=["color", "kind"], backbone="hsv_histogram", workspace=root
-    )
-    featurepipe.fit(head="knn", workspace=root)
+    make_workspace(root)
     featurepipe.fit(head="bagged-sgd", task="multi-label", workspace=root)
     featurepipe.fit(head="logistic", task="joint", workspace=root)
     return root
@@ -220,8 +208,9 @@ def test_options_of_stores_and_runs_are_not_mixed(place, tmp_path):
         featurepipe.export("hsv_histogram-knn", target, labels=True, workspace=place)
     with pytest.raises(UsageError, match="can hold one run, not 2"):
         featurepipe.export(["a", "b"], target, workspace=place)
-    with pytest.raises(UsageError, match="--weights only applies to runs"):
-        featurepipe.export("store", tmp_path / "a.npz", weights=["a.h5"], workspace=place)
+    for option in ({"weights": ["a.h5"]}, {"page": tmp_path / "page"}):
+        with pytest.raises(UsageError, match=f"--{next(iter(option))} only applies to runs"):
+            featurepipe.export("store", tmp_path / "a.npz", **option, workspace=place)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -232,7 +221,7 @@ def test_by_the_command_line(place, tmp_path, capsys):
     facts = json.loads(succeed(capsys, "check", target, "--json"))
 
     assert f"{target}: run hsv_histogram-knn," in text
-    assert "Compared on 16 test images: same answers" in text
+    assert f"Compared on 16 test images by {facts['runtime']}: same answers" in text
     assert facts["n_images"] == 16
 
 
