@@ -28,9 +28,9 @@ from featurepipe.commands.terminal import write, write_json
     "Data",
     option("--labels", is_flag=True, help="Also write the labels of the images."),
 )
-@cloup.option_group("Model", weights)
 @cloup.option_group(
-    "Page",
+    "Model",
+    weights,
     option(
         "--page",
         type=click.Path(path_type=Path),

@@ -114,11 +114,13 @@ class Comparison:
         ExportError
         """
         if self._problems:
+            # It computes in single precision.
+            advice = " If not, export to .onnx." if kind == "OpenVINO" else ""
             raise ExportError(
                 f"The {kind} model of {run} answers otherwise than the run for "
                 f"{len(self._problems)} of {self._n_images} test images and attributes, the first: "
                 f"{self._problems[0]}. Nothing was written. If images changed since, extract and "
-                "fit again."
+                f"fit again.{advice}"
             )
 
     def _tell(self, image_id: str, attribute: str, what: str) -> None:
