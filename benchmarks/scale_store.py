@@ -4,7 +4,8 @@
 
 Features are written and read in batches. Written files are synced to the disk, store and plain
 file alike. They are read twice: warm, while the system has them in memory, and cold, after it was
-asked to drop them. Medians of several rounds side by side; the ratio is that of the medians.
+asked to drop them. Medians of several rounds side by side; the ratio is that of the medians. The
+last column counts processor time of all threads, which other jobs on the machine change less.
 """
 
 import os
@@ -19,7 +20,9 @@ from measuring import DRAWN_BY, describe_machine, drawn_key, table_head, table_r
 
 from featurepipe.features.store import FeatureStore
 
-_HEADINGS = ["features", "what", "plain file, MB/s", "store, MB/s", "ratio"]
+_HEADINGS = [
+    "features", "what", "plain file, MB/s", "store, MB/s", "ratio", "store, MB a processor second",
+]  # fmt: skip
 
 
 class Files:
@@ -84,11 +87,12 @@ class Files:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def bandwidth(n_bytes: int, work: Callable[[], None]) -> float:
-    """Megabytes a second."""
-    started = time.perf_counter()
+def bandwidths(n_bytes: int, work: Callable[[], None]) -> tuple[float, float]:
+    """Megabytes a second, and a second of the processor."""
+    started, busy = time.perf_counter(), time.process_time()
     work()
-    return n_bytes / (time.perf_counter() - started) / 1e6
+    took = time.perf_counter() - started, time.process_time() - busy
+    return n_bytes / took[0] / 1e6, n_bytes / took[1] / 1e6
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -108,17 +112,19 @@ def main(megabytes: int, n_features: int, batch: int, rounds: int, folder: Path 
             # The first round allocates the plain file, and is not counted.
             measured = [_round(files) for _ in range(rounds + 1)][1:]
         for what in measured[0]:
-            plain, store = np.median([each[what] for each in measured], axis=0)
-            cells = [f"{plain:,.0f}", f"{store:,.0f}", f"{store / plain:.2f}"]
+            plain, store, busy = np.median([each[what] for each in measured], axis=0)
+            cells = [f"{plain:,.0f}", f"{store:,.0f}", f"{store / plain:.2f}", f"{busy:,.0f}"]
             click.echo(table_row([precision, what, *cells]))
 
 
-def _round(files: Files) -> dict[str, tuple[float, float]]:
-    n_bytes = files.n_bytes
-    written = bandwidth(n_bytes, files.write_plain), bandwidth(n_bytes, files.write_store)
-    warm = bandwidth(n_bytes, files.read_plain), bandwidth(n_bytes, files.read_store)
+def _round(files: Files) -> dict[str, tuple[float, float, float]]:
+    def both(plain: Callable[[], None], store: Callable[[], None]) -> tuple[float, float, float]:
+        return bandwidths(files.n_bytes, plain)[0], *bandwidths(files.n_bytes, store)
+
+    written = both(files.write_plain, files.write_store)
+    warm = both(files.read_plain, files.read_store)
     files.drop()
-    cold = bandwidth(n_bytes, files.read_plain), bandwidth(n_bytes, files.read_store)
+    cold = both(files.read_plain, files.read_store)
     return {"write, synced": written, "read, warm": warm, "read, cold": cold}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
+from uuid import uuid4
 
 from featurepipe.errors import NotWritableError, WorkspaceError, WriteError
 from featurepipe.files import only_writer, remove_unfinished, replaced_folders, restore_folders
@@ -114,6 +115,16 @@ class Workspace:
             with suppress(WriteError), only_writer(self.root):
                 restore_folders(self._runs)
         return sorted(path.parent for path in self._runs.glob("[!.]*/run.json"))
+
+    @contextmanager
+    def token(self) -> Iterator[Path]:
+        """A new file by which other machines show whether they see the workspace."""
+        path = self.root.absolute() / f".token-{uuid4().hex}"
+        path.touch()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from hypothesis import settings
 from browser import Browser, start_browser
 from featurepipe.features.headless import HeadlessNetwork
 from pictures import ColourMean
+from ray_clusters import two_nodes
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
@@ -42,6 +43,13 @@ def _own_cache(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     os.environ["FEATUREPIPE_CACHE"] = str(folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of two nodes with a core each, on this machine."""
+    with two_nodes() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,11 @@ class Crew(Generic[_Task, _Receipt]):
             if not self._running:
                 time.sleep(_POLL_S / 10)
                 continue
-            ready, _ = self._ray.wait(list(self._running), timeout=_POLL_S)
+            self._ray.wait(list(self._running), timeout=_POLL_S)
+            # There may be more than the one that ended the wait.
+            ready, _ = self._ray.wait(
+                list(self._running), num_returns=len(self._running), timeout=0
+            )
             for reference in ready:
                 self._land(reference, queue, finished)
             progress(self._n_in_progress(queue), queue.outcome, len(self._workers))
@@ -169,10 +173,11 @@ class Crew(Generic[_Task, _Receipt]):
             if worker.is_busy or not worker.is_prepared:
                 continue
             attempt = queue.begin(worker.node.title, time.monotonic())
-            if attempt is not None:
-                worker.is_busy, worker.n_done = True, 0
-                reference = worker.actor.do.remote(tasks[attempt.task])
-                self._running[reference] = attempt, worker
+            if attempt is None:
+                return
+            worker.is_busy, worker.n_done = True, 0
+            reference = worker.actor.do.remote(tasks[attempt.task])
+            self._running[reference] = attempt, worker
 
     def _land(
         self, reference: Any, queue: TaskQueue, finished: Callable[[int, Node, _Receipt], None]

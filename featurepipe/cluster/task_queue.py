@@ -1,7 +1,7 @@
 """TaskQueue: which task a worker gets next, and what becomes of one that fails or is slow."""
 
 import logging
-import statistics
+from bisect import insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,13 +74,15 @@ class TaskQueue:
         self._waiting = deque(range(len(titles)))
         self._tries = [0] * len(titles)
         self._running: list[Attempt] = []
-        # Seconds of finished tasks, by their sizes.
+        # Seconds of finished tasks, by their sizes; sorted.
         self._paces: list[float] = []
         self.open = set(self._waiting)
         self.outcome = Outcome()
 
     def begin(self, worker: str, now: float) -> Attempt | None:
         """Give an idle worker the next task; if none waits, the slowest of others, if any is slow.
+
+        If there is nothing to do, then for no other worker either.
 
         Parameters
         ----------
@@ -106,7 +108,7 @@ class TaskQueue:
     def _slowest(self, now: float) -> Attempt | None:
         if not self._paces:
             return None
-        pace = _STRAGGLER_FACTOR * statistics.median(self._paces)
+        pace = _STRAGGLER_FACTOR * _median(self._paces)
         slow = [
             attempt
             for attempt in self._running
@@ -129,7 +131,7 @@ class TaskQueue:
         is_first = attempt.task in self.open
         self.open.discard(attempt.task)
         if size := self._sizes[attempt.task]:
-            self._paces.append((now - attempt.since) / size)
+            insort(self._paces, (now - attempt.since) / size)
         return is_first
 
     def fail(self, attempt: Attempt, reason: str) -> None:
@@ -156,3 +158,8 @@ class TaskQueue:
 
     def _runs_elsewhere(self, attempt: Attempt) -> bool:
         return any(other.task == attempt.task and other is not attempt for other in self._running)
+
+
+def _median(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return (ordered[half] + ordered[-half - 1]) / 2

@@ -8,7 +8,7 @@ import click
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import Names, data, examples, group, option, output
+from featurepipe.commands.options import Names, cluster, data, examples, group, option, output
 from featurepipe.commands.terminal import write, write_event, write_json
 from featurepipe.errors import UsageError
 
@@ -144,20 +144,7 @@ _PREPROCESSING = ("scale", "mean", "std", "channels", "resize", "crop_pct", "int
         help="Decode large JPEGs at reduced size; the features change slightly.",
     ),
 )
-@cloup.option_group(
-    "Cluster",
-    option(
-        "--executor",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        help="This machine, or the nodes of a Ray cluster.",
-    ),
-    option(
-        "--ray-address",
-        metavar="HOST:PORT",
-        show_default="RAY_ADDRESS, else this machine",
-        help="Head of the Ray cluster.",
-    ),
+@cluster(
     option(
         "--gpus-per-worker",
         type=click.FloatRange(0, min_open=True),

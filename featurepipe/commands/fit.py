@@ -9,6 +9,7 @@ import featurepipe
 from featurepipe.commands.options import (
     Names,
     calibrate,
+    cluster,
     data,
     examples,
     jobs,
@@ -107,6 +108,7 @@ from featurepipe.commands.terminal import write_runs
         help="Memory limit, such as 4GB; more is read in chunks.",
     ),
 )
+@cluster()
 @output(seed)
 def fit(as_json: bool, **options: Any) -> None:
     """Fit heads on cached features.

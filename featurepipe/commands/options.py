@@ -114,6 +114,18 @@ jobs = option(
     show_default="all",
     help="Number of processor cores to use.",
 )
+executor = option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="This machine, or the nodes of a Ray cluster.",
+)
+ray_address = option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    show_default="RAY_ADDRESS, else this machine",
+    help="Head of the Ray cluster.",
+)
 spreadsheet_safe = option(
     "--spreadsheet-safe",
     is_flag=True,
@@ -131,6 +143,11 @@ weights = option(
 def data(*others: Decorator) -> Decorator:
     """The heading Data: what the labels are."""
     return cloup.option_group("Data", labels, attributes, label_separator, min_per_class, *others)
+
+
+def cluster(*others: Decorator) -> Decorator:
+    """The heading Cluster: which machines compute."""
+    return cloup.option_group("Cluster", executor, ray_address, *others)
 
 
 split = cloup.option_group(

@@ -10,6 +10,7 @@ from featurepipe.commands.options import (
     Names,
     Pairs,
     calibrate,
+    cluster,
     data,
     examples,
     option,
@@ -143,6 +144,7 @@ from featurepipe.commands.terminal import write_runs
     calibrate,
     thresholds,
 )
+@cluster()
 @output(seed)
 def train(network: str, as_json: bool, **options: Any) -> None:
     """Train a network end to end on the images.

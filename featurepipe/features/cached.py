@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featurepipe.cluster.spreading import Placed
 from featurepipe.errors import FitError
 from featurepipe.features.store import DONE, PENDING, FeatureStore, StoreKey
 
@@ -37,6 +38,8 @@ class CachedFeatures:
         SHA-256 of each image's bytes.
     n_pending : int
         Images that are pending in the store.
+    placed : Placed or None
+        The rows that are done and their features, where tasks on a cluster share them.
     """
 
     name: str
@@ -49,6 +52,19 @@ class CachedFeatures:
     row_of: dict[str, int]
     digests: Mapping[str, bytes]
     n_pending: int
+    placed: Placed[tuple[NDArray[np.intp], NDArray[np.float32]]] | None = None
+
+    def on_cluster(self) -> "CachedFeatures":
+        """The same, with all features read now: `read` takes them from the cluster.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no space for them.
+        """
+        rows = np.array(sorted(self.row_of.values()), np.intp)
+        with FeatureStore.open(self.path) as store:
+            return replace(self, placed=Placed((rows, store.features(rows))))
 
     def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
         """Features of some images.
@@ -61,6 +77,9 @@ class CachedFeatures:
         -------
         ndarray of shape (n_images, n_features), float32
         """
+        if self.placed is not None:
+            rows, features = self.placed.get()
+            return features[np.searchsorted(rows, self._rows(ids))]
         with FeatureStore.open(self.path) as store:
             return store.features(self._rows(ids))
 

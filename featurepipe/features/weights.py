@@ -120,7 +120,8 @@ def resolve_weights(spec_text: str, backbone: BackboneSpec, seed: int = 0) -> We
         path = _fetch_imagenet(backbone)
         return Weights("imagenet", "imagenet", backbone.name, sha256_of(path), path=path)
     path = require_weights_file(spec_text)
-    return Weights("file", path.name, backbone.name, sha256_of(path), path=path)
+    # Another process, in another folder, may read it.
+    return Weights("file", path.name, backbone.name, sha256_of(path), path=path.absolute())
 
 
 def weights_by_backbone(

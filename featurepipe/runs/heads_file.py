@@ -5,9 +5,9 @@ scikit-learn, which takes seconds and, where that is installed, imports torch.
 """
 
 import io
-import re
+import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,21 +148,32 @@ def heads_content(model: object) -> bytes:
     skops itself names objects by their memory addresses and stores the time.
     """
     dumped = zipfile.ZipFile(io.BytesIO(_import_skops().dumps(model)))
-    schema = dumped.read("schema.json").decode()
-    addresses = dict.fromkeys(re.findall(r'"__id__": (\d+)', schema))
-    numbers = {address: str(number) for number, address in enumerate(addresses, start=1)}
-    schema = re.sub(r'(?<="__id__": )\d+', lambda address: numbers[address[0]], schema)
-    schema = re.sub(r'(?<="file": ")\d+(?=\.npy")', lambda address: numbers[address[0]], schema)
-    members = {"schema.json": schema.encode()}
-    for name in dumped.namelist():
-        address = name.removesuffix(".npy")
-        if address in numbers:
-            members[f"{numbers[address]}.npy"] = dumped.read(name)
+    schema, members = json.loads(dumped.read("schema.json")), {}
+    place_of: dict[bytes, str] = {}
+    # Each object gets a number of its own: whether two equal ones were one object depends on
+    # where they were made. Equal arrays share a file.
+    for number, state in enumerate(_objects_in(schema), start=1):
+        state["__id__"] = number
+        if state.get("file", "").endswith(".npy"):
+            content = dumped.read(state["file"])
+            state["file"] = place_of.setdefault(content, f"{number}.npy")
+            members[state["file"]] = content
     settled = io.BytesIO()
     with zipfile.ZipFile(settled, "w") as archive:
-        for name, content in members.items():
+        for name, content in {"schema.json": json.dumps(schema).encode(), **members}.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return settled.getvalue()
+
+
+def _objects_in(state: Any) -> Iterator[dict[str, Any]]:
+    """Every object that a schema of skops describes, those that hold others first."""
+    if isinstance(state, dict):
+        if "__id__" in state:
+            yield state
+        state = list(state.values())
+    if isinstance(state, list):
+        for part in state:
+            yield from _objects_in(part)
 
 
 def _import_skops() -> Any:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -75,7 +76,9 @@ def network_digests(info: NetworkRunInfo, split: Split, manifest: Manifest) -> D
     return digests_of([*shared, info.pixels.sha256, settings], [*shared, settings], split, manifest)
 
 
-def reserve_name(workspace: Workspace, title: str, digest: str) -> str:
+def reserve_name(
+    workspace: Workspace, title: str, digest: str, reserved: Collection[str] = ()
+) -> str:
     """The name of a run that is about to be fitted or trained.
 
     Parameters
@@ -85,6 +88,8 @@ def reserve_name(workspace: Workspace, title: str, digest: str) -> str:
     title : str
     digest : str
         See `Digests.run`.
+    reserved : collection of str
+        Names of other runs that are not saved yet.
 
     Returns
     -------
@@ -97,6 +102,7 @@ def reserve_name(workspace: Workspace, title: str, digest: str) -> str:
             return folder.name
     # Some file systems do not tell upper from lower case.
     taken = {path.name.lower() for path in workspace.run(title).parent.glob("*")}
+    taken |= {name.lower() for name in reserved}
     names = itertools.chain([title], (f"{title}-{count}" for count in itertools.count(2)))
     return next(name for name in names if name.lower() not in taken)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import UnknownNameError, UsageError
 from featurepipe.models.studies.combination_curve import CombinationPoint, combination_curve
@@ -46,6 +47,8 @@ def check_curve(curve: str | None, task: str) -> None:
         )
 
 
+# One BLAS thread, so that answers do not depend on the number of cores.
+@threadpool_limits.wrap(limits=1)
 def with_curve(new: NewRun, task: FitTask, curve: str) -> NewRun:
     """Measure a learning curve of a run on its training images, and say what it shows.
 

@@ -14,7 +14,7 @@ from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.store_update import Extraction, require_readable_images
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.store import SHARDS_SUFFIX
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Manifest, ManifestRows
 from featurepipe.progress import tell
 from featurepipe.words import counted
 from featurepipe.workflows.cluster_options import (
@@ -177,19 +177,19 @@ def extract(
     if not names and not space.stores():
         names = ["xception"]
     options.require_possible(names)
-    remembered = Manifest.load(space.manifest) if space.manifest.exists() else None
-    manifest = read_source(
-        space,
-        remembered,
-        source,
-        attributes=tuple(attributes),
-        labels=labels,
-        group=group,
-        label_separator=label_separator,
-        min_per_class=min_per_class,
-        all_images=all_images,
-    )
-    ids = manifest.ids.tolist()
+    with ManifestRows(space.manifest) if space.manifest.exists() else nullcontext() as remembered:
+        manifest = read_source(
+            space,
+            remembered,
+            source,
+            attributes=tuple(attributes),
+            labels=labels,
+            group=group,
+            label_separator=label_separator,
+            min_per_class=min_per_class,
+            all_images=all_images,
+        )
+        is_changed = remembered is None or remembered.checksum != manifest.checksum
     stores = (
         {_place(space, recipe.store_name, cluster): recipe for recipe in options.recipes(names)}
         if names
@@ -203,6 +203,8 @@ def extract(
             "--executor ray, or give another --workspace."
         )
     embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
+    # A cluster's workers read them from the manifest, few at a time.
+    ids = manifest.ids.tolist() if single else []
     with ExitStack() as opened:
         opened.enter_context(space.writing())
         ready = opened.enter_context(
@@ -213,7 +215,7 @@ def extract(
             if sharded
             else nullcontext(list)
         )
-        if remembered is None or remembered.checksum != manifest.checksum:
+        if is_changed:
             manifest.save(space.manifest)
         done = make_shards()
         if ready:

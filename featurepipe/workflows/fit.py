@@ -6,22 +6,23 @@ from pathlib import Path
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from featurepipe.cluster.spreading import call_each
 from featurepipe.errors import UsageError
 from featurepipe.manifest import Manifest
 from featurepipe.models.heads.head_settings import DEFAULT_HEAD, HeadSettings
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.runs.naming import reserve_name
-from featurepipe.runs.run_folder import Run, save_run
+from featurepipe.runs.run_folder import NewRun, save_run
 from featurepipe.runs.summary import summary
 from featurepipe.words import names_of
 from featurepipe.workflows.curves import check_curve, with_curve
 from featurepipe.workflows.dividing import save_splits, wanted_split
+from featurepipe.workflows.executors import Executor
 from featurepipe.workflows.feature_sets import AUTO, check_features
-from featurepipe.workflows.fit_plan import FitRequest, plan_fit, tasks_of
-from featurepipe.workflows.fit_task import FitLimits, FitTask, fit_task
+from featurepipe.workflows.fit_plan import FitPlan, FitRequest, plan_fit
+from featurepipe.workflows.fit_task import LIBRARIES, FitLimits, fit_task
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.relabelling import Relabelling, relabelled, require_images
-from featurepipe.workspace import Workspace
 
 
 def fit(
@@ -52,6 +53,8 @@ def fit(
     workspace: Path | str = ".",
     n_jobs: int = -1,
     memory: str | None = None,
+    executor: str = "local",
+    ray_address: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Fit heads on cached features, and predict the test images once.
@@ -124,6 +127,12 @@ def fit(
         bagged SGD and logistic regression read them from the stores in chunks, several times;
         see `featurepipe.models.heads.fit_memory.FitMemory`. Near-duplicates are then searched
         for with `group_duplicates` only. Default: no bound.
+    executor : {"local", "ray"}
+        ``"ray"``: runs, and their fits as long as there are cores, are tasks on the nodes of a
+        Ray cluster, which must all see the workspace. Results are the same. `memory` is then the
+        bound of each run.
+    ray_address : str, optional
+        As in `featurepipe.extract`.
 
     Returns
     -------
@@ -153,6 +162,12 @@ def fit(
             f"trusted only applies to an estimator as head, and the head is {head!r}. Omit it."
         )
     check_features(features, objective, task)
+    where = Executor(executor, ray_address)
+    if not where.is_local and n_jobs != -1:
+        raise UsageError(
+            f"--jobs {n_jobs} only applies to --executor local: a cluster has the cores of its "
+            "nodes. Omit it."
+        )
     request = FitRequest(
         settings=HeadSettings.of(
             DEFAULT_HEAD if head is None else head,
@@ -164,7 +179,7 @@ def fit(
             tune=tune,
             seed=seed or 0,
         ),
-        limits=FitLimits.of(n_jobs, memory),
+        limits=FitLimits.of(n_jobs if where.is_local else 1, memory),
         backbones=names_of(backbone),
         features=features,
         objective=objective or OBJECTIVES[0],
@@ -176,30 +191,30 @@ def fit(
         curve=curve,
         trusted=names_of(trusted),
     )
-    home = Workspace(workspace)
+    home = where.workspace(workspace)
     require_images(home)
-    with home.writing():
+    with home.writing(), where.joined(home, *LIBRARIES):
         saved = Manifest.load(home.manifest)
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
         )
-        plan = plan_fit(home, manifest, request)
+        plan, images = plan_fit(home, manifest, request)
+        shared = plan if where.is_local else plan.on_cluster()
         if manifest is not saved:
             manifest.save(home.manifest)
         save_splits(home, plan.splits)
         warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
-        warn_of_near_duplicates(plan.images, plan.splits)
+        warn_of_near_duplicates(images, plan.splits)
+        fits = call_each(_fit_run, shared, plan.runs, nested=memory is None)
         runs = [
-            _fit_run(home, task, request.curve)
-            for split in plan.splits
-            for task in tasks_of(plan, split, request)
+            save_run(home.run(reserve_name(home, title, new.info.digest)), new)
+            for title, new in fits
         ]
     return summary(runs)
 
 
-def _fit_run(home: Workspace, task: FitTask, curve: str | None) -> Run:
-    name = reserve_name(home, task.title, task.digests().run)
-    new = fit_task(task, name)
-    if curve is not None:
-        new = with_curve(new, task, curve)
-    return save_run(home.run(name), new)
+def _fit_run(plan: FitPlan, run: tuple[int, int]) -> tuple[str, NewRun]:
+    """Fit a run; its title and what is to be saved."""
+    task, curve = plan.task(run), plan.request.curve
+    new = fit_task(task, task.title)
+    return task.title, new if curve is None else with_curve(new, task, curve)

@@ -1,7 +1,8 @@
 """The plan of a fit: everything that it needs, checked before anything is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from featurepipe.errors import UnknownNameError, WorkspaceError
@@ -45,20 +46,72 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What will be fitted, all of it checked; nothing is written yet.
+    """What will be fitted, all of it checked; a cluster's tasks share it.
 
-    `feature_sets` is empty if the features are chosen by trials.
+    Attributes
+    ----------
+    request : FitRequest
+    manifest : Manifest
+    caches : sequence of CachedFeatures
+    splits : sequence of Split
     """
 
+    request: FitRequest
     manifest: Manifest
     caches: Sequence[CachedFeatures]
-    images: ImagesToSplit
     splits: Sequence[Split]
-    feature_sets: Sequence[FeatureSet]
+
+    @property
+    def feature_sets(self) -> list[FeatureSet]:
+        """The features of the runs of a split; none if trials choose them."""
+        attributes = self.manifest.attribute_names
+        return fixed_feature_sets(self.request.features, self.caches, attributes)
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """For each run, the places of its split and of its features."""
+        n_sets = len(self.feature_sets) or 1
+        return list(product(range(len(self.splits)), range(n_sets)))
+
+    def task(self, run: tuple[int, int]) -> FitTask:
+        """The task of a run; `--features auto` chooses its features, and perhaps its head, now.
+
+        Parameters
+        ----------
+        run : tuple of int
+            One of `runs`.
+        """
+        request, split = self.request, self.splits[run[0]]
+        if request.features != AUTO:
+            feature_set = self.feature_sets[run[1]]
+            return FitTask(self.manifest, split, feature_set, request.settings, request.limits)
+        return chosen_task(
+            self.caches,
+            self.manifest,
+            split,
+            request.settings,
+            request.limits,
+            objective=request.objective,
+            choose_a_head=request.choose_a_head,
+        )
+
+    def on_cluster(self) -> "FitPlan":
+        """The same, with features that tasks on a cluster share; with `--memory`, they read them.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no space for them.
+        """
+        if self.request.limits.memory_bytes is not None:
+            return self
+        return replace(self, caches=[cache.on_cluster() for cache in self.caches])
 
 
-def plan_fit(home: Workspace, manifest: Manifest, request: FitRequest) -> FitPlan:
-    """Find everything that the fits need, and refuse what can be refused.
+def plan_fit(
+    home: Workspace, manifest: Manifest, request: FitRequest
+) -> tuple[FitPlan, ImagesToSplit]:
+    """Find everything that the fits need, and refuse what can be refused; nothing is written.
 
     Parameters
     ----------
@@ -66,6 +119,12 @@ def plan_fit(home: Workspace, manifest: Manifest, request: FitRequest) -> FitPla
     manifest : Manifest
         With the labels of this fit; it need not be saved.
     request : FitRequest
+
+    Returns
+    -------
+    FitPlan
+    ImagesToSplit
+        What its splits are made of.
 
     Raises
     ------
@@ -79,58 +138,25 @@ def plan_fit(home: Workspace, manifest: Manifest, request: FitRequest) -> FitPla
         caches = named_feature_set(request.features, caches, attributes).caches
     digests = digests_in_all(caches, len(manifest), allow_partial=request.allow_partial)
     images = ImagesToSplit(home, manifest, digests, caches, request.limits.memory_bytes)
-    plan = FitPlan(
-        manifest,
-        caches,
-        images,
-        plan_splits(images, request.splits),
-        fixed_feature_sets(request.features, caches, attributes),
-    )
+    plan = FitPlan(request, manifest, caches, plan_splits(images, request.splits))
     for split in plan.splits:
         require_rows(caches, split)
         check_labels(manifest, split, request.settings)
-        _check_memory(plan, split, request)
+        _check_memory(plan, split)
         if request.curve == "combinations":
             train = split.rows("train")
             labels = manifest.labels(split.ids[train])
             require_combinations(labels, split.groups[train], request.settings.seed)
-    _check_own_head(plan, request)
-    return plan
+    _check_own_head(plan)
+    return plan, images
 
 
-def tasks_of(plan: FitPlan, split: Split, request: FitRequest) -> list[FitTask]:
-    """The runs of a split; `--features auto` chooses its features, and perhaps its head, now.
-
-    Parameters
-    ----------
-    plan : FitPlan
-    split : Split
-        One of the plan's.
-    request : FitRequest
-    """
-    if request.features == AUTO:
-        return [
-            chosen_task(
-                plan.caches,
-                plan.manifest,
-                split,
-                request.settings,
-                request.limits,
-                objective=request.objective,
-                choose_a_head=request.choose_a_head,
-            )
-        ]
-    return [
-        FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
-        for feature_set in plan.feature_sets
-    ]
-
-
-def _check_own_head(plan: FitPlan, request: FitRequest) -> None:
+def _check_own_head(plan: FitPlan) -> None:
     """Stop if a head of one's own cannot be used, for any of the features.
 
     Of features that trials will choose, the widest store is tried. Splits have the same classes.
     """
+    request = plan.request
     widest = max(plan.caches, key=lambda cache: cache.n_features)
     likely = [one_store_set(widest, plan.manifest.attribute_names)]
     for feature_set in plan.feature_sets or likely:
@@ -138,11 +164,12 @@ def _check_own_head(plan: FitPlan, request: FitRequest) -> None:
         require_usable_head(task, request.trusted)
 
 
-def _check_memory(plan: FitPlan, split: Split, request: FitRequest) -> None:
+def _check_memory(plan: FitPlan, split: Split) -> None:
     """Stop if memory is bounded and too small for a run.
 
     Of features that trials will choose, the narrowest store is the least that a run reads.
     """
+    request = plan.request
     narrowest = min(plan.caches, key=lambda cache: cache.n_features)
     least = [one_store_set(narrowest, plan.manifest.attribute_names)]
     for feature_set in plan.feature_sets or least:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import UsageError
 from featurepipe.manifest import Labels, Manifest
@@ -37,6 +38,9 @@ from featurepipe.runs.split_predictions import n_labelled, predictions_of
 from featurepipe.splits import Split
 
 logger = logging.getLogger(__name__)
+
+LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "skops")
+"""Distributions that decide the heads."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,8 @@ class FitTask:
         )
 
 
+# One BLAS thread, so that answers do not depend on the number of cores.
+@threadpool_limits.wrap(limits=1)
 def fit_task(task: FitTask, name: str) -> NewRun:
     """Fit the heads of a run, and predict its test images once.
 
@@ -264,7 +270,7 @@ def _info(
         chunk_rows=task.chunk_rows,
         tuned=_tuned(model) if settings.tune else None,
         costs=costs,
-        versions=library_versions("numpy", "numba", "scipy", "scikit-learn", "skops"),
+        versions=library_versions(*LIBRARIES),
         machine=machine(),
     )
 

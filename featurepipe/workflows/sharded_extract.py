@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 from featurepipe.cluster.alone import Alone
 from featurepipe.cluster.connecting import Node, connected
@@ -76,7 +75,7 @@ def sharded_extraction(
         If the images or a network cannot be used; see `featurepipe.errors`.
     """
     stores = [_look(folder, recipe, embedding) for folder, recipe in recipes.items()]
-    with _token(space) as token:
+    with space.token() as token:
         job = ShardJob(
             root=manifest.root,
             manifest=space.manifest.absolute(),
@@ -128,17 +127,6 @@ def _wanted(store: ShardedStore, recipe: Recipe, embedding: EmbeddingOptions) ->
         precision=embedding.precision,
         kept=store.key.precision if store.key else None,
     )
-
-
-@contextmanager
-def _token(space: Workspace) -> Iterator[Path]:
-    """A file by which workers see whether they see the workspace."""
-    path = space.root.absolute() / f".token-{uuid4().hex}"
-    path.touch()
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from featurepipe.errors import StoreError, UsageError, WorkspaceError
 from featurepipe.features.store import FeatureStore
-from featurepipe.manifest import Manifest, read_manifest
+from featurepipe.manifest import Manifest, ManifestRows, read_manifest
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.sources import require_there
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def read_source(
     space: Workspace,
-    remembered: Manifest | None,
+    remembered: ManifestRows | None,
     source: Path | str | None,
     *,
     attributes: tuple[str, ...],
@@ -34,8 +34,8 @@ def read_source(
     Parameters
     ----------
     space : Workspace
-    remembered : Manifest or None
-        That of the workspace.
+    remembered : ManifestRows or None
+        The manifest of the workspace.
     source, attributes, labels, group, label_separator, min_per_class, all_images
         As in `featurepipe.extract`.
 
@@ -48,18 +48,20 @@ def read_source(
     """
     is_relabelled = False
     if remembered is not None:
+        remembered.check()
+        about = remembered.about
         if source is None:
-            require_there(remembered.source)
-            source = remembered.source
+            require_there(about.source)
+            source = about.source
         if labels is None:
-            labels = remembered.labels_source
-            attributes = attributes or remembered.labelling.attributes
-            group = group or remembered.labelling.group
+            labels = about.labels_source
+            attributes = attributes or about.labelling.attributes
+            group = group or about.labelling.group
             if label_separator is None:
-                label_separator = remembered.labelling.label_separator
+                label_separator = about.labelling.label_separator
             if min_per_class is None:
-                min_per_class = remembered.labelling.min_per_class
-            all_images = all_images or remembered.all_images
+                min_per_class = about.labelling.min_per_class
+            all_images = all_images or about.all_images
             is_relabelled = labels is not None and is_table(str(source))
     if all_images and labels is None:
         raise UsageError(
@@ -77,11 +79,11 @@ def read_source(
         manifest = read_manifest(source or Path()).relabelled(**columns)
     else:
         manifest = read_manifest(source or Path(), **columns, all_images=all_images)
-    if remembered is not None and not set(remembered.ids) & set(manifest.ids):
+    if remembered is not None and not _shares_images(remembered, manifest):
         raise WorkspaceError(
             f"The workspace {space.root} holds other images: {counted(len(remembered), 'image')} "
-            f"such as {remembered.ids[0]}, read from {remembered.source}. None of them is among "
-            f"the {counted(len(manifest), 'image')} of {manifest.source}, such as "
+            f"such as {remembered.ids(0, 1)[0]}, read from {remembered.source}. None of them is "
+            f"among the {counted(len(manifest), 'image')} of {manifest.source}, such as "
             f"{manifest.ids[0]}. Give another --workspace."
         )
     if remembered is None:
@@ -95,6 +97,11 @@ def read_source(
         )
     tell(manifest.findings)
     return manifest
+
+
+def _shares_images(remembered: ManifestRows, manifest: Manifest) -> bool:
+    ids = set(manifest.ids)
+    return any(not ids.isdisjoint(chunk.to_pylist()) for _, chunk in remembered.chunks())
 
 
 def _require_stores_of_same_images(space: Workspace, manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """train(): images -> trained networks, one run for each backbone and split."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featurepipe.cluster.connecting import require_seen
 from featurepipe.errors import ManifestError, SourceError
 from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.engines import training_precision
@@ -16,9 +18,9 @@ from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.checks import check_settings
-from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_settings import NetworkSettings
-from featurepipe.models.networks.starting_point import find_starting_points
+from featurepipe.models.networks.starting_point import StartingPoint, find_starting_points
+from featurepipe.runs.run_folder import Run
 from featurepipe.runs.summary import summary
 from featurepipe.splits import Split, divisible_ids, each_held_out, make_splits
 from featurepipe.workflows.dividing import (
@@ -30,6 +32,7 @@ from featurepipe.workflows.dividing import (
     settings_of,
     wanted_split,
 )
+from featurepipe.workflows.executors import Executor
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.relabelling import (
     Relabelling,
@@ -37,7 +40,8 @@ from featurepipe.workflows.relabelling import (
     relabelled,
     require_images,
 )
-from featurepipe.workflows.training_run import train_run
+from featurepipe.workflows.training_run import LIBRARIES
+from featurepipe.workflows.trainings import Trainings, plan_trainings, run_trainings
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -75,6 +79,8 @@ def train(
     label_separator: str | None = None,
     min_per_class: int | None = None,
     workspace: Path | str = ".",
+    executor: str = "local",
+    ray_address: str | None = None,
     seed: int | None = None,
 ) -> pd.DataFrame:
     """Train networks on images, and predict the test rows once.
@@ -110,6 +116,11 @@ positive_pairs, calibrate, thresholds
 labels, label_separator, min_per_class
         As in `featurepipe.fit`.
     workspace : Path or str
+    executor : {"local", "ray"}
+        ``"ray"``: each split is trained on a GPU of a Ray cluster, or a node without one; all nodes
+        must see the workspace.
+    ray_address : str, optional
+        As in `featurepipe.extract`.
 
     Returns
     -------
@@ -124,6 +135,7 @@ labels, label_separator, min_per_class
     KeyboardInterrupt
         If interrupted; the best so far is a run then, if an epoch was complete.
     """
+    where = Executor(executor, ray_address)
     settings = NetworkSettings.of(
         network,
         task=task,
@@ -142,14 +154,15 @@ labels, label_separator, min_per_class
         thresholds=thresholds,
         seed=seed or 0,
     )
-    home = Workspace(workspace)
+    home = where.workspace(workspace)
     named = [backbone] if isinstance(backbone, str) else backbone
     request = wanted_split(
         test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed
     )
-    runs = []
+    runs: list[Run] = []
     require_images(home)
-    with home.writing():
+    backend = os.environ.get("KERAS_BACKEND")
+    with home.writing(), where.joined(home, *LIBRARIES, "keras", backend or "tensorflow"):
         saved = Manifest.load(home.manifest)
         manifest = relabelled(
             saved, Relabelling(attributes, labels, group, label_separator, min_per_class)
@@ -159,15 +172,20 @@ labels, label_separator, min_per_class
         starts = find_starting_points(
             settings, caches, backbones=named, weights=weights, size_px=size_px
         )
+        if not where.is_local:
+            _require_weights_seen(starts)
         if manifest is not saved:
             manifest.save(home.manifest)
         for start in starts:
             if start.headless is not None:
                 warn_of_imagenet_classes(manifest, [start.headless.weights.kind])
             with _decoded(home, manifest, start.size_px) as pixels:
-                for split in _find_splits(home, manifest, pixels, caches, request, settings):
-                    material = Material.of(manifest, pixels, split, settings, start.headless)
-                    runs.append(train_run(home, material, caches, resume=resume))
+                trainings = Trainings(
+                    manifest, pixels.path, settings, start.headless, caches, backend
+                )
+                splits = _find_splits(home, manifest, pixels, caches, request, settings)
+                plans = plan_trainings(home, trainings, pixels, splits)
+            runs += run_trainings(home, trainings, plans, resume=resume)
     return summary(runs)
 
 
@@ -195,6 +213,14 @@ def _check_before_decoding(
         make = each_held_out if request.hold_out_each else make_splits
         make(manifest, distinct, ungrouped)
     check_questions(labels, settings.task)
+
+
+def _require_weights_seen(starts: Sequence[StartingPoint]) -> None:
+    """Stop if a node of the cluster does not see a file of weights, or sees another."""
+    for start in starts:
+        weights = None if start.headless is None else start.headless.weights
+        if weights is not None and weights.kind == "file" and weights.path is not None:
+            require_seen(weights.path, f"the weights {weights.path}", weights.sha256)
 
 
 @contextmanager

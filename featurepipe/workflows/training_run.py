@@ -1,10 +1,8 @@
-"""One training as a run: naming, training and saving it."""
+"""A trained network as a run: its name, its answers, and what is to be saved."""
 
 import logging
 import math
-import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,25 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from featurepipe.errors import FeaturepipeError
-from featurepipe.features.cached import CachedFeatures
-from featurepipe.models.networks.building import fresh_keras
 from featurepipe.models.networks.material import Material
 from featurepipe.models.networks.network_heads import finish_network
 from featurepipe.models.networks.saved import NETWORK_FILE
-from featurepipe.models.networks.starting_point import cached_features
 from featurepipe.predictions import ALL
 from featurepipe.provenance import library_versions, machine
 from featurepipe.reports.board import Costs
 from featurepipe.reports.figures import accuracies, reliability
 from featurepipe.runs.fitted_on import split_facts
-from featurepipe.runs.naming import Digests, digests_of, reserve_name
+from featurepipe.runs.naming import Digests, digests_of
 from featurepipe.runs.run_facts import Calibration, NetworkShape, PixelInput, StartingNetwork
-from featurepipe.runs.run_folder import NewRun, Run, load_run, save_run
+from featurepipe.runs.run_folder import NewRun
 from featurepipe.runs.run_info import NetworkRunInfo
 from featurepipe.runs.split_predictions import n_labelled, predictions_of
-from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
     from featurepipe.models.networks.network import Network
@@ -39,82 +33,39 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "skops")
+"""Distributions that decide a run, beside Keras and its backend."""
 
 
-def train_run(
-    place: Workspace,
-    material: Material,
-    caches: Sequence[CachedFeatures],
-    *,
-    resume: bool,
-) -> Run:
-    """Train a network and save the run, unless that run is complete.
-
-    Parameters
-    ----------
-    place : Workspace
-    material : Material
-    caches : sequence of CachedFeatures
-        All feature stores of the workspace.
-    resume : bool
-        As in `featurepipe.train`.
-
-    Returns
-    -------
-    Run
-
-    Raises
-    ------
-    FitError, RunError, WeightsError
-        As `featurepipe.models.networks.training.train_on`.
-    KeyboardInterrupt
-        If interrupted; the run is saved first if an epoch is complete.
-    """
-    digests = _digests(material)
-    folder = place.run(reserve_name(place, _title(material), digests.run))
-    kept = _complete_run(folder) if resume else None
-    if kept is not None:
-        logger.info("Run %s is complete. Use --no-resume to train it again.", kept.name)
-        return kept
-    # Keras takes seconds to import, and a complete run needs none of it.
-    from featurepipe.models.networks.training import train_on
-
-    checkpoints = place.training(digests.run)
-    features = None
-    if material.headless is not None:
-        features = cached_features(caches, material.headless, material.train_ids)
-    with fresh_keras():
-        network, training = train_on(material, features, checkpoints, resume=resume)
-        new = _new_run(folder.name, digests, material, network, training, checkpoints)
-        run = save_run(folder, new)
-    if training.ended_by == "interrupt":
-        raise KeyboardInterrupt
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return run
-
-
-def _complete_run(folder: Path) -> Run | None:
-    """The run in a folder, unless its training was interrupted or it is damaged."""
-    if not folder.exists():
-        return None
-    try:
-        run = load_run(folder)
-    except FeaturepipeError as error:
-        logger.warning("%s", error)
-        return None
-    is_complete = isinstance(run.info, NetworkRunInfo) and run.info.ended_by != "interrupt"
-    return run if is_complete else None
-
-
-def _new_run(
-    name: str,
-    digests: Digests,
+# One BLAS thread, so that answers do not depend on the number of cores; PyTorch keeps its own.
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def new_run(
     material: Material,
     network: "Network",
     training: "Training",
+    name: str,
+    digests: Digests,
     scratch: Path,
 ) -> NewRun:
-    """Let the trained network answer; what is to be saved."""
+    """Let a trained network answer.
+
+    Parameters
+    ----------
+    material : Material
+    network : Network
+        Trained.
+    training : Training
+    name : str
+        Name of the run.
+    digests : Digests
+    scratch : Path
+        A folder, into which the network is saved.
+
+    Returns
+    -------
+    NewRun
+        What is to be saved.
+    """
     split, validation = material.split, material.train[material.validation]
     rows, _ = _read(material, network, validation, training.batch_size)
     fitted = finish_network(material, network, rows, training)
@@ -178,14 +129,26 @@ def _curves(history: pd.DataFrame, title: str) -> dict[str, bytes]:
     return {HISTORY: table, **plot_training(shown, title)}
 
 
-def _title(material: Material) -> str:
+def title_of(material: Material) -> str:
+    """The name of a run, without a number.
+
+    Parameters
+    ----------
+    material : Material
+    """
     settings, headless = material.settings, material.headless
     backbone = [] if headless is None else [headless.backbone.name]
     task = [] if settings.task == settings.spec.task else [settings.task]
     return "-".join([*backbone, settings.network, *task])
 
 
-def _digests(material: Material) -> Digests:
+def digests_of_training(material: Material) -> Digests:
+    """Digests of everything that decides a run.
+
+    Parameters
+    ----------
+    material : Material
+    """
     headless, pixels = material.headless, material.pixels
     shared = [None if headless is None else headless.identity(), pixels.key.as_dict()]
     settings = asdict(material.settings)
@@ -223,8 +186,7 @@ def _provenance(material: Material, network: "Network", training: "Training") ->
         "best_epoch": int(history["epoch"][history["best"]].iloc[0]),
         "batch_size": training.batch_size,
         "ended_by": training.ended_by,
-        "versions": library_versions("numpy", "scipy", "scikit-learn", "skops")
-        | network.library_versions,
+        "versions": library_versions(*LIBRARIES) | network.library_versions,
         "machine": machine(),
     }
 

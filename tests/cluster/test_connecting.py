@@ -1,7 +1,12 @@
 """A driver joins a cluster, or says why it cannot."""
 
+import os
+import platform
+import signal
 import subprocess
 import sys
+import time
+from importlib import metadata
 
 import pytest
 
@@ -34,11 +39,70 @@ def test_an_address_where_nothing_answers_is_named(address):
         pass
 
 
+# This process is the one that is different: the nodes run in others.
+def other_featurepipe(monkeypatch):
+    monkeypatch.setattr("featurepipe.__version__", "9.9.9")
+
+
+def other_numpy(monkeypatch):
+    version = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "9.9.9" if name == "numpy" else version(name)
+    )
+
+
+def other_python(monkeypatch):
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("9", "9", "9"))
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [(other_featurepipe, "featurepipe"), (other_numpy, "numpy"), (other_python, "Python")],
+)
+def test_a_node_with_another_version_is_named(cluster, monkeypatch, change, name):
+    change(monkeypatch)
+    expected = (
+        rf"Node .+ \(\w{{8}}\) has {name} [\d.]+, and this machine has 9\.9.* Install the same"
+    )
+    with pytest.raises(ClusterError, match=expected), connected(cluster.address, "numpy"):
+        pass
+
+
+@pytest.mark.cluster
+def test_a_node_without_a_library_is_named(cluster, monkeypatch):
+    version = metadata.version
+    monkeypatch.setattr(
+        metadata, "version", lambda name: "1.0" if name == "mine" else version(name)
+    )
+    expected = "does not have mine, and this machine has 1.0"
+    with pytest.raises(ClusterError, match=expected), connected(cluster.address, "mine"):
+        pass
+
+
+@pytest.mark.cluster
+def test_what_sigterm_does_is_left_as_it_was(cluster):
+    def terminate(*_):
+        raise SystemExit(143)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(SystemExit), connected(cluster.address):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        assert signal.getsignal(signal.SIGTERM) is terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.keras
 def test_one_machine_needs_no_ray(tmp_path):
-    draw_data_set(tmp_path / "images", n_each=2)
+    draw_data_set(tmp_path / "images", n_each=8)
     code = (
-        "import sys; from featurepipe import extract; "
-        "extract(sys.argv[1], backbone='hsv_histogram', workspace=sys.argv[2]); "
+        "import sys; from featurepipe import extract, fit, train; space = sys.argv[2]; "
+        "extract(sys.argv[1], backbone='hsv_histogram', workspace=space); "
+        "fit(head='knn', workspace=space); "
+        "train('smallervggnet', size_px=16, epochs=1, workspace=space); "
         "print('ray' in sys.modules)"
     )
     command = [sys.executable, "-c", hiding("ray") + code]
@@ -46,3 +110,4 @@ def test_one_machine_needs_no_ray(tmp_path):
         [*command, tmp_path / "images", tmp_path / "space"], capture_output=True, text=True
     )
     assert result.stdout == "False\n", result.stderr
+    assert len(list((tmp_path / "space").glob("runs/*/run.json"))) == 2

@@ -26,12 +26,6 @@ STORE = "features/hsv_histogram-none-128-avg-rgb"
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with two_nodes() as nodes:
-        yield nodes
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images") / "data"
     draw_data_set(folder)

@@ -251,15 +251,19 @@ def test_new_pictures_are_answered(place, tmp_path, capsys):
 
 
 def test_a_complete_run_is_left_as_it_is(place, monkeypatch):
-    def fail_at_once(*_, resume, **__):
-        raise FitError(f"trained, resume={resume}")
+    info = load_run(place.folder(place.network)).info
+    leftover = Workspace(place.root).training(info.digest)
+
+    def fail_at_once(*_, **__):
+        raise FitError(f"trained, with a checkpoint: {leftover.exists()}")
 
     monkeypatch.setattr(training, "train_network", fail_at_once)
     before = (place.folder(place.network) / "run.json").read_bytes()
     table = featurepipe.train("smallervggnet", **SMALL, workspace=place.root)
     assert table["run"].unique().tolist() == [place.network]
     assert (place.folder(place.network) / "run.json").read_bytes() == before
-    with pytest.raises(FitError, match="trained, resume=False"):
+    leftover.mkdir()
+    with pytest.raises(FitError, match="trained, with a checkpoint: False"):
         featurepipe.train("smallervggnet", **SMALL, workspace=place.root, resume=False)
 
 

@@ -53,14 +53,15 @@ class HsvHistogram(Engine, LocatesFeatures):
     n_features : int
         576.
     batch_size : int
-        16.
+        64.
     n_parallel : int
         1.
     """
 
     name = "descriptors"
     n_features = _N_BINS
-    batch_size = 16
+    # Each is committed: a commit of few images takes longer than they do.
+    batch_size = 64
     n_parallel = 1
 
     def __init__(self, network: HeadlessNetwork) -> None:

@@ -1,7 +1,7 @@
 """ShardWorker: makes shards of stores on one machine, with engines that stay open."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -112,9 +112,9 @@ class ShardWorker:
         receipts: dict[int, ShardReceipt] = {}
         for ids, places in places_of.items():
             source = self._source or open_part(self._job.root, ids)
-            stamps = dict(zip(ids, source.stamps(ids), strict=True))
+            stamps = source.stamps(ids)
             for place in places:
-                if (done := self._unchanged(task, place, stamps)) is not None:
+                if (done := self._unchanged(task, place, ids, stamps)) is not None:
                     receipts[place] = ShardReceipt(None, done)
             if again := [place for place in places if place not in receipts]:
                 receipts |= self._make(task, again, source, ids)
@@ -137,7 +137,7 @@ class ShardWorker:
         return tuple(ids.filter(pc.is_in(ids, there)).to_pylist())
 
     def _unchanged(
-        self, task: ShardTask, place: int, stamps: Mapping[str, NDArray[np.int64]]
+        self, task: ShardTask, place: int, ids: Sequence[str], stamps: NDArray[np.int64]
     ) -> Extraction | None:
         """What a finished shard holds; None if something of it must be computed."""
         path = self._path(task, place)
@@ -146,7 +146,7 @@ class ShardWorker:
         with FeatureStore.open(path) as store:
             if len(store.damaged_rows()):
                 return None
-            update = StoreUpdate(store, stamps)
+            update = StoreUpdate(store, ids, stamps)
             if update.stale(retry_refused=self._job.retry_refused, rehash=self._job.rehash):
                 return None
             return update.summarise()

@@ -35,7 +35,8 @@ class ShardedStore:
     folder : Path
     key : StoreKey or None
         Of the store, if it exists.
-    shards : list of Shard
+    by_file : dict of str to Shard
+        The shards by the names of their files.
     probe : ndarray of shape (N_PROBES, n_features) or None
         Features of the generated pictures, if a shard is sound.
     damage : dict of str to str
@@ -44,7 +45,7 @@ class ShardedStore:
 
     folder: Path
     key: StoreKey | None = None
-    shards: list[Shard] = field(default_factory=list)
+    by_file: dict[str, Shard] = field(default_factory=dict)
     probe: NDArray[np.float32] | None = None
     damage: dict[str, str] = field(default_factory=dict)
     _list_again: float = 0.0
@@ -71,7 +72,7 @@ class ShardedStore:
             if damage:
                 store.damage[shard.file] = damage
             else:
-                store.shards.append(shard)
+                store.by_file[shard.file] = shard
         return store
 
     def _look_inside(self, key: StoreKey, shard: Shard) -> str:
@@ -85,9 +86,14 @@ class ShardedStore:
         return ""
 
     @property
+    def shards(self) -> list[Shard]:
+        """The shards in the order of their files' names."""
+        return [shard for _, shard in sorted(self.by_file.items())]
+
+    @property
     def next_number(self) -> int:
         """The lowest number that no shard had."""
-        files = [*(shard.file for shard in self.shards), *self.damage]
+        files = [*self.by_file, *self.damage]
         return max((number_of(file) + 1 for file in files), default=0)
 
     def add(self, old: str | None, shard: Shard) -> None:
@@ -98,18 +104,14 @@ class ShardedStore:
         old : str or None
         shard : Shard
         """
-        at = next((k for k, known in enumerate(self.shards) if known.file == old), None)
-        if at is None:
-            self.shards.append(shard)
-        else:
-            self.shards[at] = shard
+        self.by_file.pop(old or "", None)
+        self.by_file[shard.file] = shard
         if time.monotonic() > self._list_again:
             self.save()
 
     def save(self) -> None:
         """List the shards."""
-        if self.key is not None and self.shards:
-            self.shards.sort(key=lambda shard: shard.file)
+        if self.key is not None and self.by_file:
             started = time.monotonic()
             write_shards(self.folder, self.key, self.shards)
             ended = time.monotonic()
@@ -117,10 +119,9 @@ class ShardedStore:
 
     def remove_leftovers(self) -> None:
         """Remove unfinished files, and shards that another one replaced."""
-        listed = {shard.file for shard in self.shards}
         for path in self.folder.iterdir():
             is_own = _OWN_FILE.fullmatch(path.name) or path.name.startswith(".")
-            if is_own and path.name not in listed and path.name != ".lock":
+            if is_own and path.name not in self.by_file and path.name != ".lock":
                 with suppress(OSError):
                     path.unlink()
 

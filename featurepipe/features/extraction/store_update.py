@@ -1,7 +1,7 @@
 """StoreUpdate: which rows of one store are stale, and what becomes of their images."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,32 +81,37 @@ class StoreUpdate:
     ----------
     store : FeatureStore
         Open for writing.
-    stamps : mapping of str to ndarray of shape (2,), int64
-        Size and modification time of each image, by its id.
+    ids : sequence of str
+        Images, each of which has a row.
+    stamps : ndarray of shape (n_images, 2), int64
+        Size and modification time of each.
     """
 
-    def __init__(self, store: FeatureStore, stamps: Mapping[str, NDArray[np.int64]]) -> None:
+    def __init__(self, store: FeatureStore, ids: Sequence[str], stamps: NDArray[np.int64]) -> None:
         self.store = store
-        self._stamps = stamps
+        self._ids = ids
         self._row_of = {image_id: row for row, image_id in enumerate(store.ids)}
+        self._rows = np.array([self._row_of[image_id] for image_id in ids], dtype=np.intp)
+        # One for each row of the store, as all that follows.
+        self._stamps = np.full((len(store), 2), UNKNOWN, np.int64)
+        self._stamps[self._rows] = stamps
+        self._was_done = store.status == DONE
+        self._is_untouched = np.zeros(len(store), bool)
         self._n_embedded = 0
-        self._done = set(store.ids[store.rows("done")])
-        self._untouched: set[str] = set()
         self._unread: dict[str, str] = {}
 
     def stale(self, *, retry_refused: bool, rehash: bool) -> dict[str, bytes | None]:
         """Ids of the images to load, each with the digest that makes embedding needless."""
-        ids = list(self._stamps)
-        rows = np.array([self._row_of[image_id] for image_id in ids], dtype=np.intp)
-        stamps = np.array([*self._stamps.values()], np.int64).reshape(-1, 2)
-        status, digests = self.store.status[rows], self.store.digests[rows]
+        status, digests = self.store.status, self.store.digests
         again = (status == PENDING) | ((status == REFUSED) & retry_refused)
-        kept = np.stack([self.store.sizes[rows], self.store.mtimes[rows]], axis=1)
-        untouched = (stamps == kept).all(axis=1) & (stamps != UNKNOWN).all(axis=1)
-        self._untouched = {ids[position] for position in np.flatnonzero(untouched)}
+        kept = np.stack([self.store.sizes, self.store.mtimes], axis=1)
+        self._is_untouched = (self._stamps == kept).all(axis=1)
+        self._is_untouched &= (self._stamps != UNKNOWN).all(axis=1)
+        wanted = again | ~self._is_untouched | rehash
         return {
-            ids[position]: None if again[position] else digests[position].tobytes()
-            for position in np.flatnonzero(again | ~untouched | rehash)
+            self._ids[position]: None if again[row] else digests[row].tobytes()
+            for position, row in enumerate(self._rows)
+            if wanted[row]
         }
 
     def embedded(self, images: Sequence[LoadedImage], features: NDArray[Any], cost: Cost) -> None:
@@ -121,12 +126,12 @@ class StoreUpdate:
     def not_embedded(self, image: LoadedImage) -> None:
         """Commit why an image has no features, or that its bytes are still the same."""
         rows, digests, stamps = self._columns([image])
-        if image.reason and not any(image.digest) and image.image_id in self._done:
+        if image.reason and not any(image.digest) and self._was_done[rows[0]]:
             # It may be readable again later; its features are those of the digest it had.
             self._unread[image.image_id] = image.reason
         elif image.reason:
             self.store.write_refused(rows, [image.reason], digests, *stamps.T)
-        elif image.image_id not in self._untouched:
+        elif not self._is_untouched[rows[0]]:
             self.store.write_seen(rows, *stamps.T)
 
     def _columns(
@@ -134,13 +139,10 @@ class StoreUpdate:
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8], NDArray[np.int64]]:
         rows = np.array([self._row_of[image.image_id] for image in images], dtype=np.intp)
         digests = np.frombuffer(b"".join(image.digest for image in images), dtype=np.uint8)
+        digests = digests.reshape(-1, 32)
         # Asked before reading: a change in between is then noticed the next time.
-        stamps = np.array([self._stamp(image) for image in images], dtype=np.int64)
-        return rows, digests.reshape(-1, 32), stamps
-
-    def _stamp(self, image: LoadedImage) -> NDArray[np.int64]:
-        was_read = any(image.digest)
-        return self._stamps[image.image_id] if was_read else np.array([UNKNOWN, UNKNOWN])
+        was_read = digests.any(axis=1, keepdims=True)
+        return rows, digests, np.where(was_read, self._stamps[rows], UNKNOWN)
 
     def summarise(self, stages: StageTimes | None = None) -> Extraction:
         """What was done.
@@ -150,12 +152,14 @@ class StoreUpdate:
         stages : StageTimes, optional
             Default: nothing was.
         """
-        rows = [self._row_of[image_id] for image_id in self._stamps]
-        refused = {key: why for key, why in self.store.refused().items() if key in self._stamps}
-        n_done = int((self.store.status[rows] == DONE).sum())
+        is_asked = np.zeros(len(self.store), bool)
+        is_asked[self._rows] = True
+        every = self.store.refused().items()
+        refused = {key: why for key, why in every if is_asked[self._row_of[key]]}
+        n_done = int((self.store.status[is_asked] == DONE).sum())
         return Extraction(
             store=self.store.path,
-            n_images=len(rows),
+            n_images=len(self._rows),
             n_embedded=self._n_embedded,
             n_unchanged=n_done - self._n_embedded,
             refused=refused,

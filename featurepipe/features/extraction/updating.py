@@ -92,8 +92,8 @@ def update_stores(
         If this machine computes other features than a store holds.
     """
     (fast_decode,) = {one.maker.fast_decode for one in ready}
-    stamps = dict(zip(ids, source.stamps(ids), strict=True))
-    updates = [StoreUpdate(one.store, stamps) for one in ready]
+    stamps = source.stamps(ids)
+    updates = [StoreUpdate(one.store, ids, stamps) for one in ready]
     stale = [update.stale(retry_refused=retry_refused, rehash=rehash) for update in updates]
     lanes = [
         Lane(

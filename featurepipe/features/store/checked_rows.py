@@ -1,6 +1,7 @@
 """CheckedRows: rows of a store, each read against its checksum."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from featurepipe.features.store.layout import (
 _N_LOOKS_AGAIN, _SECONDS_BETWEEN_LOOKS = 5, 0.05
 # Checked at once: little enough to stay in the processor's cache.
 _CHECK_BYTES = 2**21
+# While one thread waits for the disk, the other checks what it has read.
+_N_THREADS = 2
 
 
 class CheckedRows:
@@ -42,6 +45,10 @@ class CheckedRows:
     def __init__(self, file: h5py.File, path: Path) -> None:
         self._file = file
         self._path = path
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_N_THREADS, "rows")
 
     @cached_property
     def raw_ids(self) -> NDArray[np.bytes_]:
@@ -71,8 +78,7 @@ class CheckedRows:
             If a row is not done, does not match its checksum, or holds a number that is not
             finite.
         """
-        dataset = self._file["features"]
-        features = np.empty((len(rows), *dataset.shape[1:]), probe_dtype(dataset.dtype))
+        features = self._room(rows)
         is_finite = np.ones(len(rows), bool)
         # In the order of the file.
         doubtful = self._read(rows, _ascending(rows), features, is_finite)
@@ -88,6 +94,12 @@ class CheckedRows:
             raise self._not_finite(rows, is_finite)
         return features
 
+    def _room(self, rows: Rows) -> NDArray[Any]:
+        # No dataset stays open: HDF5 keeps the last 64 KB that were read of an open one, and
+        # another look would see these.
+        dataset = self._file["features"]
+        return np.empty((len(rows), *dataset.shape[1:]), probe_dtype(dataset.dtype))
+
     def _read(
         self, rows: Rows, places: Rows, features: NDArray[Any], is_finite: NDArray[np.bool_]
     ) -> Rows:
@@ -99,13 +111,19 @@ class CheckedRows:
             self._done(wanted),
         )
         raw_ids, is_sound = self.raw_ids[wanted], np.empty(len(wanted), bool)
-        for part in in_chunks(np.arange(len(wanted)), dataset, _CHECK_BYTES):
+
+        def read_part(part: Rows) -> None:
             at, place = slice(part[0], part[-1] + 1), as_slice(places[part])
-            stored = read_rows(dataset, wanted[at])
+            # Read to where they belong, where rows lie in a run; else a copy.
+            values = features[place]
+            stored = values if dataset.dtype == values.dtype else None
+            stored = read_rows(dataset, wanted[at], stored)
             is_sound[at] = checksums(raw_ids[at], digests[at], stored) == expected[at]
-            features[place] = stored
-            if features.dtype.kind == "f":
-                is_finite[place] = np.isfinite(features[place]).all(axis=1)
+            is_finite[place] = _widen(stored, values)
+            if not isinstance(place, slice):
+                features[place] = values
+
+        list(self._pool.map(read_part, in_chunks(np.arange(len(wanted)), dataset, _CHECK_BYTES)))
         return places[~(is_sound & is_done)]
 
     def damaged(self) -> Rows:
@@ -158,6 +176,20 @@ class CheckedRows:
             f"first {self.ids[odd[0]]!r}. Check the weights, delete the store, and extract "
             "again with --precision float32."
         )
+
+
+def _widen(stored: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_] | bool:
+    """Fill float32 values with those that are stored; which rows are finite."""
+    if stored.dtype != np.float16:
+        return np.isfinite(values).all(axis=1) if values.dtype.kind == "f" else True
+    # NumPy converts float16 in software. Shifted by 13 bits, a number of it is one of float32 that
+    # is too small by the difference of the exponents' biases, 127 - 15; the sign goes further up.
+    bits = values.view(np.int32)
+    np.left_shift(stored.view(np.int16), 13, out=bits, dtype=np.int32)
+    bits &= np.int32(~0x70000000)
+    values *= np.float32(2.0 ** (127 - 15))
+    # All others have the largest exponent there is.
+    return (stored.view(np.uint16) & 0x7FFF).max(axis=1) < 0x7C00
 
 
 def _ascending(rows: Rows) -> Rows:

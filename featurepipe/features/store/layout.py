@@ -29,7 +29,6 @@ tell which of its rows are complete.
 import math
 import operator
 import shutil
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng.zlib_ng import crc32
 
 from featurepipe.errors import DiskFullError
 from featurepipe.features.store.stages import STAGES
@@ -152,15 +152,21 @@ def read_text(file: h5py.File, name: str) -> str:
 
 def about_checksum(about: Mapping[str, str]) -> np.uint32:
     """CRC-32 of the attributes that describe the store as a whole."""
-    return np.uint32(zlib.crc32("\n".join(about.values()).encode()))
+    return np.uint32(crc32("\n".join(about.values()).encode()))
 
 
-def read_rows(dataset: h5py.Dataset, rows: Rows) -> NDArray[Any]:
-    """Some rows of a dataset, in any order."""
+def read_rows(
+    dataset: h5py.Dataset, rows: Rows, values: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Some rows of a dataset, in any order; into `values` if it is given."""
     if isinstance(run := as_slice(rows), slice):
-        return dataset[run]
+        if values is None:
+            return dataset[run]
+        dataset.read_direct(values, run)
+        return values
     # Reading a slice and picking from it is far faster than h5py's own row lists.
-    values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
+    if values is None:
+        values = np.empty((len(rows), *dataset.shape[1:]), dtype=dataset.dtype)
     row_bytes = _row_bytes(dataset)
     gap, span = max(1, _GAP_BYTES // row_bytes), max(1, _SPAN_BYTES // row_bytes)
     order = np.argsort(rows, kind="stable")
@@ -198,8 +204,8 @@ def checksums(
     """CRC-32 of each row: of its id, its digest, and its features or reason."""
     # Lists of buffers and map: iterating over the rows of an array takes longer than the CRC-32.
     as_bytes = np.ascontiguousarray(digests).view("V32").ravel().tolist()
-    begun = map(zlib.crc32, map(operator.add, ids.tolist(), as_bytes))
-    values = map(zlib.crc32, _buffers(contents), begun)
+    begun = map(crc32, map(operator.add, ids.tolist(), as_bytes))
+    values = map(crc32, _buffers(contents), begun)
     return np.fromiter(values, np.uint32, count=len(ids))
 
 

@@ -7,6 +7,7 @@ join files, the virtual dataset, silently reads a missing one as its fill value.
 
 import json
 import os
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -257,6 +258,8 @@ class ShardedFile:
         self.ends = np.cumsum([shard.n_rows for shard in self.shards])
         self._open: OrderedDict[int, h5py.File] = OrderedDict()
         self._checked: set[int] = set()
+        # A shard is not closed while another thread reads it.
+        self.reading = threading.Lock()
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -327,17 +330,22 @@ class ShardedDataset:
             return np.sum([self._file.shard(k)["timing"][:] for k in range(n_shards)], axis=0)[rows]
         if not self._is_of_rows:
             return self._file.shard(0)[self._name][rows]
+        values = np.empty((len(range(len(self))[rows]), *self.shape[1:]), self.dtype)
+        self.read_direct(values, rows)
+        return values
+
+    def read_direct(self, values: NDArray[Any], rows: slice) -> None:
+        """Read a slice of rows into an array."""
         start, stop, _ = rows.indices(len(self))
-        first = int(np.searchsorted(self._file.ends, start, side="right"))
-        parts = []
-        for number in range(first, n_shards):
+        number = int(np.searchsorted(self._file.ends, start, side="right"))
+        at = start
+        while at < stop:
             end = int(self._file.ends[number])
-            begin = end - self._file.shards[number].n_rows
-            if begin >= stop:
-                break
-            dataset = self._file.shard(number)[self._name]
-            parts.append(dataset[max(start - begin, 0) : min(stop, end) - begin])
-        return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+            begin, until = end - self._file.shards[number].n_rows, min(stop, end)
+            source, target = np.s_[at - begin : until - begin], np.s_[at - start : until - start]
+            with self._file.reading:
+                self._file.shard(number)[self._name].read_direct(values, source, target)
+            number, at = number + 1, until
 
 
 def _index_checksum(file: h5py.File) -> int:

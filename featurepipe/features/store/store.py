@@ -18,6 +18,7 @@ from featurepipe.features.store.layout import (
     FORMAT,
     PENDING,
     REFUSED,
+    ROW_DATASETS,
     Rows,
     as_slice,
     checksums,
@@ -161,6 +162,8 @@ class FeatureStore(StoreReader):
         if self._file.mode == "r":
             self._opened.close()
             self._use(WritableHDF5(self.path, "r+"))
+            # Looking them up for each batch takes longer than their checksums.
+            self._columns = {name: self._file[name] for name in ROW_DATASETS}
 
     def close(self) -> None:
         """Close the file, and let others write to it.
@@ -278,14 +281,14 @@ class FeatureStore(StoreReader):
 
     def _commit(self, rows: Rows, status: int, **columns: NDArray[Any]) -> None:
         at, file = as_slice(rows), self._file
-        all_status = file["status"]
+        all_status = self._columns["status"]
         with disk_full_named(self.path):
             # A row that is written again must not look done half-way.
             if (all_status[at] != PENDING).any():
                 all_status[at] = PENDING
                 file.flush()
             for name, values in columns.items():
-                file[name][at] = values
+                self._columns[name][at] = values
             file.flush()
             all_status[at] = status
             file.flush()

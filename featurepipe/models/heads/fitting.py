@@ -7,12 +7,12 @@ from threading import Lock
 from typing import TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from featurepipe.cluster.spreading import call_each
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows, side_by_side, widths_of
@@ -29,11 +29,14 @@ from featurepipe.words import one_line
 Advance = Callable[[int, int], object]
 """Called with the number of steps done and of all steps."""
 
+Shared = TypeVar("Shared")
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _ONE_AT_A_TIME = Lock()
 
-_Job = Callable[[], tuple[str, Head | HeldOut]]
+_Job = tuple[Question, tuple[Rows, Rows] | None, HeadSettings]
+"""A head to fit on all rows of a question, or on those of a fold and to ask about the others."""
 
 
 # One BLAS thread in each of ours: more would contend, and round differently.
@@ -170,40 +173,36 @@ def _fit_own(title: str, head: Pipeline, X: Features, y: Rows, groups: Rows) -> 
 # One BLAS thread in each of ours: more would contend, and round differently.
 @threadpool_limits.wrap(limits=1)
 def run_jobs(
-    jobs: Sequence[Callable[[], Result]], n_jobs: int, progress: Advance | None
+    function: Callable[[Shared, Job], Result],
+    shared: Shared,
+    jobs: Sequence[Job],
+    n_jobs: int,
+    progress: Advance | None,
 ) -> list[Result]:
-    """Run fits in threads, without scikit-learn's warnings that one has not converged.
+    """Run fits side by side, without scikit-learn's warnings that one has not converged.
 
     Parameters
     ----------
-    jobs : sequence of callable
-        Without arguments.
+    function : callable
+        Of `shared` and a job.
+    shared : object
+        What all fits read, such as the features.
+    jobs : sequence
     n_jobs : int
-        Threads; -1: one a processor core.
+        Threads; -1: one a processor core. For tasks on a cluster, see
+        `featurepipe.cluster.spreading.call_each`.
     progress : callable or None
         Called with the number of jobs done and of all jobs.
 
     Returns
     -------
     list
-        What the jobs returned, in their order.
+        What the function returned, in the order of the jobs.
     """
-    results: dict[int, Result] = {}
-    # SGD and BLAS release the interpreter's lock, so threads can share the features.
-    pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator_unordered")
-    numbered = (delayed(_run_numbered)(number, job) for number, job in enumerate(jobs))
     with warnings.catch_warnings():
         # The recipe fixes the number of passes; users cannot change it.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for n_done, (number, result) in enumerate(pool(numbered), start=1):
-            results[number] = result
-            if progress is not None:
-                progress(n_done, len(jobs))
-    return [results[number] for number in range(len(jobs))]
-
-
-def _run_numbered(number: int, job: Callable[[], Result]) -> tuple[int, Result]:
-    return number, job()
+        return list(call_each(function, shared, jobs, n_jobs=n_jobs, progress=progress))
 
 
 def _run_fits(
@@ -213,33 +212,30 @@ def _run_fits(
     n_jobs: int,
     progress: Advance | None,
 ) -> HeadFits:
-    """Run every fit of every head, in one pool of threads."""
+    """Run every fit of every head side by side."""
     # The final fits take longest. They come first, so that none of them runs alone at the end.
-    jobs: list[_Job] = [partial(_fit_final, X, question, settings) for question in questions]
+    jobs: list[_Job] = [(question, None, settings) for question in questions]
     for question in questions:
         folds = inner_folds(
             question.strata(settings.n_folds), question.groups, settings.n_folds, settings.seed
         )
-        jobs += [partial(_fit_fold, X, question, *fold, settings) for fold in folds]
+        jobs += [(question, fold, settings) for fold in folds]
+    results = run_jobs(_fit_job, X, jobs, n_jobs, progress)
     fits = HeadFits({}, {question.name: [] for question in questions})
-    for name, result in run_jobs(jobs, n_jobs, progress):
+    for (question, _, _), result in zip(jobs, results, strict=True):
         if isinstance(result, Head):
-            fits.heads[name] = result
+            fits.heads[question.name] = result
         else:
-            fits.held_out[name].append(result)
+            fits.held_out[question.name].append(result)
     return fits
 
 
-def _fit_final(X: Features, question: Question, settings: HeadSettings) -> tuple[str, Head]:
-    return question.name, fit_one_head(X, question, np.arange(len(question.rows)), settings)
-
-
-def _fit_fold(
-    X: Features, question: Question, train: Rows, validation: Rows, settings: HeadSettings
-) -> tuple[str, HeldOut]:
+def _fit_job(X: Features, job: _Job) -> Head | HeldOut:
+    question, fold, settings = job
+    if fold is None:
+        return fit_one_head(X, question, np.arange(len(question.rows)), settings)
+    train, validation = fold
     head = fit_one_head(X, question, train, settings)
     X = X[question.rows[validation]]
     # Without the head itself: the fold needs it no more, and it would fill the memory.
-    return question.name, HeldOut(
-        validation, head.known, head.predict_proba(X), head.decision_scores(X)
-    )
+    return HeldOut(validation, head.known, head.predict_proba(X), head.decision_scores(X))

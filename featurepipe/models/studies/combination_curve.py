@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,13 +144,13 @@ def combination_curve(
     ]
     questions = make_questions(exclusive, Task.PER_ATTRIBUTE, columns, groups).questions
     jobs = [
-        partial(_right, X, question, fold.trained[step], fold.asked, settings)
+        (question, fold.trained[step], fold.asked, settings)
         for question in questions
         for step in range(len(SHARES))
         for fold in folds
     ]
     asked = np.concatenate([fold.asked for fold in folds])
-    in_order = iter(run_jobs(jobs, n_jobs, progress))
+    in_order = iter(run_jobs(_right, X, jobs, n_jobs, progress))
     right = {
         name: np.array(
             [np.concatenate([next(in_order) for _ in folds]) for _ in SHARES], dtype=np.float64
@@ -236,10 +235,9 @@ def _order(combination: Rows, has: NDArray[np.bool_], seed: int) -> tuple[list[i
     return first + later, len(first)
 
 
-def _right(
-    X: Features, question: Question, trained: Rows, asked: Rows, settings: HeadSettings
-) -> NDArray[np.bool_]:
+def _right(X: Features, job: tuple[Question, Rows, Rows, HeadSettings]) -> NDArray[np.bool_]:
     """Which rows a head answers correctly that is fitted on others."""
+    question, trained, asked, settings = job
     kept = np.flatnonzero(np.isin(question.rows, trained))
     head = fit_one_head(X, question, kept, settings)
     truth = question.truth[np.searchsorted(question.rows, asked)]

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from featurepipe.cluster.spreading import call_each
 from featurepipe.errors import UnknownNameError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Features, Rows
@@ -143,15 +144,11 @@ def choose_features(
     tried: dict[Blocks, list[HeldOutAnswers]] = {}
     with threadpool_limits(limits=1):
         kernels = {name: make_kernel(X) for name, X in blocks.items()}
-        pool = Parallel(n_jobs=n_jobs, backend="threading", return_as="generator")
 
         def run(candidates: Sequence[Blocks]) -> None:
             n_all = len(tried) + len(candidates)
-            calls = (
-                delayed(answer_held_out)([kernels[name] for name in names], hold_outs)
-                for names in candidates
-            )
-            for names, answers in zip(candidates, pool(calls), strict=True):
+            results = call_each(_try, (kernels, hold_outs), candidates, n_jobs=n_jobs)
+            for names, answers in zip(candidates, results, strict=True):
                 tried[names] = answers
                 if progress is not None:
                     progress(len(tried), n_all)
@@ -164,6 +161,13 @@ def choose_features(
         answers = {names: of_all[number] for names, of_all in tried.items()}
         trials += _ranked(attribute.name, answers, objective, ordinary, groups)
     return trials
+
+
+def _try(
+    shared: tuple[Mapping[str, NDArray[np.float64]], Sequence[HoldOuts]], blocks: Blocks
+) -> list[HeldOutAnswers]:
+    kernels, hold_outs = shared
+    return answer_held_out([kernels[name] for name in blocks], hold_outs)
 
 
 def ordinary_block(trials: Sequence[Trial]) -> str:

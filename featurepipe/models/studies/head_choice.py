@@ -6,7 +6,6 @@ head that will read them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -94,7 +93,7 @@ def choose_head(
     hold_outs = HoldOuts.of(labels, groups, settings.seed)
     sets = (columns, dict.fromkeys(labels, ordinary))
     jobs = [
-        partial(_answer, X, attribute, question, folds, of_head)
+        (attribute, question, folds, of_head)
         for of_head in (settings.with_head(head) for head in heads)
         for read in sets
         for attribute, question in zip(
@@ -104,7 +103,7 @@ def choose_head(
         )
         for folds in (attribute.seen, *(unseen.folds for unseen in attribute.unseen))
     ]
-    in_order = iter(run_jobs(jobs, n_jobs, progress))
+    in_order = iter(run_jobs(_answer, X, jobs, n_jobs, progress))
     answers: dict[str, list[HeldOutAnswers]] = {}
     kept: dict[str, tuple[str, ...]] = {}
     for head in heads:
@@ -147,10 +146,9 @@ def _answers(hold_outs: Sequence[HoldOuts], right: Iterator[Right]) -> list[Held
     return answers
 
 
-def _answer(
-    X: Features, attribute: HoldOuts, question: Question, folds: Folds, settings: HeadSettings
-) -> Right:
+def _answer(X: Features, job: tuple[HoldOuts, Question, Folds, HeadSettings]) -> Right:
     """How often each row is answered correctly by the head that is fitted without its fold."""
+    attribute, question, folds, settings = job
     right = np.full(len(X), np.nan)
     for asked, away in folds:
         kept = np.flatnonzero(~np.isin(question.rows, away))

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from featurepipe.cluster.spreading import call_each
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Features, Rows
 from featurepipe.models.heads.fitting import Advance, fit_heads
@@ -117,6 +118,19 @@ class _ShareFits:
 
 
 @dataclass(frozen=True)
+class _FitsOfShares:
+    """What the fits on all shares have in common."""
+
+    X: Features
+    labels: dict[str, Labels]
+    groups: Rows
+    settings: HeadSettings
+    columns: Mapping[str, Columns] | None
+    n_jobs: int
+    strata: Rows
+
+
+@dataclass(frozen=True)
 class _Judged:
     """How good each prediction is: `right` and `losses` have the shape (n_draws, n_labelled)."""
 
@@ -186,23 +200,42 @@ def _fit_shares(
     """Fit heads on each share of each fold of each draw, and predict the rows held out."""
     strata = label_strata(labels, settings.n_folds)
     fits = {share: _ShareFits.of_nothing(labels) for share in SHARES}
-    inner = replace(settings, n_folds=min(settings.n_folds, _CALIBRATION_FOLDS))
+    shared = _FitsOfShares(X, labels, groups, settings, columns, n_jobs, strata)
     jobs = [
         (draw, share, *fold)
         for draw in range(N_DRAWS)
         for fold in inner_folds(strata, groups, settings.n_folds, settings.seed + draw)
         for share in SHARES
     ]
-    for n_done, (draw, share, training, validation) in enumerate(jobs, start=1):
-        rows = training[draw_share(strata[training], groups[training], share, settings.seed + draw)]
-        known = learnable({name: truth.take(rows) for name, truth in labels.items()}, settings.task)
-        model = fit_heads(X[rows], known, groups[rows], inner, columns=columns, n_jobs=n_jobs).model
-        for name, probabilities in model.predict(X[validation]).items():
+    answers = call_each(_fit_share, shared, jobs, progress=progress)
+    for (draw, share, _, validation), of_fit in zip(jobs, answers, strict=True):
+        for name, (probabilities, n_train) in of_fit.items():
             fits[share].scores[name][draw, validation] = probabilities
-            fits[share].n_train[name].append(int(known[name].labelled.sum()))
-        if progress is not None:
-            progress(n_done, len(jobs))
+            fits[share].n_train[name].append(n_train)
     return fits
+
+
+def _fit_share(
+    given: _FitsOfShares, job: tuple[int, float, Rows, Rows]
+) -> dict[str, tuple[NDArray[np.float64], int]]:
+    """Probabilities of the rows that a fold holds out, and how many rows were fitted on."""
+    draw, share, training, validation = job
+    strata, groups, settings = given.strata, given.groups, given.settings
+    rows = training[draw_share(strata[training], groups[training], share, settings.seed + draw)]
+    drawn = {name: truth.take(rows) for name, truth in given.labels.items()}
+    known = learnable(drawn, settings.task)
+    model = fit_heads(
+        given.X[rows],
+        known,
+        groups[rows],
+        replace(settings, n_folds=min(settings.n_folds, _CALIBRATION_FOLDS)),
+        columns=given.columns,
+        n_jobs=given.n_jobs,
+    ).model
+    return {
+        name: (probabilities, int(known[name].labelled.sum()))
+        for name, probabilities in model.predict(given.X[validation]).items()
+    }
 
 
 def _judge(

@@ -142,7 +142,7 @@ def test_batches_come_back_in_order(engine):
     futures = [engine.start(images[k : k + 16]) for k in range(0, 40, 16)]
     found = np.concatenate([future.result() for future in futures])
     np.testing.assert_array_equal(found, engine.embed(images))
-    assert (engine.batch_size, engine.n_parallel) == (16, 1)
+    assert (engine.batch_size, engine.n_parallel) == (64, 1)
 
 
 def test_the_default_size():

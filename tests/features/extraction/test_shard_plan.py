@@ -45,7 +45,7 @@ def store_of(tmp_path, *parts):
         )
         for number, part in enumerate(parts)
     ]
-    return ShardedStore(tmp_path, shards=shards)
+    return ShardedStore(tmp_path, by_file={shard.file: shard for shard in shards})
 
 
 def test_a_new_store_is_cut_into_equal_shards(plan, tmp_path):

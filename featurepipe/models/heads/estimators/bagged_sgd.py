@@ -15,13 +15,13 @@ squared norm counts 1/k.
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from featurepipe.cluster.spreading import call_each
 from featurepipe.models.heads.estimators.classifier import HeadClassifier
 
 if TYPE_CHECKING:
@@ -121,9 +121,8 @@ class BaggedSGDClassifier(HeadClassifier):
         seeds = self.draw_seeds()
         # One thread of BLAS in each of ours: more would contend.
         with threadpool_limits(limits=1):
-            members = Parallel(n_jobs=self.n_jobs, backend="threading")(
-                delayed(self._fit_member)(X, truth, seed) for seed in seeds
-            )
+            shared = (self, np.asarray(X), truth)
+            members = list(call_each(_fit_member, shared, seeds, n_jobs=self.n_jobs))
         self.coefs_ = np.stack(members)
         self.n_iter_ = np.full(self.n_estimators, self.max_iter)
         return self
@@ -244,7 +243,7 @@ class BaggedSGDClassifier(HeadClassifier):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share in (0, 1].")
 
-    def _fit_member(self, X: Floats, truth: Floats, seed: int) -> Floats:
+    def fit_member(self, X: Floats, truth: Floats, seed: int) -> Floats:
         """Weights of a member: ndarray of shape (n_outputs, n_features), float32."""
         # Only here: the compiler takes a second to import, and prediction needs none.
         from featurepipe.models.heads.estimators.descent import Descent, Problem
@@ -273,6 +272,11 @@ class BaggedSGDClassifier(HeadClassifier):
         """Weight of each row, drawn `counts` times, in each output's loss."""
         of_true, of_others = self.balance(counts.sum(), counts @ truth)
         return (counts[:, None] * np.where(truth > 0, of_true, of_others)).astype(np.float32)
+
+
+def _fit_member(shared: tuple[BaggedSGDClassifier, Floats, Floats], seed: int) -> Floats:
+    bag, X, truth = shared
+    return bag.fit_member(X, truth, seed)
 
 
 def draw_counts(rng: np.random.Generator, n: int, share: float) -> NDArray[np.intp]:
