@@ -12,7 +12,7 @@ from featurepipe.reports.page.model_page import HTML, SCRIPT, STYLE, page_files
 from featurepipe.words import examples
 from featurepipe.workflows.browser_runtime import FILES, LICENCE, fetch_browser_runtime
 from featurepipe.workflows.model_facts import ModelFacts
-from featurepipe.workflows.written_folders import require_outside_source
+from featurepipe.workflows.written_folders import require_outside_source, require_writable_place
 
 _MODEL, _LICENCES = "model.onnx", "licences.txt"
 
@@ -48,7 +48,7 @@ class BrowserPage:
             If the folder holds other files, is one of the source or that of the model; or if the
             npm registry cannot be reached.
         NotWritableError
-            If the cache cannot be written to.
+            If the folder or the cache cannot be written to.
         """
         if target.suffix.lower() != ".onnx":
             raise UsageError("--page only applies to .onnx. Omit it, or export to TARGET.onnx.")
@@ -60,6 +60,8 @@ class BrowserPage:
                 "page should not publish. Name another folder."
             )
         require_outside_source(folder, manifest, "The page")
+        # As if a file lay in it: the folder itself may be there.
+        require_writable_place(folder / HTML, "The page")
         ours = {HTML, SCRIPT, STYLE, _MODEL, _LICENCES, *FILES}
         present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         if others := [name for name in present if name not in ours]:

@@ -12,6 +12,7 @@ from featurepipe.errors import UsageError
 from featurepipe.files import disk_full_named, replacing
 from featurepipe.workflows.exported_model import golden_file
 from featurepipe.workflows.model_runtimes import OPENVINO_SUFFIX
+from featurepipe.workflows.written_folders import require_writable_place
 
 Graph = Any
 """What is written: the bytes of an ONNX file, or an `openvino.Model`."""
@@ -57,12 +58,16 @@ class ExportedFiles:
         return "OpenVINO" if self.is_openvino else "ONNX"
 
     def require_writable(self) -> None:
-        """Stop if a file beside the model belongs to somebody else.
+        """Stop if the files cannot be written, or one beside the model belongs to somebody else.
 
         Raises
         ------
         UsageError
+            If a file would be replaced that featurepipe did not write.
+        NotWritableError
+            If permission is denied.
         """
+        require_writable_place(self.target, "The model")
         for path in (self.card, self.program):
             if os.path.lexists(path) and not (path.is_file() and _is_ours(path)):
                 raise UsageError(

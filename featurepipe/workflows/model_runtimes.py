@@ -20,8 +20,10 @@ from featurepipe.workflows.exported_model import (
 
 OPENVINO_SUFFIX = ".xml"
 
+# Of the facts that OpenVINO keeps beside a graph.
 _SECTION = "featurepipe"
-"""Of the facts that OpenVINO keeps beside a graph."""
+
+_HEAD_BYTES = 4096
 
 
 def open_exported(model: Path) -> ExportedModel:
@@ -110,6 +112,8 @@ class OpenVinoModel:
         self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
         name = model.name if isinstance(model, Path) else "The model"
         core = openvino.Core()
+        if isinstance(model, Path):
+            _require_graph(model)
         try:
             graph = core.read_model(str(model)) if isinstance(model, Path) else model
             said = graph.get_rt_info()[_SECTION] if graph.has_rt_info([_SECTION]) else {}
@@ -131,6 +135,15 @@ class OpenVinoModel:
         assert other is None
         values = self._compiled({PIXELS: pixels})
         return {name: values[name] for name in self._outputs}
+
+
+def _require_graph(path: Path) -> None:
+    """Stop if a file is no graph of OpenVINO, which would try other formats then."""
+    with path.open("rb") as file:
+        if b"<net " not in file.read(_HEAD_BYTES):
+            raise ModelFileError(
+                f"{path.name} is no model of OpenVINO. Name the .xml file of an export."
+            )
 
 
 def convert_to_openvino(content: bytes) -> Any:

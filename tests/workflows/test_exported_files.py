@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 import featurepipe
-from featurepipe.errors import UsageError
+from featurepipe.errors import NotWritableError, UsageError
 from histogram_runs import RUN, given_pictures, make_workspace
 
 pytest.importorskip("onnxruntime")
@@ -144,6 +144,17 @@ def test_files_of_others_are_not_replaced(place, tmp_path):
     with pytest.raises(UsageError, match=r"model\.md would be replaced"):
         featurepipe.export(RUN, tmp_path / "model.onnx", workspace=place)
     assert [path.name for path in tmp_path.iterdir()] == ["model.md"]
+
+
+def test_places_that_cannot_be_written_to_are_refused_first(place, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setattr("featurepipe.workflows.export_run.build_run_graph", pytest.fail)
+    for target in (tmp_path / "file" / "model.onnx", tmp_path / "file" / "new" / "model.onnx"):
+        with pytest.raises(NotWritableError, match="The model cannot be written to"):
+            featurepipe.export(RUN, target, workspace=place)
+    with pytest.raises(NotWritableError, match="The page cannot be written to"):
+        page = tmp_path / "file" / "page"
+        featurepipe.export(RUN, tmp_path / "model.onnx", page=page, workspace=place)
 
 
 def test_an_export_replaces_an_earlier_one(place, exported):

@@ -77,8 +77,11 @@ def test_files_that_are_no_model_are_refused(copied):
     copied.with_suffix(".bin").unlink()
     with pytest.raises(ModelFileError, match=r"keep the \.xml and the \.bin file together"):
         featurepipe.check(copied)
-    copied.write_text("<net/>")
-    with pytest.raises(ModelFileError, match="cannot be read by OpenVINO"):
+    copied.write_text('<net name="none" version="11"/>')
+    with pytest.raises(ModelFileError, match="was not exported by featurepipe"):
+        featurepipe.check(copied)
+    copied.write_text("no graph")
+    with pytest.raises(ModelFileError, match=r"model\.xml is no model of OpenVINO"):
         featurepipe.check(copied)
 
 
