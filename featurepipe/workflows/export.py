@@ -124,7 +124,7 @@ def export(
     Raises
     ------
     ExportError
-        If the ONNX file of a run answers otherwise than the run. Nothing is written then.
+        If the model answers otherwise than the run. Nothing is written then.
     UsageError
         If the suffix is another, `target` is a folder, or in a folder of the source other than
         the workspace, or an attribute has the name of another column; or if several stores, or

@@ -11,6 +11,7 @@ from featurepipe.errors import ExportError
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.rejection import conformal_p_values
 from featurepipe.predictions import COVERAGE
+from featurepipe.words import counted
 from featurepipe.workflows.exported_model import TOLERANCE, Answer, output_names
 
 # Of a squared distance in float32: relative, and of rows of length 1 that are subtracted.
@@ -116,9 +117,11 @@ class Comparison:
         if self._problems:
             # It computes in single precision.
             advice = " If not, export to .onnx." if kind == "OpenVINO" else ""
+            n_images = counted(self._n_images, "test image")
             raise ExportError(
-                f"The {kind} model of {run} answers otherwise than the run for "
-                f"{len(self._problems)} of {self._n_images} test images and attributes, the first: "
+                f"The {kind} model of {run} answers otherwise than the run: "
+                f"{counted(self._problems, 'answer')} about {n_images} "
+                f"{'differs' if len(self._problems) == 1 else 'differ'}, the first: "
                 f"{self._problems[0]}. Nothing was written. If images changed since, extract and "
                 f"fit again.{advice}"
             )

@@ -1,10 +1,14 @@
-"""Views and descriptors as ONNX nodes; see `extraction.views` and `engines.descriptors`."""
+"""Views and descriptors as ONNX nodes; see `extraction.views` and `engines.descriptors`.
+
+Whole numbers are kept as float32, which has them exactly: OpenVINO does not round the quotients of
+integers.
+"""
 
 import numpy as np
 
 from featurepipe.features.engines.descriptors import pixel_weights
 from featurepipe.features.extraction.views import PLAIN_VIEW, shuffled_pixels
-from featurepipe.features.onnx.nodes import FLOAT, INT32, INT64, UINT8, Nodes
+from featurepipe.features.onnx.nodes import FLOAT, INT64, UINT8, Nodes
 
 _N_BINS = (16, 6, 6)
 
@@ -60,7 +64,7 @@ def write_histogram(nodes: Nodes, pixels: str, size_px: int) -> str:
     weights = pixel_weights(size_px)
     n_bins = int(np.prod(_N_BINS))
     flat = nodes.op("Reshape", pixels, np.array([-1, len(weights), 3], np.int64))
-    bins = nodes.cast(_write_bins(nodes, nodes.cast(flat, INT32)), INT64)
+    bins = nodes.cast(_write_bins(nodes, nodes.cast(flat, FLOAT)), INT64)
     shape = nodes.op("Shape", bins)
     n_images = nodes.op("Gather", shape, np.array([0], np.int64))
     empty_shape = nodes.op("Concat", n_images, np.array([n_bins], np.int64), axis=0)
@@ -78,17 +82,18 @@ def write_histogram(nodes: Nodes, pixels: str, size_px: int) -> str:
 
 def _write_luminance(nodes: Nodes, pixels: str) -> str:
     # As `views`: ITU-R 601 luma in 16-bit fixed point.
-    parts = np.array([19595, 38470, 7471], np.int32)
-    weighted = nodes.op("Mul", nodes.cast(pixels, INT32), parts)
+    parts = np.array([19595, 38470, 7471], np.float32)
+    weighted = nodes.op("Mul", nodes.cast(pixels, FLOAT), parts)
     total = nodes.op("ReduceSum", weighted, np.array([3], np.int64), keepdims=1)
-    shades = nodes.op("Div", nodes.op("Add", total, np.int32(0x8000)), np.int32(1 << 16))
+    total = nodes.op("Add", total, np.float32(0x8000))
+    shades = nodes.op("Floor", nodes.op("Div", total, np.float32(1 << 16)))
     grey = nodes.cast(shades, UINT8)
     return nodes.op("Concat", grey, grey, grey, axis=3)
 
 
 def _write_bins(nodes: Nodes, colours: str) -> str:
     """Number of the bin of each pixel; whole numbers only, whose division rounds down."""
-    n_hues, n_saturations, n_values = map(np.int32, _N_BINS)
+    n_hues, n_saturations, n_values = map(np.float32, _N_BINS)
     red, green, blue = (
         nodes.op("Gather", colours, np.int64(channel), axis=2) for channel in range(3)
     )
@@ -96,7 +101,12 @@ def _write_bins(nodes: Nodes, colours: str) -> str:
     delta = nodes.op("Sub", high, nodes.op("Min", nodes.op("Min", red, green), blue))
 
     def times(value: str, factor: int) -> str:
-        return nodes.op("Mul", value, np.int32(factor))
+        return nodes.op("Mul", value, np.float32(factor))
+
+    def divided(value: str, by: str | np.float32) -> str:
+        # Far from the next whole number, however the quotient is rounded.
+        half = nodes.op("Add", value, np.float32(0.5))
+        return nodes.op("Floor", nodes.op("Div", half, by))
 
     def turned(first: str, second: str, n_deltas: int) -> str:
         return nodes.op("Add", nodes.op("Sub", first, second), times(delta, n_deltas))
@@ -109,13 +119,11 @@ def _write_bins(nodes: Nodes, colours: str) -> str:
     )
     sixths = nodes.op("Where", nodes.op("Equal", high, red), from_red, others)
     # 16 bins of 6 * delta sixths.
-    divisor = times(nodes.op("Max", delta, np.int32(1)), 3)
-    hue = nodes.op("Div", times(sixths, int(n_hues) // 2), divisor)
-    saturation = nodes.op(
-        "Div", nodes.op("Mul", delta, n_saturations), nodes.op("Max", high, np.int32(1))
-    )
-    saturation = nodes.op("Min", saturation, n_saturations - np.int32(1))
-    value = nodes.op("Div", nodes.op("Mul", high, n_values), np.int32(255))
-    value = nodes.op("Min", value, n_values - np.int32(1))
+    one = np.float32(1)
+    hue = divided(times(sixths, int(n_hues) // 2), times(nodes.op("Max", delta, one), 3))
+    saturation = divided(nodes.op("Mul", delta, n_saturations), nodes.op("Max", high, one))
+    saturation = nodes.op("Min", saturation, n_saturations - one)
+    value = divided(nodes.op("Mul", high, n_values), np.float32(255))
+    value = nodes.op("Min", value, n_values - one)
     number = nodes.op("Add", nodes.op("Mul", hue, n_saturations), saturation)
     return nodes.op("Add", nodes.op("Mul", number, n_values), value)

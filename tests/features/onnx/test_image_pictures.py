@@ -9,7 +9,7 @@ from featurepipe.features.headless import HeadlessNetwork
 from featurepipe.features.onnx.nodes import FLOAT, UINT8, Nodes
 from featurepipe.features.onnx.pictures import write_histogram, write_view
 from featurepipe.features.weights import resolve_weights
-from onnx_running import run_nodes
+from onnx_running import RUNNERS
 
 SIZE = (37, 37)
 
@@ -26,8 +26,9 @@ def draw_images():
     return np.concatenate([noise, edges, probe_images(SIZE)])
 
 
+@pytest.mark.parametrize("run_nodes", RUNNERS)
 @pytest.mark.parametrize("view", VIEWS)
-def test_views_show_the_same_pictures(view):
+def test_views_show_the_same_pictures(view, run_nodes):
     images, nodes = draw_images(), Nodes()
     given = nodes.add_input("pixels", UINT8, ["n", *SIZE, 3])
     pictures = write_view(nodes, given, view, SIZE)
@@ -39,7 +40,8 @@ def test_views_show_the_same_pictures(view):
     np.testing.assert_array_equal(np.concatenate([*shown.values()]), VIEWS[view].apply(images))
 
 
-def test_the_histogram_is_that_of_the_descriptor():
+@pytest.mark.parametrize("run_nodes", RUNNERS)
+def test_the_histogram_is_that_of_the_descriptor(run_nodes):
     images, nodes = draw_images(), Nodes()
     spec = find_backbone("hsv_histogram")
     network = HeadlessNetwork(spec, resolve_weights("none", spec, 0), SIZE[0])

@@ -7,7 +7,7 @@ from featurepipe.errors import UsageError
 from featurepipe.features.framing import Framing
 from featurepipe.features.onnx.nodes import UINT8, Nodes
 from featurepipe.features.onnx.resizing import Picture, require_repeatable, write_resizing
-from onnx_running import run_nodes
+from onnx_running import run_nodes, run_nodes_by_openvino
 
 # Before, columns were always resized first.
 ROWS_MAY_BE_FIRST = int(PIL.__version__.split(".")[0]) >= 13
@@ -20,7 +20,7 @@ def draw(height, width):
     return rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
-def resize(pixels, framing):
+def resize(pixels, framing, run_nodes=run_nodes):
     nodes = Nodes()
     given = nodes.add_input("pixels", UINT8, ["n", "h", "w", 3])
     resized = write_resizing(nodes, Picture(nodes, given), framing)
@@ -56,6 +56,16 @@ def test_resized_pixels_are_those_of_pillow(size, framing):
     differences = np.abs(resized.astype(int) - expected)
     assert resized.dtype == np.uint8
     assert differences.max() <= (0 if ROWS_MAY_BE_FIRST else 1)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1500, 1100)])
+@pytest.mark.parametrize("framing", [Framing(48, 48), Framing(30, 30, "bilinear", 30)])
+def test_openvino_has_the_same_pixels_in_single_precision(size, framing):
+    pixels = draw(*size)
+
+    resized = resize(pixels, framing, run_nodes_by_openvino)
+
+    np.testing.assert_array_equal(resized, resize(pixels, framing))
 
 
 def test_images_of_the_right_size_stay_as_they_are():
