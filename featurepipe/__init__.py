@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
     from featurepipe.workflows.audit import audit
+    from featurepipe.workflows.check import check
     from featurepipe.workflows.export import export
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
@@ -26,6 +27,7 @@ __all__ = [
     "Predictor",
     "__version__",
     "audit",
+    "check",
     "export",
     "extract",
     "fit",
@@ -44,6 +46,7 @@ _HOMES = {
     "FeatureStore": "featurepipe.features.store",
     "Predictor": "featurepipe.workflows.predictor",
     "audit": "featurepipe.workflows.audit",
+    "check": "featurepipe.workflows.check",
     "export": "featurepipe.workflows.export",
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",

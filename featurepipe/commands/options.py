@@ -221,21 +221,22 @@ split = cloup.option_group(
 """The heading Split: which images are trained on and tested."""
 
 
-def output(*others: Decorator) -> Decorator:
+def output(*others: Decorator, workspace: bool = True) -> Decorator:
     """The heading Output, for the decorator next to the function.
 
     The function gets only options that have a value, so that the workflow's own
-    defaults hold for the rest.
+    defaults hold for the rest. A command that needs no workspace has no option for one.
     """
+    place = option(
+        "--workspace",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        show_default=".",
+        help="Folder of features, splits, runs and reports.",
+    )
     heading: Decorator = cloup.option_group(
         "Output",
-        option(
-            "--workspace",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            show_default=".",
-            help="Folder of features, splits, runs and reports.",
-        ),
+        *([place] if workspace else []),
         *others,
         option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
         option("--quiet", is_flag=True, help="Show only warnings and errors."),

@@ -111,7 +111,7 @@ class Predictor:
         if not isinstance(run, Run):
             run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
         self.run = run
-        self.embedders = _embedders(self.run, weights)
+        self.embedders = embedders_of(self.run, weights)
         self.model = self.run.model
         self._libraries = ThreadpoolController()
         self._batch_size = batch_size
@@ -345,7 +345,22 @@ def _name(image: object, position: int) -> str | int:
     return str(image) if isinstance(image, Path | str) else position
 
 
-def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+def embedders_of(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    """What computes the blocks of features that the heads of a run read, in their order.
+
+    Parameters
+    ----------
+    run : Run
+    weights : sequence of str
+        See `featurepipe.predict`.
+
+    Raises
+    ------
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    FeaturepipeError
+        If the weights cannot be used.
+    """
     if isinstance(run.info, HeadRunInfo):
         made = [(block.recipe, block.weights_source) for block in run.info.blocks]
         return recipes_now(made, weights)

@@ -31,7 +31,8 @@ HEADINGS = {
     "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],
     "audit": ["Model", "Computation", "Output"],
-    "export": ["Data", "Output"],
+    "export": ["Data", "Model", "Output"],
+    "check": ["Output"],
     "repeat": ["Computation", "Output"],
     "info": ["Checks", "Output"],
 }
@@ -132,7 +133,9 @@ def test_options_are_described_in_a_few_words(capsys, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_common_options(name):
     options = {option for param in options_of(name) for option in param.opts}
-    assert {"--workspace", "--json", "--quiet"} <= options
+    # A model is checked where there is no workspace.
+    place = set() if name == "check" else {"--workspace"}
+    assert {*place, "--json", "--quiet"} <= options
 
 
 @pytest.mark.parametrize("name", COMMANDS)
