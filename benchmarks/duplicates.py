@@ -21,7 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps
 import featurepipe
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.answers.row_chunks import RowChunks
-from featurepipe.models.studies.near_duplicates import near_duplicates
+from featurepipe.models.studies.duplicate_rows import near_duplicates
 from featurepipe.workspace import Workspace
 
 BACKBONES = ("mobilenet_v2", "resnet50")

@@ -85,10 +85,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.message = visible(error.message)  # type: ignore[misc]
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as error:
-        was_terminated = isinstance(error.__cause__ or error, _Terminated)
-        click.echo(f"{'Terminated' if was_terminated else 'Interrupted'}. {_STOPPED}", err=True)
-        return 143 if was_terminated else 130
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{'Terminated' if _Terminated.came else 'Interrupted'}. {_STOPPED}", err=True)
+        return 143 if _Terminated.came else 130
     except FeaturepipeError as error:
         _write_error(str(error))
         return 1
@@ -149,6 +148,10 @@ def _with_owners(error: click.ClickException) -> click.ClickException:
 class _Terminated(KeyboardInterrupt):
     """The operating system or a scheduler asks the process to end."""
 
+    # Ray raises a KeyboardInterrupt of its own in its place.
+    came = False
+
 
 def _terminate(*_: object) -> NoReturn:
+    _Terminated.came = True
     raise _Terminated

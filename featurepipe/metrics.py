@@ -67,7 +67,8 @@ def log_losses(truth: Codes, probabilities: Probabilities) -> Values:
     ndarray of shape (n_rows,), float64
         In [0, 36.05].
     """
-    return _surprise(_summing_to_1(probabilities)[np.arange(len(truth)), truth])
+    # Rows computed from float32 features sum to 1 within its rounding only.
+    return _surprise(probabilities[np.arange(len(truth)), truth] / probabilities.sum(axis=1))
 
 
 def label_set_log_losses(truth: Indicator, probabilities: Probabilities) -> Values:
@@ -105,8 +106,9 @@ def squared_distances(truth: Codes, probabilities: Probabilities) -> Values:
     ndarray of shape (n_rows,), float64
         In [0, 2].
     """
-    wanted = np.eye(probabilities.shape[1])[truth]
-    return ((_summing_to_1(probabilities) - wanted) ** 2).sum(axis=1)
+    distances = probabilities / probabilities.sum(axis=1, keepdims=True)
+    distances[np.arange(len(truth)), truth] -= 1
+    return np.square(distances, out=distances).sum(axis=1)
 
 
 def top_k_hits(truth: Codes, probabilities: Probabilities, *, k: int = 5) -> Values:
@@ -321,11 +323,6 @@ def auroc(is_unrelated: NDArray[np.bool_], novelty: Values) -> float:
 
 def _surprise(probabilities: Probabilities) -> Values:
     return np.abs(np.log(np.clip(probabilities, np.finfo(np.float64).eps, 1)))
-
-
-def _summing_to_1(probabilities: Probabilities) -> Probabilities:
-    # Rows computed from float32 features sum to 1 within its rounding only.
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def _mean_ratio(parts: Values, wholes: Values) -> Values:

@@ -126,11 +126,18 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
-def test_sigterm_exits_with_143():
+@pytest.mark.parametrize("raised", ["raise", "raise KeyboardInterrupt from None"])
+def test_sigterm_exits_with_143(raised):
+    # Ray raises a KeyboardInterrupt of its own when a signal interrupts it.
     code = (
         "import os, signal\n"
         "from featurepipe.cli import cli, main\n"
-        "cli.commands['audit'].callback = lambda **_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def callback(**_):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        {raised}\n"
+        "cli.commands['audit'].callback = callback\n"
         "import sys; sys.argv = ['featurepipe', 'audit']\n"
         "main()\n"
     )

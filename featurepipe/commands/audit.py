@@ -5,12 +5,13 @@ from typing import Any
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import examples, output, run, spreadsheet_safe
+from featurepipe.commands.options import examples, memory, output, run, spreadsheet_safe
 from featurepipe.commands.terminal import write_findings
 
 
 @cloup.command(epilog=examples("audit", "audit --run xception-bagged-sgd --json"))
 @cloup.option_group("Model", run)
+@cloup.option_group("Computation", memory)
 @output(spreadsheet_safe)
 def audit(as_json: bool, **options: Any) -> None:
     """Find likely label errors, outliers and duplicates, and write audit.csv.

@@ -13,6 +13,7 @@ from featurepipe.commands.options import (
     data,
     examples,
     jobs,
+    memory,
     option,
     output,
     seed,
@@ -98,16 +99,7 @@ from featurepipe.commands.terminal import write_runs
         help="Also fit a learning curve over numbers of images or combinations.",
     ),
 )
-@cloup.option_group(
-    "Computation",
-    jobs,
-    option(
-        "--memory",
-        metavar="SIZE",
-        show_default="none",
-        help="Memory limit, such as 4GB; more is read in chunks.",
-    ),
-)
+@cloup.option_group("Computation", jobs, memory)
 @cluster()
 @output(seed)
 def fit(as_json: bool, **options: Any) -> None:

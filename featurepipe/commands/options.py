@@ -114,6 +114,12 @@ jobs = option(
     show_default="all",
     help="Number of processor cores to use.",
 )
+memory = option(
+    "--memory",
+    metavar="SIZE",
+    show_default="none",
+    help="Memory limit, such as 4GB; more is read in chunks.",
+)
 executor = option(
     "--executor",
     type=click.Choice(["local", "ray"]),

@@ -124,10 +124,13 @@ def accuracies(predictions: Predictions) -> dict[str, float]:
     dict of str to float
         By attribute, and ``"all"``; in [0, 1], NaN where no row is labelled.
     """
-    judged = {
-        name: AttributePredictions.of(predictions, name) for name in [*predictions.labels, ALL]
+    right = {name: predictions.correct(name) for name in predictions.labels}
+    labelled = {name: labels.labelled for name, labels in predictions.labels.items()}
+    right[ALL], labelled[ALL] = (np.all(list(of.values()), axis=0) for of in (right, labelled))
+    return {
+        name: float(of[labelled[name]].mean()) if labelled[name].any() else np.nan
+        for name, of in right.items()
     }
-    return {name: float(of.right.mean()) if len(of) else np.nan for name, of in judged.items()}
 
 
 def reliability(predictions: Predictions) -> dict[str, dict[str, Any]]:

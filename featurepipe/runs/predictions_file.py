@@ -34,8 +34,8 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         If the disk is full.
     """
     arrays = {
-        "ids": predictions.ids.astype(np.str_),
-        "parts": predictions.parts.astype(np.str_),
+        "ids": predictions.ids.astype(np.str_, copy=False),
+        "parts": predictions.parts.astype(np.str_, copy=False),
         "groups": predictions.groups.astype(np.int64),
         "task": np.array(predictions.task.value),
         "attributes": np.array(list(predictions.labels), dtype=np.str_),

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from featurepipe.manifest import Labels, Manifest
+from featurepipe.manifest import Labels
 from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.predictions import ALL, Predictions
 from featurepipe.splits import Split
 
 
 def predictions_of(
-    manifest: Manifest,
+    labels: dict[str, Labels],
     split: Split,
     rows: NDArray[np.intp],
     model: HeadModel,
@@ -23,7 +23,8 @@ def predictions_of(
 
     Parameters
     ----------
-    manifest : Manifest
+    labels : dict of str to Labels
+        Their labels.
     split : Split
     rows : ndarray of shape (n_images,), intp
         Positions in the split.
@@ -37,7 +38,7 @@ def predictions_of(
         parts=split.parts[rows].astype(np.str_),
         groups=split.groups[rows],
         task=model.task,
-        labels=manifest.labels(ids),
+        labels=labels,
         scores=scores,
         thresholds=model.thresholds,
         p_values=p_values or {},

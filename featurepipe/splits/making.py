@@ -68,7 +68,9 @@ def make_splits(
         )
     splits = []
     for repeat in range(settings.repeats):
-        parts = np.where(unseen, "unseen", "train").astype(object)
+        # Objects made from an array of text would be one for each image.
+        parts = np.full(len(unseen), "train", dtype=object)
+        parts[unseen] = "unseen"
         parts[rest[draw_test(images.take(rest), settings, repeat)]] = "test"
         name = split_name(settings, repeat)
         splits.append(new_split(images, parts, left_out, name, settings, repeat, findings))

@@ -11,6 +11,7 @@ import pandas as pd
 from featurepipe.errors import WorkspaceError
 from featurepipe.features.store import FeatureStore
 from featurepipe.manifest import Manifest
+from featurepipe.models.heads.fit_memory import parse_memory
 from featurepipe.models.studies.label_errors import LabelError, find_label_errors
 from featurepipe.models.studies.near_duplicates import DuplicateSearch, deciding_store
 from featurepipe.models.studies.outliers import outliers
@@ -30,7 +31,11 @@ Row = dict[str, Any]
 
 
 def audit(
-    *, workspace: Path | str = ".", run: str | None = None, spreadsheet_safe: bool = False
+    *,
+    workspace: Path | str = ".",
+    run: str | None = None,
+    memory: str | None = None,
+    spreadsheet_safe: bool = False,
 ) -> pd.DataFrame:
     """Find suspicious labels, outliers and duplicates, and write them to audit.csv.
 
@@ -43,6 +48,9 @@ def audit(
     workspace : Path or str
     run : str, optional
         Default: the best run of heads; see `featurepipe.runs.choosing.find_run`.
+    memory : str, optional
+        Bound of the memory for comparing images, besides the libraries, the manifest and the run,
+        such as ``4GB``; features that do not fit are read in chunks. Default: no bound.
     spreadsheet_safe : bool
         Whether to put an apostrophe before each text in audit.csv that a spreadsheet would take
         for a formula.
@@ -62,6 +70,7 @@ def audit(
         If there is no run, or anything is damaged; see `featurepipe.errors`.
     """
     home = Workspace(workspace)
+    memory_bytes = None if memory is None else parse_memory(memory)
     # A network has out-of-sample answers for its validation images only.
     chosen = find_run(home, run, heads_only=run is None)
     if not home.stores():
@@ -71,10 +80,14 @@ def audit(
     with home.writing():
         manifest = Manifest.load(home.manifest)
         logger.info("Auditing with %s.", chosen.name)
-        findings = [*_contradictions(home.stores()[0], manifest), *_label_errors(chosen)]
         store = deciding_store(home.stores())
+        by_features: list[Row] = []
         if store is not None:
-            findings += [*_outliers(store, manifest), *_near_duplicates(home, store, manifest)]
+            search = DuplicateSearch.among(home, store, manifest.ids)
+            by_features += _outliers(search, memory_bytes)
+            by_features += _near_duplicates(search, memory_bytes, manifest)
+        labels = [*_contradictions(home.stores()[0], manifest), *_label_errors(chosen)]
+        findings = labels + by_features
         table = pd.DataFrame(findings, columns=COLUMNS)
         write_csv(table, home.audit, "%.4f", spreadsheet_safe=spreadsheet_safe)
     logger.info("Wrote %s.", home.audit)
@@ -129,26 +142,23 @@ def _why(error: LabelError) -> str:
     return f"heads fitted without this image give {', '.join(reasons)}"
 
 
-def _outliers(path: Path, manifest: Manifest) -> Iterator[Row]:
-    with FeatureStore.open(path) as store:
-        known, rows = set(manifest.ids), store.rows("done")
-        rows = rows[[image in known for image in store.ids[rows]]]
-        _, firsts = np.unique(store.digests[rows], axis=0, return_index=True)
-        rows = rows[np.sort(firsts)]
-        positions, distances = outliers(store.features(rows))
-        ids = store.ids[rows[positions]]
-    for image, distance in zip(ids, distances, strict=True):
+def _outliers(search: DuplicateSearch, memory_bytes: int | None) -> Iterator[Row]:
+    with search.features(memory_bytes) as rows:
+        positions, distances = outliers(rows)
+    for image, distance in zip(search.images[positions], distances, strict=True):
         yield {
             "image": image,
             "finding": "outlier",
             "score": 1 - 1 / distance,
-            "reason": f"its fifth neighbour is {distance:.1f} times as far as usual ({path.stem})",
+            "reason": f"its fifth neighbour is {distance:.1f} times as far as usual "
+            f"({search.store.stem})",
         }
 
 
-def _near_duplicates(home: Workspace, path: Path, manifest: Manifest) -> Iterator[Row]:
-    search = DuplicateSearch.among(home, path, manifest.ids)
-    pairs = search.find()
+def _near_duplicates(
+    search: DuplicateSearch, memory_bytes: int | None, manifest: Manifest
+) -> Iterator[Row]:
+    pairs = search.find(memory_bytes)
     search.remember(pairs)
     for (image, other), distance in zip(pairs.ids, pairs.distances, strict=True):
         differing = [
@@ -161,7 +171,7 @@ def _near_duplicates(home: Workspace, path: Path, manifest: Manifest) -> Iterato
             "finding": "near-duplicate",
             "score": max(0.0, 1 - distance),
             "other_image": other,
-            "reason": f"{distance:.0%} of the median distance apart ({path.stem}){labels}",
+            "reason": f"{distance:.0%} of the median distance apart ({pairs.store}){labels}",
         }
 
 

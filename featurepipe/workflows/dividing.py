@@ -76,7 +76,7 @@ class ImagesToSplit:
     def known_near_duplicates(self) -> NearDuplicates | None:
         """The same if they are found or remembered, or all features fit into memory.
 
-        Else None, with a warning: comparing all images chunk by chunk may take hours, and is left
+        Else None, with a warning: comparing all images chunk by chunk may take long, and is left
         to those who request it.
         """
         if "near_duplicates" in self.__dict__ or self._has_memory or self._search is None:

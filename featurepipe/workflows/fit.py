@@ -66,7 +66,7 @@ def fit(
     head : str or BaseEstimator, optional
         ``bagged-sgd``, ``logistic``, ``svm`` or ``knn``; default: ``bagged-sgd``. With the features
         ``auto``, the default is to choose one of the first two, by trials on training images,
-        unless `solver` or `memory` is given. Or a scikit-learn classifier, or pipeline that ends
+        unless `solver` is given. Or a scikit-learn classifier, or pipeline that ends
         in one, with `decision_function` or `predict_proba`. It is cloned; each `random_state`
         that is None becomes the seed. The targets are numbers of classes, from 0.
     trusted : sequence of str
@@ -126,7 +126,9 @@ def fit(
         ``4GB``. If the training features and the copies that fits make of them do not fit,
         bagged SGD and logistic regression read them from the stores in chunks, several times;
         see `featurepipe.models.heads.fit_memory.FitMemory`. Near-duplicates are then searched
-        for with `group_duplicates` only. Default: no bound.
+        for with `group_duplicates` only. The features ``auto`` are chosen on the same sample of
+        training images as without a bound, among features and heads that fit into it. Default: no
+        bound.
     executor : {"local", "ray"}
         ``"ray"``: runs, and their fits as long as there are cores, are tasks on the nodes of a
         Ray cluster, which must all see the workspace. Results are the same. `memory` is then the
@@ -183,7 +185,7 @@ def fit(
         backbones=names_of(backbone),
         features=features,
         objective=objective or OBJECTIVES[0],
-        choose_a_head=features == AUTO and head is None and (solver, memory) == (None, None),
+        choose_a_head=features == AUTO and head is None and solver is None,
         allow_partial=allow_partial,
         splits=wanted_split(
             test_size, hold_out, hold_out_each, repeats, group, group_duplicates, seed

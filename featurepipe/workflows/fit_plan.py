@@ -14,7 +14,7 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.studies.combination_curve import require_combinations
 from featurepipe.runs.feature_set import FeatureSet, one_store_set
 from featurepipe.splits import Split
-from featurepipe.workflows.auto_choice import chosen_task
+from featurepipe.workflows.auto_choice import chosen_task, require_room_for_trials
 from featurepipe.workflows.dividing import ImagesToSplit, SplitRequest, plan_splits
 from featurepipe.workflows.feature_sets import (
     AUTO,
@@ -165,14 +165,18 @@ def _check_own_head(plan: FitPlan) -> None:
 
 
 def _check_memory(plan: FitPlan, split: Split) -> None:
-    """Stop if memory is bounded and too small for a run.
-
-    Of features that trials will choose, the narrowest store is the least that a run reads.
-    """
+    """Stop if memory is bounded and too small for a run, or for the trials that choose it."""
     request = plan.request
-    narrowest = min(plan.caches, key=lambda cache: cache.n_features)
-    least = [one_store_set(narrowest, plan.manifest.attribute_names)]
-    for feature_set in plan.feature_sets or least:
+    if request.features == AUTO:
+        require_room_for_trials(
+            plan.caches,
+            plan.manifest,
+            split,
+            request.settings,
+            request.limits,
+            choose_a_head=request.choose_a_head,
+        )
+    for feature_set in plan.feature_sets:
         task = FitTask(plan.manifest, split, feature_set, request.settings, request.limits)
         _ = task.chunk_rows
 

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -126,15 +127,7 @@ class FitTask:
     def needed_memory(self) -> FitMemory:
         """What fitting needs."""
         n_features = self.feature_set.rows(self.train_ids).n_features
-        settings = self.settings
-        return FitMemory.of(
-            self.labels,
-            n_features,
-            settings.task,
-            settings.n_folds,
-            pairs=settings.own is None and settings.head in COMPARES_PAIRS,
-            axes=settings.own is None and settings.head == "logistic",
-        )
+        return memory_of_fit(self.settings, self.labels, n_features)
 
     @cached_property
     def chunk_rows(self) -> int | None:
@@ -172,6 +165,28 @@ class FitTask:
         )
 
 
+def memory_of_fit(
+    settings: HeadSettings, labels: Mapping[str, Labels], n_features: int
+) -> FitMemory:
+    """What fitting heads needs.
+
+    Parameters
+    ----------
+    settings : HeadSettings
+    labels : mapping of str to Labels
+        Of the training images.
+    n_features : int
+    """
+    return FitMemory.of(
+        labels,
+        n_features,
+        settings.task,
+        settings.n_folds,
+        pairs=settings.own is None and settings.head in COMPARES_PAIRS,
+        axes=settings.own is None and settings.head == "logistic",
+    )
+
+
 # One BLAS thread, so that answers do not depend on the number of cores.
 @threadpool_limits.wrap(limits=1)
 def fit_task(task: FitTask, name: str) -> NewRun:
@@ -194,10 +209,16 @@ def fit_task(task: FitTask, name: str) -> NewRun:
     fitted = _fit_heads(task, name)
     fit_s = time.perf_counter() - started
     _tell_tuned(fitted.model, name)
-    calibration = _calibration(task, fitted)
-    # They are as large as the probabilities that a run keeps.
-    fitted = fitted._replace(uncalibrated={})
     split, model = task.split, fitted.model
+    selection = predictions_of(task.labels, split, task.train, model, fitted.out_of_fold)
+    calibration = Calibration.model_validate(
+        {
+            "uncalibrated": reliability(replace(selection, scores=fitted.uncalibrated)),
+            "calibrated": reliability(selection),
+        }
+    )
+    # They are as large as the probabilities that a run keeps.
+    del fitted
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     rows = task.feature_set.rows(split.ids[tested])
     scores, p_values, head_s = RowChunks(rows, task.chunk_rows or len(rows)).predict(model)
@@ -208,10 +229,12 @@ def fit_task(task: FitTask, name: str) -> NewRun:
         predict_ms_per_image=none_if_nan(1000 * (head_s / len(rows) + 1 / images_per_s)),
     )
     return NewRun(
-        info=_info(task, fitted, calibration, costs),
+        info=_info(task, model, selection, calibration, costs),
         model=model,
-        predictions=predictions_of(task.manifest, split, tested, model, scores, p_values),
-        selection=_selection(task, fitted),
+        predictions=predictions_of(
+            task.manifest.labels(split.ids[tested]), split, tested, model, scores, p_values
+        ),
+        selection=selection,
         files={INPUTS: inputs_table(task.feature_set, split)},
     )
 
@@ -231,23 +254,15 @@ def _fit_heads(task: FitTask, title: str) -> FittedHeads:
         return stream_heads(rows, *training, **options)
 
 
-def _selection(task: FitTask, fitted: FittedHeads) -> Predictions:
-    model = fitted.model
-    return predictions_of(task.manifest, task.split, task.train, model, fitted.out_of_fold)
-
-
-def _calibration(task: FitTask, fitted: FittedHeads) -> Calibration:
-    raw = predictions_of(task.manifest, task.split, task.train, fitted.model, fitted.uncalibrated)
-    return Calibration.model_validate(
-        {"uncalibrated": reliability(raw), "calibrated": reliability(_selection(task, fitted))}
-    )
-
-
 def _info(
-    task: FitTask, fitted: FittedHeads, calibration: Calibration, costs: Costs
+    task: FitTask,
+    model: HeadModel,
+    selection: Predictions,
+    calibration: Calibration,
+    costs: Costs,
 ) -> HeadRunInfo:
     feature_set, split, settings = task.feature_set, task.split, task.settings
-    digests, model, selection = task.digests(), fitted.model, _selection(task, fitted)
+    digests = task.digests()
     return HeadRunInfo(
         digest=digests.run,
         family=digests.family,

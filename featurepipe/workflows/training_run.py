@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +72,9 @@ def new_run(
     tested = np.concatenate([split.rows("test"), split.rows("unseen")])
     answers, read_s = _read(material, network, tested, training.batch_size)
     scores = fitted.model.predict(answers)
-    selection = predictions_of(
-        material.manifest, split, validation, fitted.model, fitted.out_of_fold
-    )
-    raw = predictions_of(material.manifest, split, validation, fitted.model, fitted.uncalibrated)
+    labels = material.manifest.labels(split.ids[validation])
+    selection = predictions_of(labels, split, validation, fitted.model, fitted.out_of_fold)
+    raw = replace(selection, scores=fitted.uncalibrated)
     decode_s = 0.0 if math.isnan(material.pixels.images_per_s) else 1 / material.pixels.images_per_s
     costs = Costs(
         extract_images_per_s=None,
@@ -100,7 +99,7 @@ def new_run(
         ),
         model=fitted.model,
         predictions=predictions_of(
-            material.manifest, split, tested, fitted.model, scores,
+            material.manifest.labels(split.ids[tested]), split, tested, fitted.model, scores,
             fitted.model.p_values(answers, scores),
         ),
         selection=selection,

@@ -29,7 +29,7 @@ HEADINGS = {
     "same": ["Model", "Output"],
     "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],
-    "audit": ["Model", "Output"],
+    "audit": ["Model", "Computation", "Output"],
     "export": ["Data", "Model", "Output"],
     "check": ["Output"],
     "repeat": ["Computation", "Output"],

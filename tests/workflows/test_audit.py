@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from PIL import Image
 
 import featurepipe
 from featurepipe.cli import run
-from featurepipe.errors import UnknownNameError, WorkspaceError
+from featurepipe.errors import FitError, UnknownNameError, WorkspaceError
 from featurepipe.splits import Split
 from pictures import draw_data_set
 
@@ -91,6 +92,15 @@ def test_contradictions_outliers_and_near_duplicates(wrong):
     for _, of_kind in table.groupby("finding"):
         assert (np.diff(of_kind["score"]) <= 0).all()
         assert of_kind["score"].between(0, 1).all()
+
+
+def test_within_memory_the_same_is_found_or_it_is_refused(wrong):
+    table = featurepipe.audit(memory="10MB")
+    written = Path("audit.csv").read_bytes()
+    pd.testing.assert_frame_equal(featurepipe.audit(), table)
+    with pytest.raises(FitError, match=r"Comparing \d+ images needs more memory than 0MB. Raise"):
+        featurepipe.audit(memory="1KB")
+    assert Path("audit.csv").read_bytes() == written
 
 
 def test_the_command_says_in_short_what_is_odd(wrong, capsys):

@@ -1,8 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 
 from featurepipe.cli import run
+from featurepipe.errors import FitError
+from featurepipe.features.store import FeatureStore
 from pictures import draw, draw_data_set
 
 EXTRACT = ["extract", "dataset", "--attributes", "color,kind", "--weights", "random", "--size", "8"]
@@ -109,10 +112,62 @@ def test_auto_chooses_a_head_too_and_repeats_the_choice(folder, capsys):
     assert "featurepipe fit --features auto\n" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options", [["--memory", "2GB"], ["--solver", "minibatch"]])
-def test_auto_keeps_bagged_sgd_where_it_alone_is_possible(folder, options):
-    assert run(["fit", "--features", "auto", *options]) == 0
+def test_auto_keeps_bagged_sgd_if_its_solver_is_named(folder):
+    assert run(["fit", "--features", "auto", "--solver", "minibatch"]) == 0
     assert read_run(folder, "auto-bagged-sgd")["head_trials"] == []
+
+
+class TestWithinMemory:
+    """Features and a head are chosen as without a bound, if it allows them."""
+
+    @pytest.fixture
+    def obstacles(self, monkeypatch):
+        """Most features that each head is said to have memory for."""
+        most = {}
+
+        def plan(settings, needed, budget):
+            if needed.n_features > most.get(settings.head, np.inf):
+                raise FitError(f"{needed.n_features} features are too many.")
+
+        monkeypatch.setattr("featurepipe.workflows.auto_memory.plan_chunks", plan)
+        return most
+
+    def test_the_choice_is_the_same(self, folder):
+        assert run(["fit", "--features", "auto"]) == 0
+        free = read_run(folder)
+        # A bound that changes nothing makes the same run.
+        assert run(["fit", "--features", "auto", "--memory", "2GB"]) == 0
+        bounded = read_run(folder)
+        assert (free["memory_bytes"], bounded["memory_bytes"]) == (None, 2_000_000_000)
+        for fact in ("features", "feature_trials", "head_trials", "digest"):
+            assert bounded[fact] == free[fact]
+
+    def test_heads_that_do_not_fit_are_not_tried(self, folder, capsys, obstacles):
+        obstacles["logistic"] = 0
+        capsys.readouterr()
+        assert run(["fit", "--features", "auto", "--memory", "2GB"]) == 0
+        assert "Not trying logistic on" in capsys.readouterr().err
+        assert read_run(folder)["settings"]["head"] == "bagged-sgd"
+
+    def test_one_store_is_kept_if_several_do_not_fit(self, folder, capsys, obstacles):
+        with FeatureStore.open(next(folder.glob("features/hsv*.h5"))) as store:
+            widest = store.n_features
+        obstacles |= {"logistic": widest, "bagged-sgd": widest}
+        capsys.readouterr()
+        assert run(["fit", "--features", "auto", "--memory", "2GB"]) == 0
+        assert "no head fits into memory with the features above" in capsys.readouterr().err
+        facts = read_run(folder)
+        assert facts["features"]["color"] == facts["features"]["kind"]
+        assert len(facts["features"]["color"]) == 1
+        chosen = [trial["blocks"] for trial in facts["feature_trials"] if trial["chosen"]]
+        assert chosen == [facts["features"]["color"]] * 2
+
+    def test_too_little_is_refused_before_anything_is_written(self, folder, capsys):
+        before = sorted(folder.rglob("*.json"))
+        said = fail(capsys, "--features", "auto", "--memory", "50KB")
+        assert "--memory 0.1MB is too little for --features auto to try 5 stores on" in said
+        assert sorted(folder.rglob("*.json")) == before
+        assert not list(folder.glob("runs/*"))
 
 
 def test_auto_takes_only_the_backbones_that_are_named(folder):

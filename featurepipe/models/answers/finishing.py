@@ -1,17 +1,16 @@
 """What is learnt from held-out rows: calibration, thresholds, rejection."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import FitError, UsageError
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.arrays import Features, Probabilities, Rows, widths_of
+from featurepipe.models.answers.arrays import Features, Probabilities, Rows, Scores, widths_of
 from featurepipe.models.answers.calibration import Calibrator, calibration_for, fit_calibrator
 from featurepipe.models.answers.head import Head, KnownClasses
 from featurepipe.models.answers.head_model import HeadModel
@@ -64,8 +63,8 @@ class FittedHeads(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Predictions of one fold's head for the rows that it was not fitted on.
+class Fold:
+    """The rows that the head of a fold was not fitted on.
 
     Attributes
     ----------
@@ -73,16 +72,55 @@ class HeldOut:
         Positions among the question's rows.
     known : KnownClasses
         Known from the rows that the head was fitted on.
-    uncalibrated : ndarray of shape (n_held_out, n_classes)
-        Probabilities; float64, or float32 where features are read in chunks.
-    scores : ndarray of shape (n_held_out, n_classes)
-        Decision scores of the same type; NaN for classes that were not learnt.
     """
 
     rows: Rows
     known: KnownClasses
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions for a question's rows, each by the head of the fold that holds it out.
+
+    Attributes
+    ----------
+    folds : list of Fold
+    uncalibrated : ndarray of shape (n_train, n_classes)
+        Probabilities; float64, or float32 where features are read in chunks. Rows that no fold
+        holds out mean nothing.
+    scores : ndarray of shape (n_train, n_classes)
+        Decision scores of the same type; NaN for classes that were not learnt.
+    """
+
+    folds: list[Fold]
     uncalibrated: Features
     scores: Features
+
+    @classmethod
+    def nothing(cls, n_rows: int, n_classes: int, dtype: type[np.floating] = np.float64) -> Self:
+        """Room for predictions, without folds.
+
+        Parameters
+        ----------
+        n_rows : int
+            Training rows.
+        n_classes : int
+        dtype : type
+        """
+        # Zeros that are not written to take no memory.
+        return cls([], np.zeros((n_rows, n_classes), dtype), np.zeros((n_rows, n_classes), dtype))
+
+    def write(self, rows: Rows, probabilities: Probabilities, scores: Scores) -> None:
+        """Keep what a head predicts for rows that it was not fitted on.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,), intp
+            Positions among the training rows.
+        probabilities, scores : ndarray of shape (n, n_classes), float64
+            Uncalibrated.
+        """
+        self.uncalibrated[rows], self.scores[rows] = probabilities, scores
 
 
 @dataclass(frozen=True)
@@ -93,12 +131,12 @@ class HeadFits:
     ----------
     heads : dict of str to Head
         By the name of their question, fitted on all its rows.
-    held_out : dict of str to list of HeldOut
-        One for each fold.
+    held_out : dict of str to HeldOut
+        Likewise.
     """
 
     heads: dict[str, Head]
-    held_out: dict[str, list[HeldOut]]
+    held_out: dict[str, HeldOut]
 
 
 def finish_heads(
@@ -110,7 +148,8 @@ def finish_heads(
     ----------
     questions : Questions
     fits : HeadFits
-        What the heads of the folds predict is removed from it, since it fills the memory.
+        The scores of the folds' heads are replaced by calibrated probabilities, since both
+        together would fill the memory.
     rows : RowChunks
         Features of the training rows.
     settings : FinishSettings
@@ -127,33 +166,26 @@ def finish_heads(
         If thresholds are requested, and no attribute has sets of labels.
     """
     n_rows = len(questions.groups)
-    heads, out_of_fold, uncalibrated = dict(fits.heads), {}, {}
+    heads = dict(fits.heads)
+    out_of_fold: dict[str, NDArray[Any]] = {}
+    uncalibrated: dict[str, NDArray[Any]] = {}
     for question in questions.questions:
-        name, folds = question.name, fits.held_out[question.name]
+        name, held_out = question.name, fits.held_out[question.name]
         left_out = np.setdiff1d(np.arange(n_rows), question.rows)
-        probabilities: NDArray[Any] = np.empty(
-            (n_rows, question.truth.shape[1]), folds[0].scores.dtype
-        )
-        probabilities[left_out] = rows.predict_proba(heads[name], left_out)
-        for k, fold in enumerate(folds):
-            probabilities[question.rows[fold.rows]] = fold.uncalibrated
-            folds[k] = replace(fold, uncalibrated=np.empty((0, 0)))
-        uncalibrated[name] = out_of_fold[name] = probabilities
+        uncalibrated[name] = out_of_fold[name] = held_out.uncalibrated
+        uncalibrated[name][left_out] = rows.predict_proba(heads[name], left_out)
         method = calibration_for(settings.calibrate, exclusive=question.exclusive)
         if method == "none":
             continue
         most = rows.rows_of_answers(question.truth.shape[1])
-        sample = _OfFolds(question, folds, method, most, settings.seed)
+        sample = _OfFolds(question, held_out, method, most, settings.seed)
         calibrator = sample.fit(heads[name].known.learnt)
-        curves = [sample.fit(fold.known.learnt, fold) for fold in folds]
+        curves = [sample.fit(fold.known.learnt, fold) for fold in held_out.folds]
         heads[name] = replace(heads[name], calibrator=calibrator)
-        probabilities = out_of_fold[name] = probabilities.copy()
-        probabilities[left_out] = rows.predict_proba(heads[name], left_out)
-        for k, fold in enumerate(folds):
-            own = curves[k]
-            if own is not None:
-                _calibrate(probabilities, question.rows[fold.rows], fold, own)
-            folds[k] = replace(fold, scores=np.empty((0, 0)))
+        out_of_fold[name] = held_out.scores
+        out_of_fold[name][left_out] = rows.predict_proba(heads[name], left_out)
+        for fold, own in zip(held_out.folds, curves, strict=True):
+            _calibrate(held_out, question.rows[fold.rows], fold.known, own)
     labels = questions.labels
     model = HeadModel(
         questions.task,
@@ -273,13 +305,16 @@ def _draw(rows: Rows, n_most: int, seed: int) -> Rows:
 
 
 def _calibrate(
-    probabilities: Probabilities, places: Rows, fold: HeldOut, calibrator: Calibrator
+    held_out: HeldOut, places: Rows, known: KnownClasses, calibrator: Calibrator | None
 ) -> None:
-    """Write the calibrated probabilities of a fold's rows, some rows at a time."""
+    """Replace the scores of a fold's rows by probabilities, some rows at a time."""
+    if calibrator is None:
+        held_out.scores[places] = held_out.uncalibrated[places]
+        return
     for start in range(0, len(places), _ROWS_AT_ONCE):
-        at = slice(start, start + _ROWS_AT_ONCE)
-        scores = fold.scores[at, fold.known.learnt].astype(np.float64)
-        probabilities[places[at]] = fold.known.all_probabilities(calibrator.predict_proba(scores))
+        at = places[start : start + _ROWS_AT_ONCE]
+        scores = held_out.scores[at][:, known.learnt].astype(np.float64)
+        held_out.scores[at] = known.all_probabilities(calibrator.predict_proba(scores))
 
 
 @dataclass(frozen=True)
@@ -287,43 +322,38 @@ class _OfFolds:
     """Fits curves on what heads of folds say of rows that they were not fitted on."""
 
     question: Question
-    folds: Sequence[HeldOut]
+    held_out: HeldOut
     method: str
     most: int
     seed: int
 
-    def fit(self, columns: Rows, own: HeldOut | None = None) -> Calibrator | None:
+    def fit(self, columns: Rows, own: Fold | None = None) -> Calibrator | None:
         """Fit on all folds but one's own; None without columns to fit a curve of."""
         if not len(columns) and own is not None:
             return None
         question = self.question
-        folds = [fold for fold in self.folds if fold is not own]
+        others = [fold.rows for fold in self.held_out.folds if fold is not own]
         # A single number of all classes needs no more rows than these.
-        n_rows = sum(len(fold.rows) for fold in folds)
+        rows = np.concatenate(others) if others else np.empty(0, np.intp)
         is_one = self.method == "temperature" and question.exclusive
-        chosen = _draw(np.arange(n_rows), self.most if is_one else n_rows, self.seed)
-        ends = np.cumsum([0, *(len(fold.rows) for fold in folds)])
-        parts = [
-            chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
-            for start, end in pairwise(ends)
-        ]
-        scores = np.concatenate(
-            [fold.scores[part] for fold, part in zip(folds, parts, strict=True)]
-        )[:, columns].astype(np.float64)
-        rows = np.concatenate([fold.rows[part] for fold, part in zip(folds, parts, strict=True)])
-        truth = question.truth[rows][:, columns]
+        rows = rows[_draw(np.arange(len(rows)), self.most if is_one else len(rows), self.seed)]
+        cells = np.ix_(question.rows[rows], columns)
+        scores = self.held_out.scores[cells].astype(np.float64)
+        truth = question.truth[np.ix_(rows, columns)]
         # A score for a class that the fold's head did not learn says nothing about the final
         # head, which did learn it.
         is_usable = ~(np.isnan(scores) & truth).any(axis=1)
         if question.exclusive:
             is_usable &= truth.any(axis=1)
-        scores, truth = scores[is_usable], truth[is_usable]
-        if np.isnan(scores).all():
+        if not is_usable.all():
+            scores, truth = scores[is_usable], truth[is_usable]
+        is_unknown = np.isnan(scores)
+        if is_unknown.all():
             raise FitError(
                 f"The head of {question.name!r} cannot be calibrated: the training images of each "
                 "class are all in one group (identical, or equal in the group column), so none "
                 "can be held out. Add images, or set --calibrate none."
             )
         # Classes that a fold's head did not learn never win there.
-        scores = np.where(np.isnan(scores), np.nanmin(scores), scores)
+        scores[is_unknown] = np.nanmin(scores)
         return fit_calibrator(self.method, scores, truth, exclusive=question.exclusive)

@@ -172,7 +172,7 @@ def questions_of(
         Question(
             name,
             rows_for[name],
-            truth.indicator[rows_for[name]],
+            _rows_of(truth.indicator, rows_for[name]),
             truth.exclusive,
             columns[name],
             groups[rows_for[name]],
@@ -189,6 +189,11 @@ def questions_of(
         question, combinations = _joint_question(questions, labels)
         questions = [question]
     return Questions(task, labels, groups, questions, combinations)
+
+
+def _rows_of(truth: Truth, rows: Rows) -> Truth:
+    # Of a million rows and a hundred classes, a copy takes 100 MB.
+    return truth if len(rows) == len(truth) else truth[rows]
 
 
 def _labelled_rows(labels: Mapping[str, Labels], task: Task) -> dict[str, Rows]:

@@ -17,7 +17,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # and, while variances or scales are learnt, a float64 array, which counts twice. A logistic fit
 # makes one more.
 _COPIES_OF_A_FIT = 4
-# A chunk, its copies in the current fit, and the rows of it that ten members draw.
+# A chunk and the next one, copies of it in the fits side by side, and the rows of it that members
+# draw.
 _COPIES_OF_A_CHUNK = 9
 # A kernel in float64, and while it is computed its float32 copies.
 _BYTES_A_PAIR = 16

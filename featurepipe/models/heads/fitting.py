@@ -15,8 +15,22 @@ from threadpoolctl import threadpool_limits
 from featurepipe.cluster.spreading import call_each
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
-from featurepipe.models.answers.arrays import Columns, Features, Rows, side_by_side, widths_of
-from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
+from featurepipe.models.answers.arrays import (
+    Columns,
+    Features,
+    Probabilities,
+    Rows,
+    Scores,
+    side_by_side,
+    widths_of,
+)
+from featurepipe.models.answers.finishing import (
+    FittedHeads,
+    Fold,
+    HeadFits,
+    HeldOut,
+    finish_heads,
+)
 from featurepipe.models.answers.head import ConstantHead, FeatureHead, Head, KnownClasses
 from featurepipe.models.answers.questions import Question, make_questions
 from featurepipe.models.answers.row_chunks import RowChunks
@@ -221,16 +235,21 @@ def _run_fits(
         )
         jobs += [(question, fold, settings) for fold in folds]
     results = run_jobs(_fit_job, X, jobs, n_jobs, progress)
-    fits = HeadFits({}, {question.name: [] for question in questions})
-    for (question, _, _), result in zip(jobs, results, strict=True):
+    fits = HeadFits(
+        {},
+        {question.name: HeldOut.nothing(len(X), question.truth.shape[1]) for question in questions},
+    )
+    for (question, fold, _), result in zip(jobs, results, strict=True):
         if isinstance(result, Head):
             fits.heads[question.name] = result
-        else:
-            fits.held_out[question.name].append(result)
+        elif fold is not None:
+            held_out, (known, *predicted) = fits.held_out[question.name], result
+            held_out.folds.append(Fold(fold[1], known))
+            held_out.write(question.rows[fold[1]], *predicted)
     return fits
 
 
-def _fit_job(X: Features, job: _Job) -> Head | HeldOut:
+def _fit_job(X: Features, job: _Job) -> Head | tuple[KnownClasses, Probabilities, Scores]:
     question, fold, settings = job
     if fold is None:
         return fit_one_head(X, question, np.arange(len(question.rows)), settings)
@@ -238,4 +257,4 @@ def _fit_job(X: Features, job: _Job) -> Head | HeldOut:
     head = fit_one_head(X, question, train, settings)
     X = X[question.rows[validation]]
     # Without the head itself: the fold needs it no more, and it would fill the memory.
-    return HeldOut(validation, head.known, head.predict_proba(X), head.decision_scores(X))
+    return head.known, head.predict_proba(X), head.decision_scores(X)

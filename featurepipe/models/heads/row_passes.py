@@ -6,7 +6,9 @@ without full data shuffle).
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -67,6 +69,8 @@ class RowPasses:
         Number of passes that there will be, as far as is known.
     progress : callable or None
         Called with the number of chunks read and of all chunks in all passes.
+    reads_ahead : bool
+        Whether a thread reads the next chunk meanwhile.
     n_done : int
         Number of chunks read.
     """
@@ -75,14 +79,27 @@ class RowPasses:
     chunks: list[Rows]
     n_passes: int
     progress: Callable[[int, int], object] | None
+    reads_ahead: bool = False
     n_done: int = 0
 
     def __iter__(self) -> Iterator[tuple[Features, Rows]]:
-        for rows in self.chunks:
-            yield self.reader.read(rows), rows
+        for X, rows in self._read():
+            yield X, rows
             self.n_done += 1
             if self.progress is not None:
                 self.progress(self.n_done, self.n_passes * len(self.chunks))
+
+    def _read(self) -> Iterator[tuple[Features, Rows]]:
+        if not self.reads_ahead:
+            yield from ((self.reader.read(rows), rows) for rows in self.chunks)
+            return
+        with ThreadPoolExecutor(max_workers=1) as reading:
+            following = reading.submit(self.reader.read, self.chunks[0])
+            for rows, later in zip_longest(self.chunks, self.chunks[1:]):
+                X = following.result()
+                if later is not None:
+                    following = reading.submit(self.reader.read, later)
+                yield X, rows
 
     def expect(self, n_passes: int) -> None:
         """Say that at least so many passes are to come; 1: exactly one.

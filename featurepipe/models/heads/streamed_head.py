@@ -1,5 +1,6 @@
 """StreamedHead: one head that is fitted chunk by chunk."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,15 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from featurepipe.models.answers.arrays import Features, Rows, side_by_side, widths_of
-from featurepipe.models.answers.finishing import HeldOut
+from featurepipe.models.answers.finishing import Fold, HeldOut
 from featurepipe.models.answers.head import ConstantHead, FeatureHead, Head, KnownClasses
 from featurepipe.models.answers.questions import Question
 from featurepipe.models.heads.estimators.bag_stream import BagStream
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.pipelines import build_head
+
+# Copies of so few rows stay in the processor's cache, and take little memory.
+_ROWS_AT_ONCE = 256
 
 
 @dataclass
@@ -35,7 +39,7 @@ class StreamedHead:
     blocks : list of (slice, Pipeline)
         Columns of each block of features, and the steps that prepare it.
     bag : BagStream or None
-        None for heads other than bagged SGD.
+        None for heads other than bagged SGD, and once it is finished.
     """
 
     question: Question
@@ -132,13 +136,12 @@ class StreamedHead:
             Which training rows the chunk holds.
         """
         chosen, _ = self.fitted_rows(rows)
-        if not len(chosen):
-            return
-        features = side_by_side(X, self.question.columns, chosen)
-        for columns, steps in self._blocks_with(number):
-            block = features[:, columns]
-            block = steps[:number].transform(block) if number else block
-            steps.steps[number][1].partial_fit(block)
+        for part in _in_parts(chosen):
+            features = side_by_side(X, self.question.columns, part)
+            for columns, steps in self._blocks_with(number):
+                block = features[:, columns]
+                block = steps[:number].transform(block) if number else block
+                steps.steps[number][1].partial_fit(block)
 
     def end_step(self, number: int) -> None:
         """Check a step that has read all rows.
@@ -180,25 +183,19 @@ class StreamedHead:
         chosen, positions = self.fitted_rows(rows)
         if self.bag is None or not len(chosen):
             return
-        assert isinstance(self.head, FeatureHead)
-        features = self.head.estimator[:-1].transform(
-            side_by_side(X, self.question.columns, chosen)
-        )
         targets = self.head.known.targets(self.question.truth[positions])
-        self.bag.learn(features, targets, n_jobs=n_jobs)
+        self.bag.learn(self._prepared(X, chosen), targets, n_jobs=n_jobs)
 
     def finish(self) -> None:
-        """Finish the bag after the last pass."""
+        """Finish the bag after the last pass, and let go of all that only steps need."""
         if self.bag is not None:
             self.bag.finish()
+            self.bag = None
 
-    def nothing_held_out(self) -> HeldOut:
-        """Room for what the head predicts for the question's rows it is not fitted on."""
-        rows = np.flatnonzero(~self.is_fitted_on)
-        # Half the memory of float64: all answers together are larger than a chunk.
-        shape = (2, len(rows), len(self.head.known.constant))
-        uncalibrated, scores = np.empty(shape, np.float32)
-        return HeldOut(rows, self.head.known, uncalibrated, scores)
+    @property
+    def fold(self) -> Fold:
+        """The question's rows that the head is not fitted on."""
+        return Fold(np.flatnonzero(~self.is_fitted_on), self.head.known)
 
     def hold_out(self, held_out: HeldOut, X: Features, rows: Rows) -> None:
         """Write what the head predicts for the rows of a chunk it is not fitted on.
@@ -206,15 +203,16 @@ class StreamedHead:
         Parameters
         ----------
         held_out : HeldOut
-            Of all its rows.
+            Of all the question's rows.
         X, rows
             See `learn_step`.
         """
         positions = self.position[rows]
         chosen = np.flatnonzero((positions >= 0) & ~self.is_fitted_on[positions])
-        written = np.searchsorted(held_out.rows, positions[chosen])
-        held_out.uncalibrated[written] = self.head.predict_proba(X[chosen])
-        held_out.scores[written] = self.head.decision_scores(X[chosen])
+        features = X[chosen]
+        held_out.write(
+            rows[chosen], self.head.predict_proba(features), self.head.decision_scores(features)
+        )
 
     def fitted_rows(self, rows: Rows) -> tuple[Rows, Rows]:
         """Rows of a chunk that are fitted on.
@@ -233,6 +231,23 @@ class StreamedHead:
         chosen = np.flatnonzero((positions >= 0) & self.is_fitted_on[positions])
         return chosen, positions[chosen]
 
+    def _prepared(self, X: Features, chosen: Rows) -> NDArray[np.float32]:
+        """What the bag reads of some rows of a chunk."""
+        assert isinstance(self.head, FeatureHead)
+        steps, prepared = self.head.estimator[:-1], np.empty((0, 0), np.float32)
+        n_done = 0
+        for part in _in_parts(chosen):
+            features = steps.transform(side_by_side(X, self.question.columns, part))
+            if not n_done:
+                prepared = np.empty((len(chosen), features.shape[1]), np.float32)
+            prepared[n_done : n_done + len(part)] = features
+            n_done += len(part)
+        return prepared
+
     def _blocks_with(self, number: int) -> list[tuple[slice, Pipeline]]:
         """Blocks that have a step of this number: other heads may have more steps."""
         return [(columns, steps) for columns, steps in self.blocks if number < len(steps)]
+
+
+def _in_parts(rows: Rows) -> Iterator[Rows]:
+    return (rows[start : start + _ROWS_AT_ONCE] for start in range(0, len(rows), _ROWS_AT_ONCE))

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from joblib import effective_n_jobs
+from sklearn import config_context
 from sklearn.base import BaseEstimator
+from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from featurepipe.errors import FitError
 from featurepipe.manifest import Labels
 from featurepipe.models.answers.arrays import Columns, Rows
-from featurepipe.models.answers.finishing import FittedHeads, HeadFits, finish_heads
+from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
 from featurepipe.models.answers.questions import Question, make_questions
 from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.heads.estimators.bagged_sgd import BaggedSGDClassifier
@@ -61,6 +63,8 @@ def plan_chunks(settings: HeadSettings, needed: FitMemory, budget: int) -> int |
     return needed.chunk_rows(budget)
 
 
+# Rows are checked when they are read.
+@config_context(assume_finite=True)
 @threadpool_limits.wrap(limits=1)
 def stream_heads(
     rows: RowChunks,
@@ -112,14 +116,18 @@ def stream_heads(
     n_steps = max(stream.n_steps for stream in _all_of(streams))
     chunks = draw_chunks(n_rows, rows.chunk_rows, settings.seed)
     n_all = n_steps + (EXPECTED_PASSES if is_logistic else n_passes) + 1
-    passes = RowPasses(rows.reader, chunks, n_all, progress)
-    _learn_steps(passes, _all_of(streams), n_steps)
+    n_threads = effective_n_jobs(n_jobs)
+    passes = RowPasses(rows.reader, chunks, n_all, progress, reads_ahead=n_threads > 1)
+    _learn_steps(passes, _all_of(streams), n_steps, n_threads)
     if is_logistic:
         of_questions = list(streams.values())
-        learn_regressions(passes, rows, of_questions, settings.seed, effective_n_jobs(n_jobs))
+        learn_regressions(passes, rows, of_questions, settings.seed, n_threads)
     else:
-        _learn_bags(passes, _all_of(streams), n_passes, effective_n_jobs(n_jobs))
-    return finish_heads(questions, _hold_out(passes, streams), rows, settings)
+        _learn_bags(passes, _all_of(streams), n_passes, n_threads)
+    fits = _hold_out(passes, streams, n_threads)
+    # Those of the folds are needed no more.
+    del streams
+    return finish_heads(questions, fits, rows, settings)
 
 
 def _classifier(settings: HeadSettings) -> BaseEstimator:
@@ -144,15 +152,18 @@ def _all_of(streams: Mapping[str, list[StreamedHead]]) -> list[StreamedHead]:
     return [stream for of_question in streams.values() for stream in of_question]
 
 
-def _learn_steps(passes: RowPasses, streams: list[StreamedHead], n_steps: int) -> None:
+def _learn_steps(
+    passes: RowPasses, streams: list[StreamedHead], n_steps: int, n_threads: int
+) -> None:
     """Fit the steps before the classifiers, in a pass for each."""
     is_finite = np.ones(len(passes.reader), bool)
     for number in range(n_steps):
         for X, rows in passes:
             is_finite[rows] = np.isfinite(X).all(axis=1)
             if is_finite.all():
-                for stream in streams:
-                    stream.learn_step(number, X, rows)
+                Parallel(n_jobs=n_threads, backend="threading")(
+                    delayed(stream.learn_step)(number, X, rows) for stream in streams
+                )
         check_finite(is_finite)
         for stream in streams:
             stream.end_step(number)
@@ -171,13 +182,20 @@ def _learn_bags(passes: RowPasses, streams: list[StreamedHead], n_passes: int, n
         stream.finish()
 
 
-def _hold_out(passes: RowPasses, streams: Mapping[str, list[StreamedHead]]) -> HeadFits:
+def _hold_out(
+    passes: RowPasses, streams: Mapping[str, list[StreamedHead]], n_threads: int
+) -> HeadFits:
     """Predict the rows that the folds' heads were not fitted on, in one pass."""
-    held_out = {
-        name: [fold.nothing_held_out() for fold in folds] for name, (_, *folds) in streams.items()
-    }
+    held_out = {}
+    for name, (final, *folds) in streams.items():
+        n_classes = len(final.head.known.constant)
+        # Half the memory of float64: all answers together are larger than a chunk.
+        held_out[name] = HeldOut.nothing(len(passes.reader), n_classes, np.float32)
+        held_out[name].folds.extend(fold.fold for fold in folds)
     for X, rows in passes:
-        for name, (_, *folds) in streams.items():
-            for fold, of_fold in zip(folds, held_out[name], strict=True):
-                fold.hold_out(of_fold, X, rows)
+        Parallel(n_jobs=n_threads, backend="threading")(
+            delayed(fold.hold_out)(held_out[name], X, rows)
+            for name, (_, *folds) in streams.items()
+            for fold in folds
+        )
     return HeadFits({name: final.head for name, (final, *_) in streams.items()}, held_out)

@@ -17,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.models.answers.arrays import Columns
-from featurepipe.models.answers.finishing import FittedHeads, HeadFits, HeldOut, finish_heads
+from featurepipe.models.answers.finishing import (
+    FittedHeads,
+    Fold,
+    HeadFits,
+    HeldOut,
+    finish_heads,
+)
 from featurepipe.models.answers.head import KnownClasses, ScoreHead
 from featurepipe.models.answers.questions import Question, Questions
 from featurepipe.models.answers.row_chunks import RowChunks
@@ -70,9 +76,10 @@ def finish_network(
         )
         asked.append(question)
         fits.heads[question.name] = head
-        fits.held_out[question.name] = [
-            _hold_out(question, head, training.scores, outputs, targets, *fold) for fold in folds
-        ]
+        held_out = HeldOut.nothing(len(validation), question.truth.shape[1])
+        fits.held_out[question.name] = held_out
+        for fold in folds:
+            _hold_out(held_out, question, head, training.scores, outputs, targets, *fold)
     labels = {name: labels.take(validation) for name, labels in material.labels.items()}
     questions = Questions(
         Task(material.settings.task),
@@ -124,6 +131,7 @@ def _restrict(question: Question, validation: Indices) -> Question:
 
 
 def _hold_out(
+    held_out: HeldOut,
     question: Question,
     head: ScoreHead,
     scores: NDArray[np.float32],
@@ -131,9 +139,11 @@ def _hold_out(
     targets: Targets,
     others: Indices,
     fold: Indices,
-) -> HeldOut:
-    """The scores of a fold after the epoch that was best on the other folds."""
+) -> None:
+    """Write the scores of a fold after the epoch that was best on the other folds."""
     losses = total_losses(outputs, scores, targets, question.rows[others])
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-    X = scores[best, question.rows[fold]]
-    return HeldOut(fold, head.known, head.predict_proba(X), head.decision_scores(X))
+    rows = question.rows[fold]
+    X = scores[best, rows]
+    held_out.write(rows, head.predict_proba(X), head.decision_scores(X))
+    held_out.folds.append(Fold(fold, head.known))

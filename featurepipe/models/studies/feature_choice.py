@@ -34,6 +34,8 @@ from featurepipe.models.studies.hold_outs import (
 
 # Inverting a matrix takes the third power of its rows: 0.3 s on one core for this many.
 ENOUGH_ROWS = 1500
+# Square matrices of a trial in memory at a time; measured.
+_SQUARES_OF_A_TRIAL = 8
 
 Blocks = tuple[str, ...]
 """Names of the blocks of features that lie side by side."""
@@ -168,6 +170,25 @@ def _try(
 ) -> list[HeldOutAnswers]:
     kernels, hold_outs = shared
     return answer_held_out([kernels[name] for name in blocks], hold_outs)
+
+
+def memory_of_choice(n_rows: int, n_features: Sequence[int], n_jobs: int) -> int:
+    """Bytes that `choose_features` takes.
+
+    Parameters
+    ----------
+    n_rows : int
+    n_features : sequence of int
+        Of each block.
+    n_jobs : int
+        Trials side by side.
+    """
+    square = 8 * n_rows**2
+    # The features of a block in float64 and centred, their products and the kernel; later, for
+    # each trial, its kernels, their mean, and what inverting it takes.
+    making = 16 * n_rows * max(n_features) + 2 * square
+    trying = _SQUARES_OF_A_TRIAL * square * n_jobs
+    return 4 * n_rows * sum(n_features) + square * len(n_features) + max(making, trying)
 
 
 def ordinary_block(trials: Sequence[Trial]) -> str:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,26 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import NearestNeighbors
 
 from featurepipe.errors import FitError
 from featurepipe.features.extraction.views import PLAIN_VIEW
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.answers.arrays import Features, Rows
 from featurepipe.models.answers.row_chunks import RowChunks
+from featurepipe.models.studies.duplicate_rows import BYTES_A_ROW, RULE, near_duplicates
 from featurepipe.models.studies.duplicates_file import read_duplicates, write_duplicates
-from featurepipe.models.studies.neighbour_search import N_SAMPLED_PAIRS, median_distance
 from featurepipe.progress import Progress
 from featurepipe.workspace import Workspace
 
-# Measured by benchmarks/duplicates.py: absolute distances do not travel between sets of images.
-_N_NEIGHBOURS = 5
-_SHARE_OF_NEIGHBOURHOOD = 0.65
-_SHARE_OF_MEDIAN = 0.1
 # Two chunks, and the float64 parts of them that are multiplied at a time.
 _COPIES_OF_A_CHUNK, _LEAST_CHUNK_ROWS = 3, 256
-# Distances and positions of five neighbours, twice, and limits.
-_BYTES_A_ROW = 250
 
 
 @dataclass(frozen=True)
@@ -133,13 +127,33 @@ class DuplicateSearch:
             Images to compare. Among images with identical bytes the first stands for all.
         """
         with FeatureStore.open(store) as opened:
-            # np.isin compares objects each with each.
-            known, rows = set(ids), opened.rows("done")
-            rows = rows[[image in known for image in opened.ids[rows]]]
+            # Of a million images, the store's own copy of their ids takes 70 MB.
+            known = {image: image for image in ids}
+            rows, stored = opened.rows("done"), opened.ids
+            rows = rows[[image in known for image in stored[rows]]]
             _, firsts = np.unique(opened.digests[rows], axis=0, return_index=True)
             rows = rows[np.sort(firsts)]
+            images = np.array([known[image] for image in stored[rows]], dtype=object)
             file = workspace.found_duplicates(store.stem)
-            return cls(store, rows, opened.ids[rows], _digest(opened, rows), file)
+            return cls(store, rows, images, _digest(opened, rows), file)
+
+    @contextmanager
+    def features(self, memory_bytes: int | None = None) -> Iterator[RowChunks]:
+        """Features of the images, in chunks of which two fit into memory.
+
+        Parameters
+        ----------
+        memory_bytes : int or None
+            Bound of the memory; None: no bound.
+
+        Raises
+        ------
+        FitError
+            If the bound is too small.
+        """
+        with FeatureStore.open(self.store) as store:
+            chunk_rows = _chunk_rows(len(self.rows), store.n_features, memory_bytes)
+            yield RowChunks(_StoreRows(store, self.rows), chunk_rows)
 
     def find(self, memory_bytes: int | None = None) -> NearDuplicates:
         """What is remembered of this search, else what is found now; nothing is written.
@@ -157,11 +171,11 @@ class DuplicateSearch:
         known = self.remembered()
         if known is not None:
             return known
-        with FeatureStore.open(self.store) as store:
-            chunk_rows = _chunk_rows(len(self.rows), store.n_features, memory_bytes)
-            rows = RowChunks(_StoreRows(store, self.rows), chunk_rows)
-            with Progress(None, "Comparing images", "pair of chunk") as progress:
-                found = near_duplicates(rows, progress.report)
+        with (
+            self.features(memory_bytes) as rows,
+            Progress(None, "Comparing images", "pair of chunk") as progress,
+        ):
+            found = near_duplicates(rows, progress.report)
         return NearDuplicates(self.store.stem, self.images, *found)
 
     def remembered(self) -> NearDuplicates | None:
@@ -175,83 +189,6 @@ class DuplicateSearch:
         """Write down what `find` found, under the lock of the workspace."""
         if not found.is_remembered:
             write_duplicates(self.file, self.digest, found.pairs, found.distances)
-
-
-def near_duplicates(
-    rows: RowChunks, progress: Callable[[int, int], object] | None = None
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Find rows that are much closer to each other than to their other neighbours.
-
-    Two rows are near-duplicates if one is among the 5 nearest of the other and their distance
-    is below 0.65 of the distance to either's fifth neighbour, or below 0.1 of the median
-    distance between rows. The latter finds more than 5 copies of an image. Every row is compared
-    with every other; two chunks of rows are in memory at a time.
-
-    Parameters
-    ----------
-    rows : RowChunks
-        Features of distinct images, float32. Where chunks end decides only which of equally
-        distant rows count as the nearest.
-    progress : callable, optional
-        Called with the number of pairs of chunks that are compared, and of all pairs.
-
-    Returns
-    -------
-    pairs : ndarray of shape (n_pairs, 2), intp
-        Positions of the rows of each pair, ascending.
-    distances : ndarray of shape (n_pairs,), float64, ascending
-        As shares of the median distance between rows.
-    """
-    n_rows = len(rows.reader)
-    n_neighbours = min(_N_NEIGHBOURS, n_rows - 1)
-    if n_neighbours < 2:
-        return np.empty((0, 2), dtype=np.intp), np.empty(0)
-    distances, neighbours = _nearest(rows, n_neighbours, progress)
-    reach, median = distances[:, -1], median_distance(rows)
-    limits = np.maximum(
-        _SHARE_OF_NEIGHBOURHOOD * np.minimum(reach[:, None], reach[neighbours]),
-        _SHARE_OF_MEDIAN * median,
-    )
-    near, columns = np.nonzero(distances < limits)
-    pairs = np.sort(np.column_stack([near, neighbours[near, columns]]), axis=1)
-    pairs, firsts = np.unique(pairs, axis=0, return_index=True)
-    shares = distances[near, columns][firsts] / median
-    order = np.argsort(shares, kind="stable")
-    return pairs[order], shares[order]
-
-
-def _nearest(
-    rows: RowChunks, n: int, progress: Callable[[int, int], object] | None
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Distances and positions of the nearest other rows of each row."""
-    positions = np.arange(len(rows.reader))
-    chunks = np.array_split(positions, -(-len(positions) // rows.chunk_rows))
-    distances = np.empty((len(positions), n))
-    neighbours = np.empty((len(positions), n), np.intp)
-    for number, chunk in enumerate(chunks):
-        X, found = rows.reader.read(chunk), []
-        for other_number, other in enumerate(chunks):
-            found.append(_nearest_in(X, None if other is chunk else rows.reader.read(other), n))
-            found[-1][1][:] += other[0]
-            if progress is not None:
-                progress(number * len(chunks) + other_number + 1, len(chunks) ** 2)
-        far, where = (np.hstack(parts) for parts in zip(*found, strict=True))
-        order = np.argsort(far, axis=1, kind="stable")[:, :n]
-        distances[chunk] = np.take_along_axis(far, order, axis=1)
-        neighbours[chunk] = np.take_along_axis(where, order, axis=1)
-    return distances, neighbours
-
-
-def _nearest_in(
-    X: Features, others: Features | None, n: int
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The nearest of some other rows; None: of the rows themselves, but for each its own."""
-    searched = X if others is None else others
-    n_found = min(n, len(searched) - (others is None))
-    if not n_found:
-        return np.empty((len(X), 0)), np.empty((len(X), 0), np.intp)
-    nearest = NearestNeighbors(n_neighbors=n_found, algorithm="brute").fit(searched)
-    return nearest.kneighbors(others if others is None else X)
 
 
 @dataclass(frozen=True)
@@ -276,12 +213,12 @@ def _chunk_rows(n_rows: int, n_features: int, memory_bytes: int | None) -> int:
     """Rows of a chunk, of which two and what comparing them takes are in memory."""
     if memory_bytes is None:
         return max(n_rows, 1)
-    left = memory_bytes - _BYTES_A_ROW * n_rows
+    left = memory_bytes - BYTES_A_ROW * n_rows
     chunk_rows = left // (_COPIES_OF_A_CHUNK * 4 * n_features)
     if chunk_rows < min(_LEAST_CHUNK_ROWS, n_rows):
         raise FitError(
             f"Comparing {n_rows} images needs more memory than {memory_bytes / 1e6:.0f}MB. "
-            "Raise --memory, or omit --group-duplicates."
+            "Raise --memory."
         )
     return max(min(chunk_rows, n_rows), 1)
 
@@ -312,8 +249,7 @@ def deciding_store(stores: Sequence[Path]) -> Path | None:
 
 def _digest(store: FeatureStore, rows: NDArray[np.intp]) -> str:
     """SHA-256 of all that decides which rows are near-duplicates, in hexadecimal."""
-    rule = [_N_NEIGHBOURS, _SHARE_OF_NEIGHBOURHOOD, _SHARE_OF_MEDIAN, N_SAMPLED_PAIRS]
-    about = [rule, store.key.as_dict(), store.ids[rows].tolist()]
+    about = [RULE, store.key.as_dict(), store.ids[rows].tolist()]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     digest.update(store.digests[rows].tobytes())
     digest.update(store.checksums(rows).astype("<u4").tobytes())

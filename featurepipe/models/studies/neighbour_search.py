@@ -1,15 +1,19 @@
 """Exact search for the nearest rows, among more rows than fit in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
 
-from featurepipe.models.answers.arrays import Features
+from featurepipe.models.answers.arrays import Features, Rows
 from featurepipe.models.answers.row_chunks import RowChunks
 
 N_SAMPLED_PAIRS = 2000
 """Pairs of rows whose distances `median_distance` takes."""
+
+FEW_ROWS = 20_000
+"""Up to so many rows, nothing takes less time than to compare all with all."""
 
 # Distances are computed for so many queries at once that they take at most this memory.
 _BLOCK_BYTES = 2**25
@@ -57,6 +61,61 @@ def nearest_rows(queries: Features, chunks: Iterable[Features], n: int) -> Neare
             best = (np.vstack([rows for rows, _ in blocks]), np.vstack([of for _, of in blocks]))
         n_before += len(rows)
     return best[0], np.sqrt(best[1])
+
+
+def nearest_others(
+    rows: RowChunks, asked: Rows, among: Rows, n: int, step: Callable[[], object] = lambda: None
+) -> tuple[NDArray[np.float64], Rows]:
+    """Find the nearest other rows of some rows, among some rows; Euclidean, all are compared.
+
+    Parameters
+    ----------
+    rows : RowChunks
+        Two chunks are in memory at a time.
+    asked, among : ndarray of intp
+        Positions of rows, ascending.
+    n : int
+        Number of neighbours; fewer than `among`.
+    step : callable, optional
+        Called when a chunk was compared with another.
+
+    Returns
+    -------
+    distances : ndarray of shape (n_asked, n), float64
+        Ascending.
+    neighbours : ndarray of shape (n_asked, n), intp
+        Positions.
+    """
+    distances = np.empty((len(asked), n))
+    neighbours = np.empty((len(asked), n), np.intp)
+    others = pieces(among, rows.chunk_rows)
+    for places in pieces(np.arange(len(asked)), rows.chunk_rows):
+        chunk, found = asked[places], []
+        X = rows.reader.read(chunk)
+        for other in others:
+            Y = X if np.array_equal(chunk, other) else rows.reader.read(other)
+            # A row may find itself.
+            nearest = NearestNeighbors(n_neighbors=min(n + 1, len(Y)), algorithm="brute").fit(Y)
+            far, where = nearest.kneighbors(X)
+            found.append((far, other[where]))
+            step()
+        far, where = (np.hstack(parts) for parts in zip(*found, strict=True))
+        far[where == chunk[:, None]] = np.inf
+        order = np.argsort(far, axis=1, kind="stable")[:, :n]
+        distances[places] = np.take_along_axis(far, order, axis=1)
+        neighbours[places] = np.take_along_axis(where, order, axis=1)
+    return distances, neighbours
+
+
+def pieces(rows: Rows, size: int) -> list[Rows]:
+    """Rows in pieces of at most so many, about equally many.
+
+    Examples
+    --------
+    >>> pieces(np.arange(5), 2)
+    [array([0, 1]), array([2, 3]), array([4])]
+    """
+    return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
 def median_distance(rows: RowChunks) -> float:

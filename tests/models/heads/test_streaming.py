@@ -14,7 +14,7 @@ from featurepipe.models.heads.fit_memory import FitMemory, parse_memory
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.linear_form import linear_form
-from featurepipe.models.heads.row_passes import choose_passes, draw_chunks
+from featurepipe.models.heads.row_passes import RowPasses, choose_passes, draw_chunks
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
 from featurepipe.runs.heads_file import TRUSTED_TYPES
 
@@ -244,6 +244,34 @@ def test_rows_of_one_group_are_never_on_both_sides():
         _, out_of_fold = stream(X.astype(np.float32), labels, groups=own, chunk_rows=70)
         right = np.mean(out_of_fold["color"].argmax(axis=1) == colors)
         assert right < expected if own is groups else right > expected
+
+
+@pytest.mark.parametrize("reads_ahead", [False, True])
+def test_a_pass_gives_each_chunk_with_its_rows(reads_ahead):
+    X, _ = make_images(100)
+    chunks = draw_chunks(100, 30, seed=0)
+    passes = RowPasses(Rows(X), chunks, 2, None, reads_ahead)
+    for _ in range(2):
+        read = list(passes)
+        assert len(read) == len(chunks) == 4
+        for (features, rows), chunk in zip(read, chunks, strict=True):
+            np.testing.assert_array_equal(rows, chunk)
+            np.testing.assert_array_equal(features, X[chunk])
+    assert passes.n_done == 8
+
+
+def test_an_error_of_reading_ahead_comes_with_its_chunk():
+    class Damaged(Rows):
+        def read(self, rows):
+            if 99 in rows:
+                raise OSError("damaged")
+            return super().read(rows)
+
+    chunks = [np.arange(50), np.arange(50, 100)]
+    passes = iter(RowPasses(Damaged(make_images(100)[0]), chunks, 1, None, True))
+    np.testing.assert_array_equal(next(passes)[1], chunks[0])
+    with pytest.raises(OSError, match="damaged"):
+        next(passes)
 
 
 def test_chunks_hold_every_row_once_and_runs_of_all_of_the_store():

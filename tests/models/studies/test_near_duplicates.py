@@ -10,11 +10,12 @@ import featurepipe
 from featurepipe.errors import FitError
 from featurepipe.features.store import FeatureStore
 from featurepipe.models.answers.row_chunks import ArrayRows, RowChunks
+from featurepipe.models.studies import duplicate_rows, projections
+from featurepipe.models.studies.duplicate_rows import near_duplicates
 from featurepipe.models.studies.near_duplicates import (
     DuplicateSearch,
     NearDuplicates,
     deciding_store,
-    near_duplicates,
 )
 from featurepipe.workspace import Workspace
 from pictures import draw_data_set
@@ -95,6 +96,75 @@ def test_every_pair_of_chunks_is_counted():
     done = []
     near_duplicates(RowChunks(ArrayRows(make_rows(10)), 4), lambda *counts: done.append(counts))
     assert done == [(number, 9) for number in range(1, 10)]
+
+
+class TestAmongManyRows:
+    """What is not compared by all features is not missed."""
+
+    @pytest.fixture(autouse=True)
+    def many(self, monkeypatch):
+        """Take any rows for many, and small samples and blocks of them."""
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 0)
+        monkeypatch.setattr(duplicate_rows, "_LEAST_SAMPLED", 12)
+        monkeypatch.setattr(projections, "N_AXES", 20)
+        monkeypatch.setattr(projections, "_BLOCK", 32)
+        monkeypatch.setattr(projections, "_OTHERS", 50)
+        monkeypatch.setattr(projections, "_PAIRS", 7)
+
+    @pytest.fixture
+    def compared(self, monkeypatch):
+        """How many rows are compared with how many, by all features."""
+        counts, nearest = [], duplicate_rows.nearest_others
+
+        def counted(rows, asked, among, *others):
+            counts.append((len(asked), len(among)))
+            return nearest(rows, asked, among, *others)
+
+        monkeypatch.setattr(duplicate_rows, "nearest_others", counted)
+        return counts
+
+    @pytest.mark.parametrize(
+        ("scale", "chunk_rows", "dense"),
+        [(1.0, 60, 1 / 64), (1.0, 306, 0), (1e-3, 307, 1), (1e4, 307, 0), (1e4, 60, 1)],
+    )
+    def test_the_same_pairs_are_found(self, monkeypatch, compared, scale, chunk_rows, dense):
+        X = with_copies(make_rows(300), [3, 50, 50, 50, 50, 50, 120], noise=0.3)
+        X = (scale * X).astype(np.float32)
+        monkeypatch.setattr(projections, "_MANY", dense)
+        pairs, distances = found_in(X, chunk_rows)
+        assert [among for _, among in compared] == [12, 31, 307]
+        assert compared[0][0] == 307
+        assert compared[-1][0] < 60
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 1000)
+        all_pairs, their_distances = found_in(X)
+        assert len(pairs) > 3
+        np.testing.assert_array_equal(pairs, all_pairs)
+        np.testing.assert_allclose(distances, their_distances, rtol=1e-6)
+
+    def test_the_rule_is_as_stated_where_many_rows_are_close(self, monkeypatch):
+        rng = np.random.default_rng(2)
+        X = rng.standard_normal((400, 3)).astype(np.float32)
+        X = with_copies(X, [7] * 12, noise=0.01)
+        pairs, _ = found_in(X)
+        monkeypatch.setattr(duplicate_rows, "FEW_ROWS", 1000)
+        assert len(pairs) > 100
+        np.testing.assert_array_equal(pairs, found_in(X)[0])
+
+    def test_rows_that_no_axes_describe_are_found_too(self, monkeypatch):
+        X = with_copies(np.random.default_rng(0).random((200, 64), np.float32), [9, 8], 0.01)
+        assert as_set(found_in(X)[0]) == {(9, 200), (8, 201)}
+
+    def test_equal_rows_have_no_pairs(self):
+        assert found_in(np.ones((20, 4), dtype=np.float32))[0].shape == (0, 2)
+
+    def test_every_step_is_counted(self):
+        done = []
+        X = with_copies(make_rows(100), [3], noise=0.1)
+        near_duplicates(RowChunks(ArrayRows(X), 50), lambda *counts: done.append(counts))
+        numbers, totals = zip(*done, strict=True)
+        assert numbers == tuple(range(1, len(done) + 1))
+        assert all(number <= total for number, total in done)
+        assert numbers[-1] == totals[-1]
 
 
 def test_more_copies_than_neighbours_are_one_group():

@@ -92,19 +92,19 @@ class StreamMember:
         rows = np.flatnonzero(n_times)
         if not len(rows):
             return
+        rows = np.random.default_rng([self._seed, n_read]).permutation(rows)
         # Faster than both at once.
         drawn = X[rows].take(self.features, axis=1)
         if row == n_read:
             self._measure(drawn)
         self._descent.n_taken = n_read / self._n_to_read * self._descent.n_steps
-        order = np.random.default_rng([self._seed, n_read]).permutation(len(rows))
         costs = costs[rows] * (n_times[rows] / self._max_samples).astype(np.float32)[:, None]
         # Mini-batches of about equal size, so that no row weighs more than others.
         n_batches = -(-len(rows) // self._descent.batch_size)
         self._descent.go_over(
-            drawn[order],
-            truth[rows][order],
-            costs[order],
+            drawn,
+            truth[rows],
+            costs,
             n_rows=self._share_drawn,
             batch_size=-(-len(rows) // n_batches),
         )

@@ -76,3 +76,17 @@ def test_a_stream_may_begin_with_chunks_that_leave_no_feature():
     step = RelativeVarianceThreshold().partial_fit(np.ones((3, 2)))
     assert not step.get_support().any()
     assert step.partial_fit(np.array([[2, 1]])).get_support().tolist() == [True, False]
+
+
+def test_variances_of_many_rows_are_those_of_numpy_in_chunks_of_any_size():
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(1000, 6)) * [1, 1e-3, 10, 1, 1, 0] + [0, 100, -5, 1e4, 0, 7]).astype(
+        np.float32
+    )
+    expected = np.var(X, axis=0, dtype=np.float64)
+    for size in (1, 100, 1000):
+        step = RelativeVarianceThreshold(0)
+        for start in range(0, len(X), size):
+            step.partial_fit(X[start : start + size])
+        np.testing.assert_allclose(step.variances_, expected, rtol=1e-10)
+        assert step.variances_[5] == 0
