@@ -135,7 +135,7 @@ class ModelCard:
         }
 
     @property
-    def is_grouped_by(self) -> str:
+    def resampled(self) -> str:
         """What was resampled for the confidence intervals."""
         return str(self.figures[0]["interval"])
 
@@ -161,7 +161,11 @@ def _header(card: ModelCard) -> list[str]:
         "tags": ["featurepipe", card.runtime_package, "image-classification"],
         "model-index": [{"name": card.run, "results": _results(card)}],
     }
-    return [f"{name}: {json.dumps(value)}" for name, value in facts.items()]
+    # Lines that go on are indented, as YAML wants.
+    return [
+        f"{name}: {json.dumps(value, indent=2)}".replace("\n", "\n  ")
+        for name, value in facts.items()
+    ]
 
 
 def _results(card: ModelCard) -> list[dict[str, Any]]:

@@ -158,7 +158,9 @@ def export_run(
     browser_page = None if page is None else BrowserPage.prepare(page, target, manifest)
     facts = ModelFacts.of(run, embedders)
     logger.info("Writing %s as %s …", run.name, files.format)
-    content = build_run_graph(run, embedders, facts.metadata()).SerializeToString()
+    # The graphs of OpenVINO have no optional inputs.
+    built = build_run_graph(run, embedders, facts.metadata(), compares=not files.is_openvino)
+    content = built.SerializeToString()
     graph: Graph = convert_to_openvino(content) if files.is_openvino else content
     model: ExportedModel = OpenVinoModel(graph) if files.is_openvino else OnnxModel(content)
     expected = _expected(run, fitted_on, embedders, manifest.images())

@@ -11,7 +11,6 @@ from featurepipe.words import one_line
 from featurepipe.workflows.exported_model import (
     OTHER_PIXELS,
     PIXELS,
-    SAME,
     Answer,
     ExportedModel,
     Pixels,
@@ -149,13 +148,12 @@ def _require_graph(path: Path) -> None:
 def convert_to_openvino(content: bytes) -> Any:
     """A run in ONNX as a graph of OpenVINO, with the same metadata.
 
-    The coverage is its default there, since the graphs of OpenVINO have no optional inputs, and
-    images are not compared with others.
+    The coverage is its default there, since the graphs of OpenVINO have no optional inputs.
 
     Parameters
     ----------
     content : bytes
-        Of the ONNX file.
+        Of the ONNX file, without images to compare with.
 
     Returns
     -------
@@ -170,10 +168,8 @@ def convert_to_openvino(content: bytes) -> Any:
     import openvino
 
     model = onnx.load_from_string(content)
-    for output in [one for one in model.graph.output if one.name == SAME]:
-        model.graph.output.remove(output)
     try:
-        graph = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
+        graph = openvino.Core().read_model(io.BytesIO(content))
     except Exception as error:
         raise UsageError(
             f"OpenVINO cannot convert this run ({one_line(error)[:200]}). Export to TARGET.onnx."

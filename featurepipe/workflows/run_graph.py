@@ -66,7 +66,7 @@ def require_exportable(run: Run, embedders: Sequence[Any]) -> None:
 
 
 def build_run_graph(
-    run: Run, embedders: Sequence[Any], metadata: Mapping[str, str]
+    run: Run, embedders: Sequence[Any], metadata: Mapping[str, str], *, compares: bool = True
 ) -> onnx.ModelProto:
     """The graph of a run; see `featurepipe.export`.
 
@@ -77,6 +77,8 @@ def build_run_graph(
         See `require_exportable`.
     metadata : mapping of str to str
         What the model says of itself.
+    compares : bool
+        Whether it has an optional input of images to compare with, if the run is one of `pair`.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def build_run_graph(
     nodes.add_default(COVERAGE_INPUT, np.float64(COVERAGE))
     network = embedders[0]
     if isinstance(network, SavedNetwork):
-        features = _write_network(nodes, network, pixels)
+        features = _write_network(nodes, network, pixels, compares and network.same is not None)
     else:
         features = write_features(nodes, embedders, pixels)
     model = run.model
@@ -125,14 +127,14 @@ def _scores(nodes: Nodes, run: Run, heads: dict[str, HeadValues]) -> dict[str, s
     return {name: heads[name].scores for name in model.classes if name in heads}
 
 
-def _write_network(nodes: Nodes, network: SavedNetwork, pixels: str) -> str:
+def _write_network(nodes: Nodes, network: SavedNetwork, pixels: str, compares: bool) -> str:
     """What a trained network makes of images, and whether they show the same as others."""
     from featurepipe.models.networks.trained import load_inference_graph
 
     converted = convert_keras(load_inference_graph(network.path, network.outputs), network.name)
     shown = write_resizing(nodes, Picture(nodes, pixels), network.framing)
     together = shown
-    if network.same is not None:
+    if compares:
         other = nodes.add_input(OTHER_PIXELS, UINT8, ["n_other_images", *_other_sizes()])
         # One black pixel, so that a caller who compares nothing needs no second image.
         nodes.add_default(OTHER_PIXELS, np.zeros((1, 1, 1, 3), np.uint8))
@@ -141,8 +143,9 @@ def _write_network(nodes: Nodes, network: SavedNetwork, pixels: str) -> str:
     (given,) = converted.graph.input
     together = nodes.cast(together, given.type.tensor_type.elem_type)
     (rows,) = nodes.merge(converted, "network_", {given.name: together})
-    if network.same is None:
+    if not compares:
         return rows
+    assert network.same is not None
     n_images = _length(nodes, shown)
     start, end = np.array([0], np.int64), np.array([2**31], np.int64)
     first = nodes.op("Slice", rows, start, n_images)

@@ -273,4 +273,5 @@ def test_the_facts_of_the_page_hold_no_thresholds_nor_paths(exported, place):
             "kind": {"classes": ["bright", "plain"], "exclusive": True},
         },
     }
+    assert list(facts["attributes"]) == ["color", "kind"]
     assert str(place) not in html

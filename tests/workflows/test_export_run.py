@@ -12,6 +12,7 @@ import featurepipe
 from command_line import fail, succeed
 from featurepipe.errors import ExportError, ModelFileError, UsageError
 from featurepipe.features.onnx import blocks
+from featurepipe.workflows.model_runtimes import open_exported
 from histogram_runs import given_pictures, make_workspace
 from onnx_running import run_model
 
@@ -249,6 +250,9 @@ def test_networks_answer_as_predict_does(place, tmp_path, monkeypatch, network, 
     assert ("same" in outputs) == (network == "pair")
     assert featurepipe.check(target).n_images > 0
     if network == "pair":
+        converted = featurepipe.export(run, tmp_path / "model.xml", workspace=place)
+        assert "same" not in open_exported(converted.target).answer(pictures)
+        assert featurepipe.check(converted.target).n_images > 0
         others = given_pictures(3, (20, 20), seed=6)
         compared = run_model(str(target), pixels=pictures, other_pixels=others)["same"]
         for k in range(3):
