@@ -173,7 +173,7 @@ class CheckedRows:
         odd = rows[~is_finite]
         return StoreError(
             f"{self._path}: {len(odd)} of {len(rows)} rows have features that are not finite, "
-            f"first {self.ids[odd[0]]!r}. Check the weights, delete the store, and extract "
+            f"first {self.ids[odd.min()]!r}. Check the weights, delete the store, and extract "
             "again with --precision float32."
         )
 
