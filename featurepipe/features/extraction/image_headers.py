@@ -152,7 +152,7 @@ def require_decodable(
 
 
 def _require_sane_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
-    max_bytes = MAX_BYTES // MAX_PIXELS * max_pixels
+    max_bytes = MAX_BYTES * max_pixels // MAX_PIXELS
     limit = min(max_pixels, int(max_bytes / _bytes_a_pixel(image, data)))
     for width, height in (image.size, _tile_size(image)):
         if max(width, height) > MAX_SIDE:
@@ -203,7 +203,7 @@ def _require_few_scans(image: ImageFile.ImageFile, data: bytes, max_pixels: int)
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return
     n_scans = count_scans(data, 0 if image.info.get("progressive") else image.layers)
-    max_pixel_scans = MAX_PIXEL_SCANS // MAX_PIXELS * max_pixels
+    max_pixel_scans = MAX_PIXEL_SCANS * max_pixels // MAX_PIXELS
     limit = min(MAX_SCANS, max_pixel_scans // (image.width * image.height))
     if n_scans > limit:
         size = "" if limit == MAX_SCANS else f" for {image.width} x {image.height} pixels"
