@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from featurepipe.features.store import FeatureStore
     from featurepipe.workflows.audit import audit
+    from featurepipe.workflows.check import check
     from featurepipe.workflows.export import export
     from featurepipe.workflows.extract import extract
     from featurepipe.workflows.fit import fit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from featurepipe.workflows.repeat import repeat
     from featurepipe.workflows.report import report
     from featurepipe.workflows.same import same
+    from featurepipe.workflows.serve import serve
     from featurepipe.workflows.similar import similar
     from featurepipe.workflows.train import train
 
@@ -25,6 +27,7 @@ __all__ = [
     "Predictor",
     "__version__",
     "audit",
+    "check",
     "export",
     "extract",
     "fit",
@@ -34,6 +37,7 @@ __all__ = [
     "repeat",
     "report",
     "same",
+    "serve",
     "similar",
     "train",
 ]
@@ -42,6 +46,7 @@ _HOMES = {
     "FeatureStore": "featurepipe.features.store",
     "Predictor": "featurepipe.workflows.predictor",
     "audit": "featurepipe.workflows.audit",
+    "check": "featurepipe.workflows.check",
     "export": "featurepipe.workflows.export",
     "extract": "featurepipe.workflows.extract",
     "fit": "featurepipe.workflows.fit",
@@ -51,6 +56,7 @@ _HOMES = {
     "repeat": "featurepipe.workflows.repeat",
     "report": "featurepipe.workflows.report",
     "same": "featurepipe.workflows.same",
+    "serve": "featurepipe.workflows.serve",
     "similar": "featurepipe.workflows.similar",
     "train": "featurepipe.workflows.train",
 }

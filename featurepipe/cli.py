@@ -15,6 +15,7 @@ import cloup
 
 import featurepipe
 from featurepipe.commands.audit import audit
+from featurepipe.commands.check import check
 from featurepipe.commands.export import export
 from featurepipe.commands.extract import extract
 from featurepipe.commands.fit import fit
@@ -25,6 +26,7 @@ from featurepipe.commands.predict import predict
 from featurepipe.commands.repeat import repeat
 from featurepipe.commands.report import report
 from featurepipe.commands.same import same
+from featurepipe.commands.serve import serve
 from featurepipe.commands.similar import similar
 from featurepipe.commands.terminal import LOGGER
 from featurepipe.commands.train import train
@@ -46,7 +48,7 @@ _STOPPED = "Finished work is saved; run the same command again to continue."
     ),
     sections=[
         cloup.Section("Main commands", [extract, fit, train, report, predict, same, similar]),
-        cloup.Section("Tools", [next_labels, audit, export, repeat, info]),
+        cloup.Section("Tools", [serve, next_labels, audit, export, check, repeat, info]),
     ],
     epilog=examples(
         "extract dataset/ --backbone xception", "fit", "report", "predict new/*.jpg --top 5"

@@ -140,6 +140,10 @@ class RunError(FeaturepipeError):
     """A saved run that cannot be used."""
 
 
+class ExportError(FeaturepipeError):
+    """An exported model does not answer as it should."""
+
+
 class WorkspaceError(FeaturepipeError):
     """A workspace that cannot be used."""
 

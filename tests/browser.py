@@ -1,4 +1,4 @@
-"""A headless Chromium that opens pages from disk and says what they do."""
+"""A headless Chromium that opens pages of this machine and says what they do."""
 
 import json
 import shutil
@@ -14,8 +14,8 @@ _ARGUMENTS = (
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
-    # Nothing but the file itself may be reached.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    # Nothing but files and servers of this machine may be reached.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
 
@@ -35,7 +35,8 @@ class Browser:
         )  # fmt: skip
         self.driver.get_log("browser")
         self.driver.get_log("performance")
-        self.driver.get(Path(path).absolute().as_uri())
+        is_address = str(path).startswith("http://127.0.0.1:")
+        self.driver.get(path if is_address else Path(path).absolute().as_uri())
 
     def run(self, script, *arguments):
         """What a function body returns."""

@@ -12,6 +12,7 @@ def test_the_public_names_are_these():
         "Predictor",
         "__version__",
         "audit",
+        "check",
         "export",
         "extract",
         "fit",
@@ -21,6 +22,7 @@ def test_the_public_names_are_these():
         "repeat",
         "report",
         "same",
+        "serve",
         "similar",
         "train",
     ]

@@ -151,6 +151,34 @@ def data(*others: Decorator) -> Decorator:
     return cloup.option_group("Data", labels, attributes, label_separator, min_per_class, *others)
 
 
+def answers(*others: Decorator) -> Decorator:
+    """The heading Answers: what is said of an image."""
+    return cloup.option_group(
+        "Answers",
+        option(
+            "--top",
+            type=click.IntRange(1),
+            metavar="N",
+            default=1,
+            help="Number of classes to print for each attribute.",
+        ),
+        option(
+            "--coverage",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=0.95,
+            metavar="SHARE",
+            help="Target share of familiar images that get an answer.",
+        ),
+        option(
+            "--coverage-per",
+            type=click.Choice(["image", "attribute"]),
+            default="image",
+            help="Whether this share is answered for all attributes, or for each.",
+        ),
+        *others,
+    )
+
+
 def cluster(*others: Decorator) -> Decorator:
     """The heading Cluster: which machines compute."""
     return cloup.option_group("Cluster", executor, ray_address, *others)
@@ -193,21 +221,22 @@ split = cloup.option_group(
 """The heading Split: which images are trained on and tested."""
 
 
-def output(*others: Decorator) -> Decorator:
+def output(*others: Decorator, workspace: bool = True) -> Decorator:
     """The heading Output, for the decorator next to the function.
 
     The function gets only options that have a value, so that the workflow's own
-    defaults hold for the rest.
+    defaults hold for the rest. A command that needs no workspace has no option for one.
     """
+    place = option(
+        "--workspace",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        show_default=".",
+        help="Folder of features, splits, runs and reports.",
+    )
     heading: Decorator = cloup.option_group(
         "Output",
-        option(
-            "--workspace",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="DIR",
-            show_default=".",
-            help="Folder of features, splits, runs and reports.",
-        ),
+        *([place] if workspace else []),
         *others,
         option("--json", "as_json", is_flag=True, help="Print JSON instead of text."),
         option("--quiet", is_flag=True, help="Show only warnings and errors."),

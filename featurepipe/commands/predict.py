@@ -10,7 +10,15 @@ import click
 import cloup
 
 import featurepipe
-from featurepipe.commands.options import examples, option, output, run, spreadsheet_safe, weights
+from featurepipe.commands.options import (
+    answers,
+    examples,
+    option,
+    output,
+    run,
+    spreadsheet_safe,
+    weights,
+)
 from featurepipe.commands.terminal import write, write_json
 from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.progress import tell
@@ -42,28 +50,7 @@ _MAX_SHOWN = 100
     run,
     weights,
 )
-@cloup.option_group(
-    "Answers",
-    option(
-        "--top",
-        type=click.IntRange(1),
-        metavar="N",
-        default=1,
-        help="Number of classes to print for each attribute.",
-    ),
-    option(
-        "--coverage",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=0.95,
-        metavar="SHARE",
-        help="Target share of familiar images that get an answer.",
-    ),
-    option(
-        "--coverage-per",
-        type=click.Choice(["image", "attribute"]),
-        default="image",
-        help="Whether this share is answered for all attributes, or for each.",
-    ),
+@answers(
     option(
         "--unrelated",
         is_flag=True,
@@ -109,15 +96,18 @@ def predict(images: tuple[str, ...], as_json: bool, spreadsheet_safe: bool, **op
     """
     if as_json and spreadsheet_safe:
         raise UsageError("--spreadsheet-safe only applies to CSV. Remove it, or omit --json.")
-    answers = featurepipe.predict(list(_paths(images)), **options)
+    table = featurepipe.predict(list(_paths(images)), **options)
     if as_json:
-        for image, rows in answers.groupby("image", sort=False):
-            write_json(_answer(str(image), rows), indent=None)
+        from featurepipe.workflows.answering import answer_json
+
+        for image, rows in table.groupby("image", sort=False):
+            best, refused = rows.to_dict("records"), rows["refused"].iloc[0]
+            write_json(answer_json(str(image), best, refused), indent=None)
     else:
         from featurepipe.reports.csv_text import csv_text
 
-        write(csv_text(answers, "%.6g", spreadsheet_safe=spreadsheet_safe))
-    _require_answers(answers)
+        write(csv_text(table, "%.6g", spreadsheet_safe=spreadsheet_safe))
+    _require_answers(table)
 
 
 def _paths(images: Sequence[str]) -> Iterator[str]:
@@ -145,19 +135,3 @@ def _require_answers(answers: "pd.DataFrame") -> None:
         f"No answer for {len(shown):,} of {answers['image'].nunique():,} images (see above). The "
         "others are predicted."
     )
-
-
-def _answer(image: str, rows: "pd.DataFrame") -> dict[str, Any]:
-    reason = rows["refused"].iloc[0]
-    if reason:
-        return {"image": image, "refused": reason}
-    attributes = {
-        str(attribute): [
-            {"class": name, "probability": probability, "given": given, "unknown": unknown}
-            for name, probability, given, unknown in zip(
-                best["class"], best["probability"], best["given"], best["unknown"], strict=True
-            )
-        ]
-        for attribute, best in rows.groupby("attribute", sort=False)
-    }
-    return {"image": image, "attributes": attributes}

@@ -258,7 +258,7 @@ def _fetch_imagenet(backbone: BackboneSpec) -> Path:
         logger.info("Downloading %s …", backbone.weights_url)
     try:
         with disk_full_named(path):
-            _retrieve(backbone.weights_url, _pooch_hash(backbone.weights_hash), path)
+            retrieve(backbone.weights_url, _pooch_hash(backbone.weights_hash), path)
     except RequestException as error:
         raise WeightsError(_advise(backbone, path, "could not be reached", error)) from error
     except ValueError as error:
@@ -271,7 +271,25 @@ def _fetch_imagenet(backbone: BackboneSpec) -> Path:
     return path
 
 
-def _retrieve(url: str, known_hash: str | None, path: Path) -> None:
+def retrieve(url: str, known_hash: str | None, path: Path) -> None:
+    """Download a file, unless it is there already.
+
+    Parameters
+    ----------
+    url : str
+    known_hash : str or None
+        ``"ALGORITHM:DIGEST"`` that the file must have; None where it is not known.
+    path : Path
+
+    Raises
+    ------
+    requests.RequestException
+        If it cannot be downloaded.
+    ValueError
+        If it has another digest.
+    OSError
+        If it cannot be written.
+    """
     import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)

@@ -1,45 +1,28 @@
-"""export(): cached features -> .npz, .parquet or .csv, for other programs."""
+"""export(): cached features -> .npz, .parquet or .csv, and runs -> .onnx, for other programs."""
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
-
-from featurepipe.errors import (
-    ManifestError,
-    NotReadableError,
-    StoreError,
-    StoreMismatchError,
-    UsageError,
-    WorkspaceError,
-)
+from featurepipe.errors import ManifestError, NotReadableError, StoreError, UsageError
 from featurepipe.features.catalogue import find_store, manifest_about
-from featurepipe.features.engines import probes
-from featurepipe.features.store import FeatureStore, Rows, choose_rows, write_packed
+from featurepipe.features.store import FeatureStore
 from featurepipe.files import replacing
-from featurepipe.manifest import Manifest
-from featurepipe.progress import Progress
+from featurepipe.workflows.feature_table import feature_columns, label_cells, writer_for
+from featurepipe.workflows.packed_stores import pack_stores, require_features
 from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
+if TYPE_CHECKING:
+    from featurepipe.workflows.export_run import RunExport
+
 logger = logging.getLogger(__name__)
 
-# Features held at once, in bytes; their text in CSV takes some three times as much.
-_CHUNK_BYTES = 2**25
-
-STORE_SUFFIX = ".h5"
-
-_Cells = list[str | None]
-_Columns = dict[str, _Cells]
+STORE_SUFFIX, RUN_SUFFIXES = ".h5", (".onnx", ".xml")
 
 
 @dataclass(frozen=True)
@@ -91,14 +74,17 @@ def export(
     target: Path | str,
     *,
     labels: bool = False,
+    weights: Sequence[str] = (),
+    page: Path | str | None = None,
     workspace: Path | str = ".",
-) -> Export:
-    """Write the features of a store for other programs.
+) -> "Export | RunExport":
+    """Write the features of a store, or a run, for other programs.
 
     Parameters
     ----------
     store : Path or str, or sequence of these
-        A store's path, or its name in the workspace. Several only to pack them.
+        A store's path, or its name in the workspace. Several only to pack them. For ``.onnx`` and
+        ``.xml`` the name of a run.
     target : Path or str
         The file to write, whole or not at all; its suffix decides the format:
 
@@ -112,20 +98,33 @@ def export(
         * ``.h5``: a store of all images of one or several stores of the same options, such as
           those of several machines. Each image is taken from the first store that has its
           features; pending ones are left out.
+        * ``.onnx``: a run, from pixels to answers in one file. It is compared with the run on
+          its test images at once, and must give the same answers. Beside it,
+          ``TARGET.golden.npz`` has some test images, made smaller, and their answers, for
+          `featurepipe.check`; ``TARGET.md`` is a model card, and ``TARGET_predict.py`` a program
+          that runs the model.
+        * ``.xml``: the same for OpenVINO, with ``TARGET.bin`` beside it.
     labels : bool
         Whether to write the attributes of the manifest, too: several classes of
         one image are joined by ``|``, a missing label is empty (null in Parquet).
+    weights : sequence of str
+        For a run: current files of its weights; see `featurepipe.predict`.
+    page : Path or str, optional
+        For a run in ONNX: a folder for a web page that runs it. What runs it in the browser is
+        fetched from the npm registry, once for each user.
     workspace : Path or str
         Where a name is looked up; its labels are taken for a store that does not lie in a
         workspace.
 
     Returns
     -------
-    Export
-        What was written and left out.
+    Export or RunExport
+        What was written and left out, or how the run was exported.
 
     Raises
     ------
+    ExportError
+        If the model answers otherwise than the run. Nothing is written then.
     UsageError
         If the suffix is another, `target` is a folder, or in a folder of the source other than
         the workspace, or an attribute has the name of another column; or if several stores, or
@@ -139,9 +138,13 @@ def export(
     """
     target = Path(target)
     suffix = target.suffix.lower()
-    write = None if suffix == STORE_SUFFIX else _writer_for(target)
-    if target.is_dir():
-        raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
+    if suffix in RUN_SUFFIXES:
+        return _export_run(store, target, labels, weights, page, Workspace(workspace))
+    for option, given in (("--weights", bool(weights)), ("--page", page is not None)):
+        if given:
+            raise UsageError(f"{option} only applies to runs. Omit it, or export to TARGET.onnx.")
+    write = None if suffix == STORE_SUFFIX else writer_for(target)
+    _require_no_folder(target)
     space = Workspace(workspace)
     named = [store] if isinstance(store, Path | str) else store
     paths = [find_store(one, space) for one in named]
@@ -154,13 +157,13 @@ def export(
     if write is None:
         return _pack(paths, target)
     with FeatureStore.open(path) as opened:
-        _require_features(opened)
+        require_features(opened)
         rows = opened.rows("done")
         if not len(rows):
             raise StoreError(f"{path} has no features yet. Finish it: featurepipe extract")
         ids = opened.ids[rows]
-        cells = _labels(manifest_about(path, space), ids, path) if labels else {}
-        columns = _feature_columns(suffix, opened)
+        cells = label_cells(manifest_about(path, space), ids, path) if labels else {}
+        columns = feature_columns(suffix, opened)
         if taken := sorted({"id", *columns} & set(cells)) if columns else []:
             raise UsageError(
                 f"The attribute {taken[0]!r} has the name of another column. Export to .npz, or "
@@ -182,6 +185,48 @@ def export(
     )
 
 
+def _pack(paths: Sequence[Path], target: Path) -> Export:
+    n_pending = pack_stores(paths, target)
+    with FeatureStore.open(target) as packed:
+        counts, n_features = packed.counts(), packed.n_features
+    _warn_of_missing(target, n_pending, counts["done"] + counts["refused"])
+    return Export(
+        stores=tuple(paths),
+        target=target,
+        n_rows=counts["done"],
+        n_features=n_features,
+        labels=(),
+        n_pending=n_pending,
+        n_refused=counts["refused"],
+    )
+
+
+def _export_run(
+    name: Path | str | Sequence[Path | str],
+    target: Path,
+    labels: bool,
+    weights: Sequence[str],
+    page: Path | str | None,
+    workspace: Workspace,
+) -> "RunExport":
+    # Imported late: most exports need no heads.
+    from featurepipe.workflows.export_run import export_run
+
+    names = [name] if isinstance(name, Path | str) else list(name)
+    if len(names) > 1:
+        raise UsageError(f"{target} can hold one run, not {len(names)}. Export them one by one.")
+    if labels:
+        raise UsageError("--labels only applies to stores. Omit it.")
+    _require_no_folder(target)
+    folder = None if page is None else Path(page)
+    return export_run(str(names[0]), target, workspace=workspace, weights=weights, page=folder)
+
+
+def _require_no_folder(target: Path) -> None:
+    if target.is_dir():
+        raise UsageError(f"Cannot export to {target}: it is a folder. Name a file.")
+
+
 def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) -> None:
     packs = target.suffix.lower() == STORE_SUFFIX
     if len(paths) > 1 and not packs:
@@ -198,51 +243,6 @@ def _require_one_format(paths: Sequence[Path], target: Path, *, labels: bool) ->
         )
 
 
-def _pack(paths: Sequence[Path], target: Path) -> Export:
-    with ExitStack() as opened:
-        stores = [opened.enter_context(FeatureStore.open(path)) for path in paths]
-        _require_features(stores[0])
-        for store in stores[1:]:
-            _require_same_features(stores[0], store)
-        chosen = choose_rows(stores)
-        if not chosen.ids:
-            raise StoreError(f"{paths[0]} has no features yet. Finish it: featurepipe extract")
-        write_packed(stores, chosen, target)
-    with FeatureStore.open(target) as packed:
-        counts, n_features = packed.counts(), packed.n_features
-    _warn_of_missing(target, chosen.n_pending, len(chosen.ids))
-    return Export(
-        stores=tuple(paths),
-        target=target,
-        n_rows=counts["done"],
-        n_features=n_features,
-        labels=(),
-        n_pending=chosen.n_pending,
-        n_refused=counts["refused"],
-    )
-
-
-def _require_same_features(first: FeatureStore, other: FeatureStore) -> None:
-    """Stop if the software of two stores of the same options computes different features."""
-    first.require_key(other.key)
-    precision = first.key.precision
-    distance = probes.distance(other.probe, first.probe, precision)
-    if not distance <= probes.tolerance(precision):
-        raise StoreMismatchError(
-            f"{first.path} and {other.path} were made by different software, which computes "
-            f"different features (distance {distance:.1e} on generated pictures). Extract one of "
-            "them again."
-        )
-
-
-def _require_features(store: FeatureStore) -> None:
-    if store.holds_pixels:
-        raise StoreError(
-            f"{store.path} is a pixel cache: it holds images of {store.key.size_px} px and no "
-            "features. Name a feature store, or make one: featurepipe extract"
-        )
-
-
 def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
     if n_pending:
         logger.warning(
@@ -252,112 +252,3 @@ def _warn_of_missing(path: Path, n_pending: int, n_rows: int) -> None:
             n_pending + n_rows,
             path,
         )
-
-
-_Writer = Callable[[Path, FeatureStore, Rows, NDArray[np.object_], _Columns], None]
-
-
-def _writer_for(target: Path) -> _Writer:
-    writers: dict[str, _Writer] = {
-        ".npz": _write_npz,
-        ".parquet": _write_parquet,
-        ".csv": _write_csv,
-    }
-    if target.suffix.lower() not in writers:
-        raise UsageError(
-            f"Cannot export to {target}: its suffix is {target.suffix!r}. Use .npz, .parquet, "
-            ".csv or .h5."
-        )
-    return writers[target.suffix.lower()]
-
-
-def _labels(manifest: Manifest | None, ids: NDArray[np.object_], path: Path) -> _Columns:
-    if manifest is None or not manifest.attribute_names:
-        raise WorkspaceError(
-            f"There are no labels for {path}. Give them to featurepipe extract or fit with "
-            "--attributes or --labels, or export without --labels."
-        )
-    if not set(ids) & set(manifest.ids):
-        raise WorkspaceError(
-            f"The labels of {manifest.source} belong to other images than those of {path}. Give "
-            "the --workspace of the store."
-        )
-    table = manifest.table.reindex(ids)
-    return {
-        name: ["|".join(cell) if isinstance(cell, tuple) else None for cell in table[name]]
-        for name in manifest.attribute_names
-    }
-
-
-def _write_npz(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    arrays: dict[str, Any] = {
-        f"label_{name}": np.array([cell or "" for cell in cells], dtype=np.str_)
-        for name, cells in labels.items()
-    }
-    # An open file, since numpy would add a suffix to the name.
-    with beside.open("wb") as file:
-        np.savez(
-            file,
-            ids=ids.astype(np.str_),
-            features=store.features(rows).astype(store.dtype, copy=False),
-            **arrays,
-        )
-
-
-def _write_parquet(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    schema = _schema(".parquet", store, labels)
-    # Hardly two features are equal: a dictionary of them would only cost time and room.
-    words = ["id", *labels]
-    with (
-        # Opened here, since pyarrow opens no path that is not UTF-8.
-        beside.open("wb") as file,
-        pq.ParquetWriter(file, schema, use_dictionary=words, write_statistics=words) as writer,
-    ):
-        for words, features in _chunks(store, rows, ids, labels):
-            numbers = pa.array(features.ravel().astype(store.dtype, copy=False))
-            lists = pa.FixedSizeListArray.from_arrays(numbers, store.n_features)
-            writer.write_table(pa.Table.from_arrays([*words, lists], schema=schema))
-
-
-def _write_csv(
-    beside: Path, store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> None:
-    schema = _schema(".csv", store, labels)
-    with beside.open("wb") as file, pa_csv.CSVWriter(file, schema) as writer:
-        for words, features in _chunks(store, rows, ids, labels):
-            columns = map(pa.array, np.ascontiguousarray(features.T))
-            writer.write_table(pa.Table.from_arrays([*words, *columns], schema=schema))
-
-
-def _schema(suffix: str, store: FeatureStore, labels: Mapping[str, Any]) -> pa.Schema:
-    words = [(name, pa.string()) for name in ("id", *labels)]
-    return pa.schema(words + list(_feature_columns(suffix, store).items()))
-
-
-def _feature_columns(suffix: str, store: FeatureStore) -> dict[str, pa.DataType]:
-    """The columns of features of a file, none in `.npz`: its arrays have names of their own."""
-    n_features = store.n_features
-    match suffix:
-        case ".parquet":
-            return {"features": pa.list_(pa.from_numpy_dtype(store.dtype), n_features)}
-        case ".csv":
-            n_digits = max(4, len(str(n_features - 1)))
-            return {f"f{number:0{n_digits}}": pa.float32() for number in range(n_features)}
-    return {}
-
-
-def _chunks(
-    store: FeatureStore, rows: Rows, ids: NDArray[np.object_], labels: _Columns
-) -> Iterator[tuple[list[pa.Array], NDArray[np.float32]]]:
-    """Ids and labels of some images after the other, and their features."""
-    n_at_once = max(1, _CHUNK_BYTES // (4 * store.n_features))
-    with Progress(len(rows), f"Exporting {store.path.stem}", "image") as progress:
-        for start in range(0, len(rows), n_at_once):
-            part = slice(start, start + n_at_once)
-            words = [pa.array(cells[part], pa.string()) for cells in (list(ids), *labels.values())]
-            yield words, store.features(rows[part])
-            progress.advance(len(rows[part]))

@@ -1,8 +1,9 @@
 """The recipes of features that were made before, with the weights where they are now."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from featurepipe.errors import UsageError
+from featurepipe.errors import UsageError, WeightsError
 from featurepipe.features.backbones import BACKBONES, bare_name
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.features.store import StoreKey
@@ -24,10 +25,17 @@ def recipes_now(made: Sequence[tuple[StoreKey, str]], weights: Sequence[str]) ->
         If `weights` cannot be read, or is for another backbone.
     StoreMismatchError
         If the weights have changed.
-    FeaturepipeError
+    WeightsError
         If they are gone.
     """
     moved = _moved_weights([key.backbone for key, _ in made], weights)
+    for key, source in made:
+        is_gone = key.weights.kind == "file" and not Path(source).exists()
+        if is_gone and key.backbone not in moved:
+            raise WeightsError(
+                f"The weights of {key.backbone} are gone: there is no file {source}. Say where "
+                f"they are now with --weights {key.backbone}=PATH."
+            )
     return [repeat_recipe(key, moved.get(key.backbone, source)) for key, source in made]
 
 

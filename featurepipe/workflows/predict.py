@@ -13,13 +13,9 @@ from featurepipe.metrics import auroc
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.run_folder import Run
 from featurepipe.workflows.answer_pictures import AnswerPictures
+from featurepipe.workflows.answering import COVERAGE_PER, check_answering
 from featurepipe.workflows.explain import Explainer
-from featurepipe.workflows.predictor import (
-    COVERAGE_PER,
-    Predictor,
-    check_answering,
-    embed_files,
-)
+from featurepipe.workflows.predictor import Predictor, embed_files
 from featurepipe.workspace import Workspace
 
 logger = logging.getLogger(__name__)

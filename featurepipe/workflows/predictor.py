@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
-from featurepipe.errors import ExtractionError, RunError, UnknownNameError, UsageError
+from featurepipe.errors import ExtractionError, RunError, UsageError
 from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
-from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.features.extraction.embedding import (
+    DecodedImage,
+    decode_for,
+    embed_decoded,
+    embed_images,
+)
 from featurepipe.image_types import READ
 from featurepipe.manifest import GivenImage
 from featurepipe.models.networks.saved import NETWORK_FILE
@@ -22,19 +28,20 @@ from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import ImageSource, LocalFolder
 from featurepipe.sources.given_images import GivenImages
 from featurepipe.words import names_of
+from featurepipe.workflows.answering import COVERAGE_PER, Answer, answer_json, check_answering
 from featurepipe.workflows.moved_weights import recipes_now
 from featurepipe.workspace import Workspace
-
-COVERAGE_PER = ("image", "attribute")
-"""What gets an answer at the target coverage: images to all attributes, or to each attribute."""
 
 # Fewer images are computed one by one, so that no batch is padded to its full size.
 _FEW = 16
 
+# Decoded images that are computed at once, where there are several. Measured: on a CPU, batches
+# of 2 cost no more than larger ones, and hardly any padding is computed.
+_TOGETHER = 16
+_TOGETHER_ON_CPU = 2
+
 Features = NDArray[np.float32]
 Scores = dict[str, NDArray[np.float64]]
-Answer = list[dict[str, Any]]
-"""What is answered about one image: the best classes of each attribute."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,9 @@ class Predictor:
         if not isinstance(run, Run):
             run = find_run(Workspace(workspace), run, trusted=names_of(trusted))
         self.run = run
-        self.embedders = _embedders(self.run, weights)
+        self.embedders = embedders_of(self.run, weights)
         self.model = self.run.model
+        self._libraries = ThreadpoolController()
         self._batch_size = batch_size
         self._opening = threading.Lock()
         self._engines: dict[int | None, list[SharedEngine]] = {}
@@ -148,14 +156,53 @@ class Predictor:
         judged = self.judge(features, coverage_per) if len(features) else None
         rows = iter([] if judged is None else self.answer(judged, top, coverage))
         return [
-            {"image": _name(image, position)}
-            | (
-                {"refused": refused[position]}
-                if position in refused
-                else {"attributes": _by_attribute(next(rows))}
+            answer_json(
+                _name(image, position),
+                *([[], refused[position]] if position in refused else [next(rows)]),
             )
             for position, image in enumerate(images)
         ]
+
+    def decode(self, data: bytes) -> DecodedImage:
+        """Decode an image file for `answer_decoded`; several threads may.
+
+        Parameters
+        ----------
+        data : bytes
+
+        Raises
+        ------
+        ImageError
+            If it cannot be decoded.
+        """
+        return decode_for(self.embedders, data)
+
+    def answer_decoded(
+        self, images: Sequence[DecodedImage], *, top: int, coverage: float, coverage_per: str
+    ) -> list[Answer]:
+        """For each decoded image, the best classes of each attribute.
+
+        Parameters
+        ----------
+        images : sequence of DecodedImage
+            At least one, by `decode`.
+        top, coverage, coverage_per
+            See `featurepipe.predict`.
+
+        Raises
+        ------
+        RunError
+            If the heads read another number of features.
+        """
+        engines = self._open(1)
+        if len(images) > 1:
+            names = {engine.open().name for engine in engines}
+            engines = self._open(_TOGETHER_ON_CPU if "openvino" in names else _TOGETHER)
+        features = embed_decoded(images, self.embedders, engines)
+        self._require_features(features)
+        # For so few rows, threads of BLAS would only wait for each other and for the engine's.
+        with self._libraries.limit(limits=1):
+            return self.answer(self.judge(features, coverage_per), top, coverage)
 
     def embed(
         self, source: ImageSource, ids: Sequence[str]
@@ -178,18 +225,26 @@ class Predictor:
         RunError
             If the heads read another number of features.
         """
-        batch_size = self._batch_size or (1 if len(ids) < _FEW else None)
+        engines = self._open(1 if len(ids) < _FEW else None)
+        features, refused = embed_images(source, ids, self.embedders, engines=engines)
+        if len(features):
+            self._require_features(features)
+        return features, refused
+
+    def _open(self, batch_size: int | None) -> list[SharedEngine]:
+        """The engine of each embedder, for batches of this size unless the caller chose one."""
+        batch_size = self._batch_size or batch_size
         with self._opening:
             if batch_size not in self._engines:
                 self._engines[batch_size] = share_engines(self.embedders, batch_size)
-        engines = self._engines[batch_size]
-        features, refused = embed_images(source, ids, self.embedders, engines=engines)
-        if len(features) and features.shape[1] != self.run.n_features:
+            return self._engines[batch_size]
+
+    def _require_features(self, features: Features) -> None:
+        if features.shape[1] != self.run.n_features:
             raise RunError(
                 f"Run {self.run.name!r} is damaged: its heads read {self.run.n_features:,} "
                 f"features of an image, but there are {features.shape[1]:,}. Fit or train it again."
             )
-        return features, refused
 
     def judge(self, features: Features, coverage_per: str) -> Judgement:
         """What the heads say of images.
@@ -271,23 +326,6 @@ def embed_files(
     return features, {image.image_id: image.reason for image in given if image.reason} | refused
 
 
-def check_answering(top: int, coverage: float, coverage_per: str) -> None:
-    """Stop at an impossible way to answer; see `featurepipe.predict`.
-
-    Raises
-    ------
-    UsageError
-    UnknownNameError
-        If there is no such `coverage_per`.
-    """
-    if top < 1:
-        raise UsageError(f"--top is {top}. Set the number of classes to name, at least 1.")
-    if not 0 < coverage <= 1:
-        raise UsageError(f"--coverage is {coverage}. Set a share above 0 and up to 1.")
-    if coverage_per not in COVERAGE_PER:
-        raise UnknownNameError("--coverage-per", coverage_per, COVERAGE_PER)
-
-
 def _require_image(position: int, image: object) -> None:
     if isinstance(image, Path | str | bytes):
         return
@@ -307,15 +345,22 @@ def _name(image: object, position: int) -> str | int:
     return str(image) if isinstance(image, Path | str) else position
 
 
-def _by_attribute(answer: Answer) -> dict[str, list[dict[str, Any]]]:
-    attributes: dict[str, list[dict[str, Any]]] = {}
-    for best in answer:
-        named = {name: best[name] for name in ("class", "probability", "given", "unknown")}
-        attributes.setdefault(best["attribute"], []).append(named)
-    return attributes
+def embedders_of(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    """What computes the blocks of features that the heads of a run read, in their order.
 
+    Parameters
+    ----------
+    run : Run
+    weights : sequence of str
+        See `featurepipe.predict`.
 
-def _embedders(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    Raises
+    ------
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    FeaturepipeError
+        If the weights cannot be used.
+    """
     if isinstance(run.info, HeadRunInfo):
         made = [(block.recipe, block.weights_source) for block in run.info.blocks]
         return recipes_now(made, weights)

@@ -64,6 +64,30 @@ def require_folder_for_pictures(folder: Path, workspace: Workspace, option: str)
         )
 
 
+def require_writable_place(path: Path, what: str) -> None:
+    """Stop if a file or folder cannot be created.
+
+    Parameters
+    ----------
+    path : Path
+        Folders above it may be missing.
+    what : str
+        What would be written there.
+
+    Raises
+    ------
+    NotWritableError
+        If permission is denied, or a file is where a folder should be.
+    """
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    code = errno.EACCES if above.is_dir() else errno.ENOTDIR
+    if code == errno.ENOTDIR or not os.access(above, os.W_OK | os.X_OK):
+        raise NotWritableError(
+            f"{what} cannot be written to {path} ({above}: {os.strerror(code)}). Name another "
+            "place."
+        )
+
+
 def require_outside_source(folder: Path, manifest: Manifest | None, what: str) -> None:
     """Stop if a folder is the root of the images, or holds some of them.
 

@@ -26,11 +26,13 @@ HEADINGS = {
     "train": ["Data", "Split", "Network", "Training", "Cluster", "Output"],
     "report": ["Table", "Output"],
     "predict": ["Model", "Answers", "Pictures", "Output"],
+    "serve": ["Model", "Answers", "Server", "Output"],
     "same": ["Model", "Output"],
     "similar": ["Search", "Output"],
     "next": ["Model", "Choice", "Output"],
     "audit": ["Model", "Computation", "Output"],
-    "export": ["Data", "Output"],
+    "export": ["Data", "Model", "Output"],
+    "check": ["Output"],
     "repeat": ["Computation", "Output"],
     "info": ["Checks", "Output"],
 }
@@ -50,6 +52,7 @@ OF_PYTHON = {
     "extract": {"preprocess", "on_event"},
     "fit": {"trusted"},
     "predict": {"batch_size", "trusted"},
+    "serve": {"on_start", "trusted"},
     "next": {"trusted"},
     "repeat": {"head"},
     "info": {"trusted"},
@@ -130,7 +133,9 @@ def test_options_are_described_in_a_few_words(capsys, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_the_common_options(name):
     options = {option for param in options_of(name) for option in param.opts}
-    assert {"--workspace", "--json", "--quiet"} <= options
+    # A model is checked where there is no workspace.
+    place = set() if name == "check" else {"--workspace"}
+    assert {*place, "--json", "--quiet"} <= options
 
 
 @pytest.mark.parametrize("name", COMMANDS)

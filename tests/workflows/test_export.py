@@ -20,7 +20,7 @@ from featurepipe.errors import (
     UsageError,
     WorkspaceError,
 )
-from featurepipe.workflows import export as export_workflow
+from featurepipe.workflows import feature_table
 from pictures import draw, draw_data_set
 
 NAME = "resnet50-random0-8-avg-rgb"
@@ -149,7 +149,7 @@ def test_labels_come_by_attribute(expected, target, missing):
 
 @pytest.mark.parametrize("target", ["out.parquet", "out.csv"])
 def test_chunks_are_put_together(expected, target, monkeypatch):
-    monkeypatch.setattr(export_workflow, "_CHUNK_BYTES", 5 * 6 * 4)
+    monkeypatch.setattr(feature_table, "_CHUNK_BYTES", 5 * 6 * 4)
     featurepipe.export(STORE, target, labels=True)
     ids, features, _ = read(target)
     assert ids == expected[0]
@@ -206,7 +206,7 @@ def test_labels_of_other_images_are_an_error(folder, tmp_path_factory):
 def test_an_attribute_of_the_name_of_a_column_is_an_error(folder, monkeypatch):
     (folder / "labels.csv").write_text("path,f0002\nred_plain/00.png,a\nred_plain/01.png,b\n")
     featurepipe.extract("dataset", labels="labels.csv", attributes=["f0002"], **OPTIONS)
-    monkeypatch.setattr(export_workflow, "replacing", pytest.fail)
+    monkeypatch.setattr("featurepipe.workflows.export.replacing", pytest.fail)
     with pytest.raises(UsageError, match="'f0002' has the name of another column"):
         featurepipe.export(NAME, "out.csv", labels=True)
     monkeypatch.undo()

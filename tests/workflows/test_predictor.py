@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import featurepipe
-from featurepipe.errors import FeaturepipeError, UsageError
+from featurepipe.errors import FeaturepipeError, ImageError, UsageError
+from featurepipe.workflows.answering import answer_json
 from pictures import draw_data_set
 
 
@@ -94,6 +95,56 @@ def test_threads_get_the_answers_to_their_own_images(predictor, files):
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda file: predictor.predict([file]), files * 3))
     assert together == alone * 3
+
+
+def test_decoded_images_get_the_answers_of_predict(predictor, files):
+    decoded = [predictor.decode(file.read_bytes()) for file in files[:5]]
+    answers = predictor.answer_decoded(decoded, top=2, coverage=0.9, coverage_per="attribute")
+    expected = predictor.predict(files[:5], top=2, coverage=0.9, coverage_per="attribute")
+    for answer, one in zip(answers, expected, strict=True):
+        assert answer_json(one["image"], answer) == with_near_probabilities(one)
+    (alone,) = predictor.answer_decoded(decoded[:1], top=1, coverage=0.9, coverage_per="image")
+    assert [best["class"] for best in alone] == [files[0].parent.name]
+    with pytest.raises(ImageError, match="not an image"):
+        predictor.decode(b"no image")
+
+
+def with_near_probabilities(answer):
+    # Sums in another order differ in the last digits.
+    return answer | {
+        "attributes": {
+            name: [
+                best | {"probability": pytest.approx(best["probability"], rel=1e-5)}
+                for best in named
+            ]
+            for name, named in answer["attributes"].items()
+        }
+    }
+
+
+def test_several_decoded_images_are_computed_together_by_openvino_in_twos(
+    place, files, monkeypatch
+):
+    opened = []
+    from featurepipe.features.extraction import recipe
+
+    really = recipe.open_engine
+
+    def open_engine(*arguments, **options):
+        opened.append(options["batch_size"])
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(recipe, "open_engine", open_engine)
+    predictor = featurepipe.Predictor(workspace=place)
+    decoded = [predictor.decode(file.read_bytes()) for file in files[:3]]
+    options = {"top": 1, "coverage": 0.9, "coverage_per": "image"}
+    predictor.answer_decoded(decoded[:1], **options)
+    assert opened == [1]
+    predictor.answer_decoded(decoded, **options)
+    assert opened == [1, 16]
+    monkeypatch.setattr("featurepipe.features.engines.descriptors.HsvHistogram.name", "openvino")
+    predictor.answer_decoded(decoded, **options)
+    assert opened == [1, 16, 2]
 
 
 def test_the_engine_is_opened_once(place, files, monkeypatch):

@@ -65,7 +65,7 @@ class HsvHistogram(Engine, LocatesFeatures):
     n_parallel = 1
 
     def __init__(self, network: HeadlessNetwork) -> None:
-        self._pixel_weights = _weigh_pixels(network.size_px)
+        self._pixel_weights = pixel_weights(network.size_px)
         self.versions = {"numpy": np.__version__}
         self.input_size = network.input_size
         self._worker = ThreadPoolExecutor(1, "descriptors")
@@ -128,7 +128,19 @@ class LocatedColours(LocatedFeatures):
         return self.pixel_weights * per_weight[bins]
 
 
-def _weigh_pixels(size: int) -> NDArray[np.float64]:
+def pixel_weights(size: int) -> NDArray[np.float64]:
+    """The weight of each pixel of an image; see `HsvHistogram`.
+
+    Parameters
+    ----------
+    size : int
+        Side of the image in pixels.
+
+    Returns
+    -------
+    ndarray of shape (size * size,), float64
+        They sum to 1.
+    """
     position = (2 * np.arange(size) + 1) / size - 1
     along = np.exp(-(position**2) / (2 * _CENTRE_DEVIATION**2))
     weights = np.outer(along, along).ravel()

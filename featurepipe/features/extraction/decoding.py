@@ -145,6 +145,25 @@ def decode_framed(
     return {framing: decoded[framing] for framing in asked}
 
 
+def require_few_pixels(data: bytes, max_pixels: int) -> None:
+    """Stop at an image of more pixels than a caller decodes; only its header is read.
+
+    Parameters
+    ----------
+    data : bytes
+        As for `decode_image`.
+    max_pixels : int
+        See `featurepipe.features.extraction.image_headers.require_decodable`.
+
+    Raises
+    ------
+    ImageError
+        If it is larger, would take memory or time for that many, or is no image.
+    """
+    with refusing():
+        require_decodable(open_image(data), data, max_pixels)
+
+
 def open_rgb(data: bytes) -> Image.Image:
     """Decode an image at its original size, upright and RGB, by the same rules.
 

@@ -128,26 +128,37 @@ def open_image(data: bytes) -> ImageFile.ImageFile:
     raise ImageError(_NO_IMAGE)
 
 
-def require_decodable(image: ImageFile.ImageFile, data: bytes) -> None:
-    """Stop unless an image can be decoded within `MAX_BYTES` and a reasonable time.
+def require_decodable(
+    image: ImageFile.ImageFile, data: bytes, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Stop unless an image can be decoded within a bound of memory and a reasonable time.
+
+    Parameters
+    ----------
+    image : ImageFile
+    data : bytes
+        The whole file.
+    max_pixels : int
+        With fewer pixels than `MAX_PIXELS`, `MAX_BYTES` and `MAX_PIXEL_SCANS` are as much lower.
 
     Raises
     ------
     ImageError
-        If it declares more than `MAX_PIXELS` pixels or `MAX_SIDE` a side, would need more than
+        If it declares more than `max_pixels` pixels or `MAX_SIDE` a side, would need more than
         `MAX_BYTES`, or has more than `MAX_SCANS` scans or `MAX_PIXEL_SCANS` pixels times scans.
     """
-    _require_sane_size(image, data)
-    _require_few_scans(image, data)
+    _require_sane_size(image, data, max_pixels)
+    _require_few_scans(image, data, max_pixels)
 
 
-def _require_sane_size(image: ImageFile.ImageFile, data: bytes) -> None:
-    limit = min(MAX_PIXELS, int(MAX_BYTES / _bytes_a_pixel(image, data)))
+def _require_sane_size(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
+    max_bytes = MAX_BYTES * max_pixels // MAX_PIXELS
+    limit = min(max_pixels, int(max_bytes / _bytes_a_pixel(image, data)))
     for width, height in (image.size, _tile_size(image)):
         if max(width, height) > MAX_SIDE:
             raise ImageError(f"too large: {width} x {height} pixels, at most {MAX_SIDE} a side")
         if width * height > limit:
-            kind = "" if limit == MAX_PIXELS else f" for this kind of {image.format}"
+            kind = "" if limit == max_pixels else f" for this kind of {image.format}"
             raise ImageError(f"too large: {width} x {height} pixels, at most {limit} in all{kind}")
 
 
@@ -188,11 +199,12 @@ def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     return (tags.get(TiffImagePlugin.TILEWIDTH, 0), tags.get(TiffImagePlugin.TILELENGTH, 0))
 
 
-def _require_few_scans(image: ImageFile.ImageFile, data: bytes) -> None:
+def _require_few_scans(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return
     n_scans = count_scans(data, 0 if image.info.get("progressive") else image.layers)
-    limit = min(MAX_SCANS, MAX_PIXEL_SCANS // (image.width * image.height))
+    max_pixel_scans = MAX_PIXEL_SCANS * max_pixels // MAX_PIXELS
+    limit = min(MAX_SCANS, max_pixel_scans // (image.width * image.height))
     if n_scans > limit:
         size = "" if limit == MAX_SCANS else f" for {image.width} x {image.height} pixels"
         raise ImageError(f"too slow to decode: {n_scans} scans, at most {limit}{size}")

@@ -39,10 +39,26 @@ def run_pass(
     """
     n_wanted = sum(len(lane.wanted) for lane in lanes)
     title = ", ".join(lane.title for lane in lanes)
-    with progress or Progress(n_wanted, title, "image") as shown, _Writer() as writer:
-        one_pass = _Pass(lanes, writer, shown)
+    with progress or Progress(n_wanted, title, "image") as shown:
+        embed_loaded(loader.load_all(_jobs(ids, lanes), _N_IMAGES_AHEAD), lanes, shown)
+
+
+def embed_loaded(
+    images: Iterable[LoadedImage], lanes: Sequence[Lane], progress: Progress | SilentCount
+) -> None:
+    """Embed images in each lane that wants them.
+
+    Parameters
+    ----------
+    images : iterable of LoadedImage
+    lanes : sequence of Lane
+    progress : Progress or SilentCount
+        Counts images times lanes.
+    """
+    with _Writer() as writer:
+        one_pass = _Pass(lanes, writer, progress)
         try:
-            for image in loader.load_all(_jobs(ids, lanes), _N_IMAGES_AHEAD):
+            for image in images:
                 one_pass.add(image)
             one_pass.finish()
         except BaseException:

@@ -102,11 +102,11 @@ def _show_luminance(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _shuffle_patches(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     n_images, height, width, _ = images.shape
     pixels = images.reshape(n_images, height * width, 3)
-    return np.take(pixels, _shuffled_pixels(height, width), axis=1).reshape(images.shape)
+    return np.take(pixels, shuffled_pixels(height, width), axis=1).reshape(images.shape)
 
 
 @lru_cache(maxsize=8)
-def _shuffled_pixels(height: int, width: int) -> NDArray[np.intp]:
+def shuffled_pixels(height: int, width: int) -> NDArray[np.intp]:
     """The pixel that is shown at each position, by its number from the top left.
 
     The borders of the 28 x 28 patches are rounded to whole pixels, so that
@@ -153,7 +153,7 @@ def _show_both_ways(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _place_patches(grids: Grids, size: tuple[int, int]) -> Grids:
     """A cell sees several patches, and its number is divided among their pixels."""
     image = np.empty(size[0] * size[1])
-    image[_shuffled_pixels(*size)] = spread(grids[0], size).ravel()
+    image[shuffled_pixels(*size)] = spread(grids[0], size).ravel()
     return image.reshape(size)
 
 

@@ -94,7 +94,18 @@ class Rejector:
         ndarray of shape (n_samples,), float64
             In (0, 1]. At a coverage of c, images with a p-value above 1 - c get an answer.
         """
-        return self._p_values(1 + self._n_as_strange(self.novelty(X), confidence))
+        return self.p_values_at(self.novelty(X), confidence)
+
+    def p_values_at(
+        self, distances: NDArray[np.float64], confidence: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same of images whose `novelty` is known.
+
+        Parameters
+        ----------
+        distances, confidence : ndarray of shape (n_samples,), float64
+        """
+        return self._p_values(1 + self._n_as_strange(distances, confidence))
 
     def _n_as_strange(
         self, distances: NDArray[np.float64], confidence: NDArray[np.float64]

@@ -180,7 +180,7 @@ def parse_memory(text: str) -> int:
     """
     size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)B?\s*", text, re.IGNORECASE)
     if size is None or float(size[1]) == 0:
-        raise UsageError(f"The memory {text!r} cannot be read. Expected a size such as 4GB.")
+        raise UsageError(f"{text!r} cannot be read. Expected a size such as 4GB.")
     return int(float(size[1]) * _UNITS[size[2].upper()])
 
 

@@ -40,11 +40,10 @@ class TrainedNetwork(Engine):
     n_parallel = 1
 
     def __init__(self, path: Path, outputs: Mapping[str, int], batch_size: int) -> None:
-        model = _load(path)
-        self._graph = _inference_graph_of(model, path, outputs)
+        self._graph = load_inference_graph(path, outputs)
         self.name = f"keras-{backend()}"
         self.versions = library_versions()
-        self.input_size = tuple(model.input_shape[1:3])
+        self.input_size = tuple(self._graph.input_shape[1:3])
         self.n_features = int(self._graph.output_shape[-1])
         self.batch_size = batch_size
         self._worker = ThreadPoolExecutor(1, "network")
@@ -58,6 +57,22 @@ class TrainedNetwork(Engine):
 
     def _compute(self, pixels: NDArray[np.uint8], n_images: int) -> NDArray[np.float32]:
         return np.asarray(self._graph.predict_on_batch(pixels))[:n_images]
+
+
+def load_inference_graph(path: Path, outputs: Mapping[str, int]) -> "keras.Model":
+    """The graph from pixels to scores and embeddings of a saved network.
+
+    Parameters
+    ----------
+    path, outputs
+        See `TrainedNetwork`.
+
+    Raises
+    ------
+    RunError
+        As `TrainedNetwork`.
+    """
+    return _inference_graph_of(_load(path), path, outputs)
 
 
 def _load(path: Path) -> "keras.Model":

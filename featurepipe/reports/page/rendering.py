@@ -55,6 +55,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    # Attributes stay in their order.
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.globals["file"] = _file
     return environment
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from featurepipe.errors import ImageError
-from featurepipe.features.extraction.decoding import decode_image, open_rgb
+from featurepipe.features.extraction.decoding import decode_image, open_rgb, require_few_pixels
 from featurepipe.features.extraction.image_headers import MAX_PIXELS
 
 # Pytest replaces the filters that the import sets; a process of its own tests those.
@@ -298,3 +298,27 @@ def test_pillow_says_nothing_on_stderr():
         [sys.executable, "-W", "always", "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("PNG", 1), ("JPEG", 1), ("WEBP", 2)])
+def test_a_lower_limit_of_pixels_counts_memory_too(kind, factor):
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, kind)
+    require_few_pixels(file.getvalue(), 1200 * factor)
+    with pytest.raises(ImageError, match="too large: 40 x 30 pixels, at most 1199 in all"):
+        require_few_pixels(file.getvalue(), 1200 * factor - 1)
+    with pytest.raises(ImageError, match="not an image"):
+        require_few_pixels(b"no image", 1200)
+
+
+def test_a_lower_limit_of_pixels_allows_fewer_scans():
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    scan = data[data.index(b"\xff\xda") : data.rindex(b"\xff\xd9")]
+    # The scans of a progressive file, three times: more than 16 for so many pixels.
+    many = data[:-2] + 2 * scan + data[-2:]
+    require_few_pixels(data, 1200)
+    require_few_pixels(many, 12_000)
+    with pytest.raises(ImageError, match=r"too slow to decode: .* scans, at most 16 for 40 x 30"):
+        require_few_pixels(many, 1200)

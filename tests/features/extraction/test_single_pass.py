@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from featurepipe.errors import DiskFullError, ExtractionError, StoreMismatchError
+from featurepipe.errors import DiskFullError, ExtractionError, ImageError, StoreMismatchError
 from featurepipe.features.extraction.embedders import share_engines
-from featurepipe.features.extraction.embedding import embed_images
+from featurepipe.features.extraction.embedding import decode_for, embed_decoded, embed_images
 from featurepipe.features.extraction.ready_stores import open_stores
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.extraction.updating import extract_features
@@ -174,6 +175,24 @@ def test_batches_side_by_side_keep_their_rows(source, ids, tmp_path, engine_clas
     engine_class(SideBySide)
     features, _ = embed_images(source, ids, [recipe()], engines=share_engines([recipe()], 2))
     np.testing.assert_array_equal(features, expected)
+
+
+def test_decoded_images_have_the_features_of_their_files(tmp_path, engine_class):
+    engine_class(ColourMean)
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        pixels = rng.integers(0, 256, (80, 120, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{k}.jpg")
+    ids = [f"{k}.jpg" for k in range(5)]
+    recipes = [recipe(), recipe(fast_decode=True), recipe(view="shuffle"), recipe(size_px=16)]
+    expected, _ = embed_images(LocalFolder(tmp_path), ids, recipes)
+    # Each way of decoding gives pixels of its own.
+    assert not np.array_equal(expected[:, :6], expected[:, 6:12])
+    decoded = [decode_for(recipes, (tmp_path / image_id).read_bytes()) for image_id in ids]
+    features = embed_decoded(decoded, recipes, share_engines(recipes, 2))
+    np.testing.assert_array_equal(features, expected)
+    with pytest.raises(ImageError, match="not an image"):
+        decode_for(recipes, b"no image")
 
 
 def test_an_error_in_writing_ends_the_pass(source, ids, tmp_path, engine_class, monkeypatch):

@@ -1,0 +1,1 @@
+"""From pixels to features as ONNX nodes: resizing, views, descriptors and networks."""
