@@ -12,6 +12,7 @@ import featurepipe
 from command_line import fail, succeed
 from featurepipe.errors import UsageError
 from featurepipe.models.answers.calibration import SoftmaxCalibrator
+from featurepipe.models.heads.registry import GRIDS
 from featurepipe.output_folders import MARKER
 from featurepipe.runs.run_folder import load_run
 from featurepipe.sources import LocalFolder
@@ -133,7 +134,10 @@ def test_several_blocks_add(place, panels, tmp_path, task, head):
     )
 
 
-def test_attributes_read_their_own_blocks_and_what_was_tuned(place, panels, tmp_path):
+def test_attributes_read_their_own_blocks_and_what_was_tuned(place, panels, tmp_path, monkeypatch):
+    # Fewer choices than users have: each is a hundred fits.
+    few = {name: values[:2] for name, values in GRIDS["logistic"].items()}
+    monkeypatch.setitem(GRIDS, "logistic", few)
     features = "color=hsv_histogram:rgb,kind=small:grey+small:rgb"
     run = fit(place, features, head="logistic", tune=True, calibrate="sigmoid")
     assert run.model.tuned
