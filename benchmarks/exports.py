@@ -23,8 +23,8 @@ import psutil
 from measuring import table_head, table_row
 from PIL import Image
 
-from featurepipe.workflows.exported_model import PIXELS, golden_file
-from featurepipe.workflows.model_runtimes import open_exported
+from featurepipe.workflows.exports.exported_model import PIXELS, golden_file
+from featurepipe.workflows.exports.model_runtimes import open_exported
 
 COLUMNS = ["model", "runtime", "MB", "load s", "ms/picture", "wall ms/picture"]
 

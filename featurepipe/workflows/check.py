@@ -12,7 +12,7 @@ from featurepipe.array_archives import load_arrays
 from featurepipe.errors import ExportError, ModelFileError
 from featurepipe.files import require_readable
 from featurepipe.words import counted, one_line
-from featurepipe.workflows.exported_model import (
+from featurepipe.workflows.exports.exported_model import (
     CONTINUOUS,
     DECIDED,
     PIXELS,
@@ -22,7 +22,7 @@ from featurepipe.workflows.exported_model import (
     golden_file,
     output_names,
 )
-from featurepipe.workflows.model_runtimes import open_exported
+from featurepipe.workflows.exports.model_runtimes import open_exported
 
 _MAX_BYTES = 10**9
 

@@ -18,7 +18,7 @@ from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
 if TYPE_CHECKING:
-    from featurepipe.workflows.export_run import RunExport
+    from featurepipe.workflows.exports.export_run import RunExport
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _export_run(
     workspace: Workspace,
 ) -> "RunExport":
     # Imported late: most exports need no heads.
-    from featurepipe.workflows.export_run import export_run
+    from featurepipe.workflows.exports.export_run import export_run
 
     names = [name] if isinstance(name, Path | str) else list(name)
     if len(names) > 1:

@@ -1,12 +1,44 @@
-"""The recipes of features that were made before, with the weights where they are now."""
+"""What computes features that were made before, with the weights where they are now."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from featurepipe.errors import UsageError, WeightsError
 from featurepipe.features.backbones import BACKBONES, bare_name
+from featurepipe.features.extraction.embedders import Embedder
 from featurepipe.features.extraction.recipe import Recipe, repeat_recipe
 from featurepipe.features.store import StoreKey
+from featurepipe.models.networks.saved import NETWORK_FILE
+from featurepipe.runs.run_folder import Run
+from featurepipe.runs.run_info import HeadRunInfo
+
+
+def embedders_of(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
+    """What computes the blocks of features that the heads of a run read, in their order.
+
+    Parameters
+    ----------
+    run : Run
+    weights : sequence of str
+        See `featurepipe.predict`.
+
+    Raises
+    ------
+    StoreMismatchError
+        If the features would differ from those that the run was trained on.
+    FeaturepipeError
+        If the weights cannot be used.
+    """
+    if isinstance(run.info, HeadRunInfo):
+        made = [(block.recipe, block.weights_source) for block in run.info.blocks]
+        return recipes_now(made, weights)
+    if weights:
+        raise UsageError(
+            f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
+        )
+    assert run.network is not None
+    run.file(NETWORK_FILE)
+    return [run.network]
 
 
 def recipes_now(made: Sequence[tuple[StoreKey, str]], weights: Sequence[str]) -> list[Recipe]:

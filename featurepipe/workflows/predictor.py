@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from featurepipe.errors import ExtractionError, RunError, UsageError
-from featurepipe.features.extraction.embedders import Embedder, SharedEngine, share_engines
+from featurepipe.features.extraction.embedders import SharedEngine, share_engines
 from featurepipe.features.extraction.embedding import (
     DecodedImage,
     decode_for,
@@ -20,16 +20,14 @@ from featurepipe.features.extraction.embedding import (
 )
 from featurepipe.image_types import READ
 from featurepipe.manifest import GivenImage
-from featurepipe.models.networks.saved import NETWORK_FILE
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
-from featurepipe.runs.run_info import HeadRunInfo
 from featurepipe.sources import ImageSource, LocalFolder
 from featurepipe.sources.given_images import GivenImages
 from featurepipe.words import names_of
 from featurepipe.workflows.answering import COVERAGE_PER, Answer, answer_json, check_answering
-from featurepipe.workflows.moved_weights import recipes_now
+from featurepipe.workflows.moved_weights import embedders_of
 from featurepipe.workspace import Workspace
 
 # Fewer images are computed one by one, so that no batch is padded to its full size.
@@ -343,31 +341,3 @@ def _require_image(position: int, image: object) -> None:
 
 def _name(image: object, position: int) -> str | int:
     return str(image) if isinstance(image, Path | str) else position
-
-
-def embedders_of(run: Run, weights: Sequence[str]) -> Sequence[Embedder]:
-    """What computes the blocks of features that the heads of a run read, in their order.
-
-    Parameters
-    ----------
-    run : Run
-    weights : sequence of str
-        See `featurepipe.predict`.
-
-    Raises
-    ------
-    StoreMismatchError
-        If the features would differ from those that the run was trained on.
-    FeaturepipeError
-        If the weights cannot be used.
-    """
-    if isinstance(run.info, HeadRunInfo):
-        made = [(block.recipe, block.weights_source) for block in run.info.blocks]
-        return recipes_now(made, weights)
-    if weights:
-        raise UsageError(
-            f"Run {run.name!r} is a trained network and keeps its own weights. Omit --weights."
-        )
-    assert run.network is not None
-    run.file(NETWORK_FILE)
-    return [run.network]

@@ -85,7 +85,7 @@ def _require_nncf(name: str) -> None:
     if importlib.util.find_spec("nncf") is None:
         raise UsageError(
             f"{name} in int8 is not in the cache yet, and NNCF, which converts it, is not "
-            "installed. Install the extra int8 (pip install '.[int8]'), or use another --precision."
+            "installed. Run: pip install 'featurepipe[int8]'. Or use another --precision."
         )
 
 

@@ -100,8 +100,8 @@ def convert_keras(model: Any, name: str) -> onnx.ModelProto:
         import tf2onnx
     except ImportError as error:
         raise UsageError(
-            "tf2onnx, which converts networks of Keras, is not installed. Install the extra onnx: "
-            "pip install '.[onnx]'"
+            "tf2onnx, which converts networks of Keras, is not installed. Run: pip install "
+            "'featurepipe[onnx]'"
         ) from error
     import tensorflow as tf
 

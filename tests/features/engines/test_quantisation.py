@@ -83,7 +83,7 @@ def test_nncf_that_is_missing_is_named_before_anything_is_converted(network, mon
         graph_file(network, "int8")
     assert str(error.value) == (
         "small in int8 is not in the cache yet, and NNCF, which converts it, is not "
-        "installed. Install the extra int8 (pip install '.[int8]'), or use another --precision."
+        "installed. Run: pip install 'featurepipe[int8]'. Or use another --precision."
     )
     assert list(tmp_path.rglob("*")) == []
 

@@ -10,7 +10,7 @@ import pytest
 import featurepipe
 from command_line import succeed
 from featurepipe.errors import ExportError, ModelFileError
-from featurepipe.workflows.model_runtimes import OpenVinoModel
+from featurepipe.workflows.exports.model_runtimes import OpenVinoModel
 from histogram_runs import RUN, given_pictures, make_workspace
 
 pytest.importorskip("onnxruntime")

@@ -12,7 +12,7 @@ from featurepipe.models.answers.head_model import HeadModel
 from featurepipe.models.answers.rejection import conformal_p_values
 from featurepipe.predictions import COVERAGE
 from featurepipe.words import counted
-from featurepipe.workflows.exported_model import TOLERANCE, Answer, output_names
+from featurepipe.workflows.exports.exported_model import TOLERANCE, Answer, output_names
 
 # Of a squared distance in float32: relative, and of rows of length 1 that are subtracted.
 _RELATIVE, _ABSOLUTE = 2e-4, 4e-6

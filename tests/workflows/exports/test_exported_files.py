@@ -148,7 +148,7 @@ def test_files_of_others_are_not_replaced(place, tmp_path):
 
 def test_places_that_cannot_be_written_to_are_refused_first(place, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file")
-    monkeypatch.setattr("featurepipe.workflows.export_run.build_run_graph", pytest.fail)
+    monkeypatch.setattr("featurepipe.workflows.exports.export_run.build_run_graph", pytest.fail)
     for target in (tmp_path / "file" / "model.onnx", tmp_path / "file" / "new" / "model.onnx"):
         with pytest.raises(NotWritableError, match="The model cannot be written to"):
             featurepipe.export(RUN, target, workspace=place)

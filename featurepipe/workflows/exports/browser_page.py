@@ -10,8 +10,8 @@ from featurepipe.manifest import Manifest
 from featurepipe.predictions import COVERAGE
 from featurepipe.reports.page.model_page import HTML, SCRIPT, STYLE, page_files
 from featurepipe.words import examples
-from featurepipe.workflows.browser_runtime import FILES, LICENCE, fetch_browser_runtime
-from featurepipe.workflows.model_facts import ModelFacts
+from featurepipe.workflows.exports.browser_runtime import FILES, LICENCE, fetch_browser_runtime
+from featurepipe.workflows.exports.model_facts import ModelFacts
 from featurepipe.workflows.written_folders import require_outside_source, require_writable_place
 
 _MODEL, _LICENCES = "model.onnx", "licences.txt"

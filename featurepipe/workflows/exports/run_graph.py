@@ -26,7 +26,7 @@ from featurepipe.models.heads.onnx_heads import (
 from featurepipe.models.networks.saved import SavedNetwork
 from featurepipe.predictions import COVERAGE
 from featurepipe.runs.run_folder import Run
-from featurepipe.workflows.exported_model import (
+from featurepipe.workflows.exports.exported_model import (
     COVERAGE_INPUT,
     OTHER_PIXELS,
     PIXELS,

@@ -8,7 +8,7 @@ from featurepipe.errors import ModelFileError, UsageError
 from featurepipe.features.weights import MAX_WEIGHTS_BYTES
 from featurepipe.files import require_readable
 from featurepipe.words import one_line
-from featurepipe.workflows.exported_model import (
+from featurepipe.workflows.exports.exported_model import (
     OTHER_PIXELS,
     PIXELS,
     Answer,
@@ -194,7 +194,7 @@ def _onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(
-            "ONNX Runtime, which runs ONNX files, is not installed. Install the extra onnx: "
-            "pip install '.[onnx]'"
+            "ONNX Runtime, which runs ONNX files, is not installed. Run: pip install "
+            "'featurepipe[onnx]'"
         ) from error
     return onnxruntime

@@ -10,8 +10,8 @@ from featurepipe.reports.model_card import CardAttribute, ModelCard
 from featurepipe.reports.model_program import program_text
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
-from featurepipe.workflows.exported_files import ExportedFiles
-from featurepipe.workflows.model_facts import ModelFacts
+from featurepipe.workflows.exports.exported_files import ExportedFiles
+from featurepipe.workflows.exports.model_facts import ModelFacts
 
 
 def card_of(run: Run, facts: ModelFacts, manifest: Manifest, target: Path) -> ModelCard:

@@ -14,7 +14,7 @@ from PIL import Image
 import featurepipe
 from command_line import fail
 from featurepipe.errors import UsageError
-from featurepipe.workflows.browser_runtime import FILES, fetch_browser_runtime
+from featurepipe.workflows.exports.browser_runtime import FILES, fetch_browser_runtime
 from histogram_runs import RUN, make_workspace
 
 pytest.importorskip("onnxruntime")

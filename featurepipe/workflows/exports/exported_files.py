@@ -10,8 +10,8 @@ import numpy as np
 
 from featurepipe.errors import UsageError
 from featurepipe.files import disk_full_named, replacing
-from featurepipe.workflows.exported_model import golden_file
-from featurepipe.workflows.model_runtimes import OPENVINO_SUFFIX
+from featurepipe.workflows.exports.exported_model import golden_file
+from featurepipe.workflows.exports.model_runtimes import OPENVINO_SUFFIX
 from featurepipe.workflows.written_folders import require_writable_place
 
 Graph = Any

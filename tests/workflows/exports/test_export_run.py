@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import EncodeError
 
 import featurepipe
 from command_line import fail, succeed
 from featurepipe.errors import ExportError, ModelFileError, UsageError
 from featurepipe.features.onnx import blocks
-from featurepipe.workflows.model_runtimes import open_exported
+from featurepipe.workflows.exports.model_runtimes import open_exported
 from histogram_runs import given_pictures, make_workspace
 from onnx_running import run_model
 
@@ -195,10 +196,24 @@ def test_a_model_that_answers_otherwise_is_not_written(place, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_of_more_than_two_gigabytes_is_refused(place, tmp_path, monkeypatch):
+    class Large:
+        def SerializeToString(self):  # noqa: N802
+            raise EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr(
+        "featurepipe.workflows.exports.export_run.build_run_graph", lambda *_, **__: Large()
+    )
+
+    with pytest.raises(UsageError, match="knn does not fit into an ONNX file, which holds at most"):
+        featurepipe.export("hsv_histogram-knn", tmp_path / "model.onnx", workspace=place)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_onnx_runtime_nothing_is_written(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
-    with pytest.raises(UsageError, match="Install the extra onnx"):
+    with pytest.raises(UsageError, match=r"Run: pip install 'featurepipe\[onnx\]'"):
         featurepipe.export("hsv_histogram-knn", tmp_path / "model.onnx", workspace=place)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import EncodeError
 from PIL import Image
 
-from featurepipe.errors import ExportError, ImageError, SourceError
+from featurepipe.errors import ExportError, ImageError, SourceError, UsageError
 from featurepipe.features.extraction.decoding import open_rgb
 from featurepipe.features.extraction.embedding import embed_images
 from featurepipe.features.extraction.recipe import Recipe
@@ -22,21 +23,21 @@ from featurepipe.runs.choosing import find_run
 from featurepipe.runs.run_folder import Run
 from featurepipe.sources import ImageSource
 from featurepipe.words import counted
-from featurepipe.workflows.browser_page import BrowserPage
-from featurepipe.workflows.card_facts import card_of
-from featurepipe.workflows.exported_files import ExportedFiles, Graph
-from featurepipe.workflows.exported_model import PIXELS, SAME, TOLERANCE, ExportedModel
-from featurepipe.workflows.golden_images import GoldenImages
-from featurepipe.workflows.model_comparison import Comparison, Expected
-from featurepipe.workflows.model_facts import ModelFacts
-from featurepipe.workflows.model_runtimes import (
+from featurepipe.workflows.exports.browser_page import BrowserPage
+from featurepipe.workflows.exports.card_facts import card_of
+from featurepipe.workflows.exports.exported_files import ExportedFiles, Graph
+from featurepipe.workflows.exports.exported_model import PIXELS, SAME, TOLERANCE, ExportedModel
+from featurepipe.workflows.exports.golden_images import GoldenImages
+from featurepipe.workflows.exports.model_comparison import Comparison, Expected
+from featurepipe.workflows.exports.model_facts import ModelFacts
+from featurepipe.workflows.exports.model_runtimes import (
     OnnxModel,
     OpenVinoModel,
     convert_to_openvino,
     require_onnxruntime,
 )
-from featurepipe.workflows.predictor import embedders_of
-from featurepipe.workflows.run_graph import build_run_graph, require_exportable
+from featurepipe.workflows.exports.run_graph import build_run_graph, require_exportable
+from featurepipe.workflows.moved_weights import embedders_of
 from featurepipe.workflows.written_folders import require_outside_source
 from featurepipe.workspace import Workspace
 
@@ -139,7 +140,8 @@ def export_run(
     Raises
     ------
     UsageError
-        If the run has parts that cannot be written, or the extra onnx is not installed.
+        If the run has parts that cannot be written or is too large, or the extra onnx is not
+        installed.
     ExportError
         If the model does not answer as the run does. Nothing is written then.
     FeaturepipeError
@@ -160,7 +162,13 @@ def export_run(
     logger.info("Writing %s as %s …", run.name, files.format)
     # The graphs of OpenVINO have no optional inputs.
     built = build_run_graph(run, embedders, facts.metadata(), compares=not files.is_openvino)
-    content = built.SerializeToString()
+    try:
+        content = built.SerializeToString()
+    except EncodeError as error:
+        raise UsageError(
+            f"Run {run.name} does not fit into an ONNX file, which holds at most 2 GB. Use a run "
+            "of fewer features, or of a head that keeps no training images, such as logistic."
+        ) from error
     graph: Graph = convert_to_openvino(content) if files.is_openvino else content
     model: ExportedModel = OpenVinoModel(graph) if files.is_openvino else OnnxModel(content)
     expected = _expected(run, fitted_on, embedders, manifest.images())

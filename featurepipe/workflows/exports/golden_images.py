@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featurepipe.models.answers.head_model import HeadModel
-from featurepipe.workflows.exported_model import (
+from featurepipe.workflows.exports.exported_model import (
     CONTINUOUS,
     DECIDED,
     PIXELS,
@@ -15,7 +15,7 @@ from featurepipe.workflows.exported_model import (
     ExportedModel,
     output_names,
 )
-from featurepipe.workflows.model_comparison import Comparison
+from featurepipe.workflows.exports.model_comparison import Comparison
 
 _N_GOLDEN = 16
 _GOLDEN_SIDE_PX = 256

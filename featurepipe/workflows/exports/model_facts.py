@@ -14,7 +14,7 @@ from featurepipe.predictions import COVERAGE
 from featurepipe.reports.figures import MEASURED, evaluate
 from featurepipe.runs.run_folder import Run
 from featurepipe.runs.run_info import HeadRunInfo
-from featurepipe.workflows.exported_model import AttributeFacts
+from featurepipe.workflows.exports.exported_model import AttributeFacts
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Runs as models for other programs: one file, what is said of it, and a web page."""
