@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import numpy as np
 import psutil
-from fit import draw_features
 from measuring import DRAWN_BY, describe_machine, drawn_key
 
 from featurepipe.features.cached import open_caches
@@ -25,7 +24,7 @@ from featurepipe.models.heads.fit_memory import FitMemory, in_words, parse_memor
 from featurepipe.models.heads.fitting import fit_heads
 from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
-from featurepipe.runs.feature_set import one_store_set
+from featurepipe.runs.feature_set import FeatureRows, one_store_set
 
 _BATCH = 1000
 
@@ -57,11 +56,16 @@ def labels_of(codes: np.ndarray, n_classes: int) -> dict[str, Labels]:
     return {"label": Labels("label", names, True, indicator, np.ones(len(codes), bool))}
 
 
-def warm_up() -> None:
+def warm_up(
+    rows: FeatureRows, labels: dict[str, Labels], settings: HeadSettings, is_streamed: bool
+) -> None:
     """Import and run the compiler, whose memory must not count as that of the fit."""
-    X, codes = draw_features(60, 8, 2)
-    settings = HeadSettings.of(n_folds=2)
-    fit_heads(X, labels_of(codes, 2), np.arange(60), settings, n_jobs=1)
+    groups = np.arange(len(rows))
+    if is_streamed:
+        model, *_ = stream_heads(RowChunks(rows, 100), labels, groups, settings, n_jobs=1)
+    else:
+        model, *_ = fit_heads(rows.read(groups), labels, groups, settings, n_jobs=1)
+    RowChunks(rows, 100).predict(model)
 
 
 @click.command()
@@ -94,7 +98,13 @@ def main(
         needed = FitMemory.of(labels, n_features, settings.task, n_folds, axes=axes)
         budget = parse_memory(memory)
         chunk_rows = plan_chunks(settings, needed, budget)
-        warm_up()
+        some = np.arange(0, n_rows, n_rows // 300)
+        warm_up(
+            feature_set.rows(ids[some]),
+            labels_of(codes[some], n_classes),
+            settings,
+            chunk_rows is not None,
+        )
         process = psutil.Process()
         before = process.memory_info().rss
         # Linux starts to measure the peak again.

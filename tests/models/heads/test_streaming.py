@@ -399,6 +399,5 @@ def test_memory_stays_within_the_budget(head):
     command += ["--head", head]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     peak = float(told.split("peak ")[1].split("MB")[0])
-    # Slack for what Python and the allocator keep.
-    assert peak < 32 + 8
+    assert peak < 32
     assert float(told.split("test ")[1].split()[0]) > 0.99
