@@ -16,7 +16,7 @@ pictures: demo
 	$(BIN)/python demo/draw_pictures.py docs/images
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 check: lint types imports doctests
 
