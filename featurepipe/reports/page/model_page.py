@@ -36,6 +36,8 @@ def page_files(
     dict of str to str
         By the name of the file.
     """
+    attributes = facts["attributes"]
+    rows = [row for row in figures if row["attribute"] in attributes or len(attributes) > 1]
     html = render(
         "model.html.j2",
         facts=facts,
@@ -47,8 +49,9 @@ def page_files(
                 "right": _with_interval(row, "accuracy"),
                 "unseen": _with_interval(row, "unseen_accuracy"),
             }
-            for row in figures
+            for row in rows
         ],
+        has_unseen=any("unseen_accuracy" in row for row in rows),
         licences=licences,
         most_classes=_MOST_CLASSES,
         version=version,
