@@ -15,6 +15,7 @@ from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import digamma
 from sklearn.metrics import roc_auc_score
 
@@ -257,7 +258,9 @@ def ece(correct: NDArray[np.bool_], confidence: Values, *, weights: Weights) -> 
     """
     # Bins are open below and closed above, as in the paper; 0 joins the first.
     bins = np.clip(np.ceil(confidence * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
-    gaps = np.eye(N_BINS)[bins] * (correct - confidence)[:, None]
+    # Of a million rows, a column for each bin would take 120 MB.
+    places = bins, np.arange(len(bins) + 1)
+    gaps = csr_array((correct - confidence, *places), shape=(len(bins), N_BINS))
     return np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1)
 
 

@@ -299,4 +299,6 @@ class Predictions:
         part : str
             ``"train"``, ``"test"`` or ``"unseen"``.
         """
-        return self.take(self.parts == part)
+        rows = self.parts == part
+        # Of a million images, a copy takes as much memory as the features of a chunk.
+        return self if rows.all() else self.take(rows)

@@ -14,7 +14,7 @@ Weights = NDArray[np.float64]
 Replicates = NDArray[np.float64]
 
 # Weights of more numbers, which take 128 MB, are drawn again each time, so many at once.
-_MOST_KEPT, _MOST_AT_ONCE = 2**24, 2**22
+_MOST_KEPT, _MOST_AT_ONCE = 2**24, 2**20
 
 
 class Resamples:

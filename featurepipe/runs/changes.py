@@ -119,14 +119,12 @@ class Present:
         for path in (*self.workspace.stores(), *self.workspace.pixel_caches()):
             # Neither a damaged store nor one that is being written hinders a run.
             with suppress(FeaturepipeError, OSError):
-                caches += open_caches([path], ())
+                caches += open_caches([path], self.manifest.ids.tolist())
         return caches
 
     @cached_property
     def _usable(self) -> set[str]:
-        readable = {
-            image: digest for cache in self._caches for image, digest in cache.digests.items()
-        }
+        readable = {image for cache in self._caches for image in cache.digests}
         return set(divisible_ids(self.manifest, readable))
 
     def _split(self, run: Run) -> Split | None:

@@ -1,6 +1,6 @@
 """The images to split: their classes and groups."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -73,28 +73,28 @@ class Images:
         return have
 
 
-def divisible_ids(manifest: Manifest, digests: Mapping[str, bytes | str]) -> NDArray[np.object_]:
+def divisible_ids(manifest: Manifest, readable: Container[str]) -> NDArray[np.object_]:
     """Ids of the images to split: those with labels and features.
 
     Parameters
     ----------
     manifest : Manifest
-    digests : mapping of str to bytes or str
-        Digest of the bytes of each readable image, by its id.
+    readable : container of str
+        Ids of readable images.
 
     Returns
     -------
     ndarray of shape (n_images,), str objects, sorted
     """
-    return manifest.ids[_divisible_rows(manifest, manifest.labels(), digests)]
+    return manifest.ids[_divisible_rows(manifest, manifest.labels(), readable)]
 
 
 def _divisible_rows(
-    manifest: Manifest, labels: Mapping[str, Labels], digests: Mapping[str, bytes | str]
+    manifest: Manifest, labels: Mapping[str, Labels], readable: Container[str]
 ) -> NDArray[np.intp]:
     labelled = np.any([of_attribute.labelled for of_attribute in labels.values()], axis=0)
-    readable = np.array([image_id in digests for image_id in manifest.ids], dtype=bool)
-    return np.flatnonzero(labelled & readable)
+    is_readable = np.array([image_id in readable for image_id in manifest.ids], dtype=bool)
+    return np.flatnonzero(labelled & is_readable)
 
 
 def divisible_images(

@@ -16,7 +16,7 @@ from featurepipe.models.answers.row_chunks import RowChunks
 from featurepipe.models.studies.neighbour_search import median_distance, nearest_rows
 
 # Features that are read and compared at once.
-_CHUNK_BYTES = 2**25
+_CHUNK_BYTES = 2**24
 _N_SAMPLED_IMAGES = 2000
 _NONE = -1
 

@@ -83,9 +83,10 @@ def unit_blocks(X: Features, columns: Columns) -> NDArray[np.float32]:
     ndarray of shape (n_rows, n_selected), float32
         Every block of a row has length 1, unless all of it is 0.
     """
-    blocks = [X[:, start:end].astype(np.float32) for start, end in columns]
+    blocks = [X[:, start:end].astype(np.float32, copy=False) for start, end in columns]
     lengths = [np.linalg.norm(block, axis=1, keepdims=True) for block in blocks]
     tiny = np.finfo(np.float32).tiny
-    return np.hstack(
-        [block / np.maximum(length, tiny) for block, length in zip(blocks, lengths, strict=True)]
-    )
+    units = [
+        block / np.maximum(length, tiny) for block, length in zip(blocks, lengths, strict=True)
+    ]
+    return units[0] if len(units) == 1 else np.hstack(units)

@@ -75,7 +75,7 @@ class RowChunks:
         return cls(ArrayRows(X), len(X))
 
     def rows_of_answers(self, n_classes: int) -> int:
-        """Rows whose scores of so many classes take as much memory as a chunk does.
+        """Rows whose scores, and as much again, take as much memory as a chunk does.
 
         Parameters
         ----------
@@ -84,7 +84,8 @@ class RowChunks:
         n_rows = len(self.reader)
         if self.chunk_rows >= n_rows:
             return n_rows
-        return min(n_rows, self.chunk_rows * max(1, self.reader.n_features // n_classes))
+        # Scores are float64, features float32.
+        return min(n_rows, self.chunk_rows * max(1, self.reader.n_features // (4 * n_classes)))
 
     def predict_proba(self, head: Head, rows: Rows) -> Probabilities:
         """Probabilities that a head gives to some rows.

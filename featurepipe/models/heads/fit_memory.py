@@ -33,8 +33,10 @@ _ARRAYS_OF_A_PATH = 50
 # The covariance of a sample, a copy, and what finding its principal axes takes.
 _ARRAYS_OF_COVARIANCE = 4
 _LEAST_CHUNK_ROWS = 256
-# Numbers of a chunk: a larger one is no faster.
+# Numbers of a chunk: a larger one is no faster. Answers are float64, and several are made side by
+# side.
 _MOST_OF_A_CHUNK = 2**23
+_OF_AN_ANSWER = 4
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class FitMemory:
                 f"classes on {self.n_rows} training images with {self.n_features} features, even "
                 f"chunk by chunk. Set at least {in_words(least)}."
             )
-        return min(n_rows, max(_LEAST_CHUNK_ROWS, _MOST_OF_A_CHUNK // self.n_features))
+        width = max(self.n_features, _OF_AN_ANSWER * self.n_outputs)
+        return min(n_rows, max(_LEAST_CHUNK_ROWS, _MOST_OF_A_CHUNK // width))
 
 
 def parse_memory(text: str) -> int:
