@@ -147,22 +147,22 @@ def reliability(predictions: Predictions) -> dict[str, dict[str, Any]]:
         confidence the ``n_images``, their mean ``confidence`` and their ``accuracy``. JSON
         values; bins without images are left out.
     """
-    return {
-        name: _reliability(AttributePredictions.of(predictions, name))
-        for name in predictions.labels
-    }
+    return {name: _reliability(predictions, name) for name in predictions.labels}
 
 
-def _reliability(judged: AttributePredictions) -> dict[str, Any]:
-    bins = np.minimum((judged.confidence * _N_BINS).astype(int), _N_BINS - 1)
+def _reliability(predictions: Predictions, attribute: str) -> dict[str, Any]:
+    is_labelled = predictions.labels[attribute].labelled
+    labelled = predictions if is_labelled.all() else predictions.take(is_labelled)
+    right, confidence = labelled.correct(attribute), labelled.confidence(attribute)
+    bins = np.minimum((confidence * _N_BINS).astype(int), _N_BINS - 1)
     return {
-        "log_loss": float(judged.losses.mean()),
-        "ece": metrics.ece(judged.right, judged.confidence),
+        "log_loss": float(labelled.log_losses(attribute).mean()),
+        "ece": metrics.ece(right, confidence),
         "bins": [
             {
                 "n_images": int((bins == k).sum()),
-                "confidence": float(judged.confidence[bins == k].mean()),
-                "accuracy": float(judged.right[bins == k].mean()),
+                "confidence": float(confidence[bins == k].mean()),
+                "accuracy": float(right[bins == k].mean()),
             }
             for k in np.unique(bins)
         ],
