@@ -98,7 +98,7 @@ def main(
         needed = FitMemory.of(labels, n_features, settings.task, n_folds, axes=axes)
         budget = parse_memory(memory)
         chunk_rows = plan_chunks(settings, needed, budget)
-        some = np.arange(0, n_rows, n_rows // 300)
+        some = np.arange(0, n_rows, max(1, n_rows // 300))
         warm_up(
             feature_set.rows(ids[some]),
             labels_of(codes[some], n_classes),

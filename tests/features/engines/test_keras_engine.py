@@ -96,7 +96,7 @@ def test_parity_with_keras(tmp_path, shared, name):
     assert (chosen == "bfloat16") == (cpu_has_bfloat16() and bears_bfloat16)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3"])
+@pytest.mark.parametrize("name", MISSION)
 def test_keras_in_bfloat16_with_random_weights(name):
     network = make_recipe(name, "random").network
     pictures = probe_images(network.input_size)
@@ -127,6 +127,7 @@ def test_reduced_precision_on_photos(shared, photos, name):
         return opened.embed(pixels)
 
     exact = embed("openvino", "float32")
+    assert distances(embed("keras", "float32"), exact).max() <= 1e-4
 
     def moved_by(engine, precision):
         """Median error as a share of the median distance between photographs."""

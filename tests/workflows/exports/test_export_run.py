@@ -270,7 +270,7 @@ def test_networks_answer_as_predict_does(place, tmp_path, monkeypatch, network, 
         assert featurepipe.check(converted.target).n_images > 0
         others = given_pictures(3, (20, 20), seed=6)
         compared = run_model(str(target), pixels=pictures, other_pixels=others)["same"]
-        for k in range(2):
+        for k in range(3):
             paths = [tmp_path / f"{name}.png" for name in ("one", "other")]
             for path, picture in zip(paths, (pictures[k], others[k]), strict=True):
                 save(path, picture)
