@@ -1,6 +1,7 @@
 """Heads of one's own: fitted, saved, read again, repeated; and what is refused before that."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -39,8 +40,10 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def place(made, monkeypatch):
+    """A workspace without runs, for the names of runs depend on those before them."""
     monkeypatch.chdir(made)
-    return made
+    yield made
+    shutil.rmtree(made / "runs", ignore_errors=True)
 
 
 def images(folder):
@@ -208,7 +211,6 @@ def test_a_run_of_another_head_may_hold_no_other_type(place, untrusted):
     sign(folder)
     with pytest.raises(RunError, match="holds types that no run has"):
         _ = load_run(folder, [NEAREST]).model
-    fit("knn")
 
 
 def test_run_json_holds_no_estimator(place):
@@ -221,7 +223,6 @@ def test_run_json_holds_no_estimator(place):
     path.write_text(json.dumps(facts))
     with pytest.raises(RunError, match="estimator"):
         load_run(folder)
-    fit(LinearSVC(C=5))
 
 
 @pytest.mark.parametrize("task", ["per-attribute", "multi-label"])
@@ -233,7 +234,6 @@ def test_the_heads_must_be_made_of_the_class_that_run_json_names(place, task):
     sign(folder)
     with pytest.raises(RunError, match=r"> SVC instead of Pipeline > .*> LinearSVC"):
         _ = load_run(folder).model
-    fit(LinearSVC(C=7), task=task)
 
 
 @pytest.mark.parametrize(
