@@ -56,7 +56,7 @@ def draw_manifest(path: Path, n_rows: int) -> None:
         findings=(),
         all_images=False,
     )
-    write_manifest_file(path, about, list(CLASSES), draw_groups(n_rows))
+    write_manifest_file(path, list(CLASSES), draw_groups(n_rows), lambda: about)
 
 
 def draw_store(folder: Path, n_rows: int) -> None:
