@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from featurepipe.errors import ManifestError, UnknownNameError, UsageError
 from featurepipe.manifest.attribute_columns import Plan, attribute_columns, is_yes
 from featurepipe.manifest.cells import Cell, Columns, class_names
-from featurepipe.manifest.folders import drop_shared_levels, folder_labels
+from featurepipe.manifest.folders import Folders, drop_shared_levels, folder_labels, names_in
 from featurepipe.manifest.kinds import Kinds
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import ALL
@@ -50,8 +50,7 @@ def label_images(kinds: Kinds, columns: Columns, labelling: Labelling) -> Labell
     ManifestError, UnknownNameError, UsageError
         If the labels do not match the request.
     """
-    folders = drop_shared_levels(list(kinds.folders))
-    named_parts, folders = split_folders(folders)
+    named_parts, folders = split_folders(drop_shared_levels(_folders(kinds)))
     parts, findings = given_parts(split_column(columns) or named_parts, kinds.counts)
     plan, ignored = attribute_columns(columns, labelling)
     labels = _column_labels(columns, plan, labelling.label_separator)
@@ -67,6 +66,12 @@ def label_images(kinds: Kinds, columns: Columns, labelling: Labelling) -> Labell
     if parts:
         cells[SPLIT_COLUMN] = parts
     return Labelled(cells, tuple(labels), findings + left_out)
+
+
+def _folders(kinds: Kinds) -> list[Folders]:
+    """Names of the folders that the images of each kind lie in; equal ones are one object."""
+    names = {folder: names_in(folder) for folder in set(kinds.folders)}
+    return [names[folder] for folder in kinds.folders]
 
 
 def class_counts(cells: Sequence[Cell], counts: Sequence[int]) -> Counter[str]:

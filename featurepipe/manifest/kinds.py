@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate, compress, islice
 
 from featurepipe.image_types import suffix_of
 from featurepipe.manifest.cells import Columns
-from featurepipe.manifest.folders import Folders, folders_of
 
 N_FIRST = 4
 """How many first ids a message needs: it names three, and says if there are more."""
@@ -23,8 +22,8 @@ class Kinds:
 
     Attributes
     ----------
-    folders : sequence of tuple of str
-        Names of the folders that the images of each kind lie in, from the top down.
+    folders : sequence of str
+        POSIX path of the folder that the images of each kind lie in; empty for the root.
     counts : sequence of int
         Number of images of each kind.
     ids : sequence of str, sorted
@@ -33,7 +32,7 @@ class Kinds:
         The kind of each of `ids`.
     """
 
-    folders: Sequence[Folders]
+    folders: Sequence[str]
     counts: Sequence[int]
     ids: Sequence[str]
     kind_of: Sequence[int]
@@ -50,8 +49,11 @@ class Kinds:
             Columns of a table, in the order of `ids`; may be empty.
         """
         if columns:
-            folders = [folders_of(image_id) for image_id in ids]
-            return cls(folders, [1] * len(ids), ids, range(len(ids)))
+            # There are far fewer folders than images.
+            known: dict[str, str] = {}
+            folders = (image_id.rpartition("/")[0] for image_id in ids)
+            shared = [known.setdefault(folder, folder) for folder in folders]
+            return cls(shared, [1] * len(ids), ids, range(len(ids)))
         counter = KindCounter()
         kind_of = [counter.add(image_id) for image_id in ids]
         return counter.kinds(ids, kind_of)
@@ -99,6 +101,8 @@ class Kinds:
         is_chosen : sequence of bool
             Whether each kind is one of them.
         """
+        if all(is_chosen):
+            return self
         number_of = [number - 1 for number in accumulate(map(int, is_chosen))]
         images = [
             (image_id, number_of[kind])
@@ -106,8 +110,8 @@ class Kinds:
             if is_chosen[kind]
         ]
         return Kinds(
-            [names for names, chosen in zip(self.folders, is_chosen, strict=True) if chosen],
-            [count for count, chosen in zip(self.counts, is_chosen, strict=True) if chosen],
+            list(compress(self.folders, is_chosen)),
+            list(compress(self.counts, is_chosen)),
             [image_id for image_id, _ in images],
             [kind for _, kind in images],
         )
@@ -124,8 +128,9 @@ class KindCounter:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
-        self._folders: list[Folders] = []
-        self._kinds: dict[tuple[str, str], int] = {}
+        self._folders: list[str] = []
+        # Of each suffix, by folder.
+        self._kinds: dict[str, dict[str, int]] = {}
 
     def add(self, image_id: str) -> int:
         """Count an image.
@@ -141,12 +146,12 @@ class KindCounter:
         """
         folder, _, file = image_id.rpartition("/")
         _, dot, suffix = file.rpartition(".")
-        key = folder, suffix if dot else ""
-        kind = self._kinds.get(key)
+        of_suffix = self._kinds.setdefault(suffix if dot else "", {})
+        kind = of_suffix.get(folder)
         if kind is None:
-            kind = self._kinds[key] = len(self.counts)
+            kind = of_suffix[folder] = len(self.counts)
             self.counts.append(0)
-            self._folders.append(folders_of(image_id))
+            self._folders.append(folder)
         self.counts[kind] += 1
         return kind
 
