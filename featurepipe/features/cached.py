@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from featurepipe.cluster.spreading import Placed
 from featurepipe.errors import FitError
-from featurepipe.features.store import DONE, PENDING, FeatureStore, StoreKey
+from featurepipe.features.store import FeatureStore, StoredImages, StoreKey
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,12 @@ class CachedFeatures:
     n_features : int
     images_per_s : float
         Speed of the extraction.
-    row_of : dict of str to int
-        Rows of the store by image id.
-    digests : mapping of str to bytes
-        SHA-256 of each image's bytes.
+    images : StoredImages
+        Those that have features.
     n_pending : int
         Images that are pending in the store.
     placed : Placed or None
-        The rows that are done and their features, where tasks on a cluster share them.
+        All features, where tasks on a cluster share them.
     """
 
     name: str
@@ -49,10 +47,9 @@ class CachedFeatures:
     weights_source: str
     n_features: int
     images_per_s: float
-    row_of: dict[str, int]
-    digests: Mapping[str, bytes]
+    images: StoredImages
     n_pending: int
-    placed: Placed[tuple[NDArray[np.intp], NDArray[np.float32]]] | None = None
+    placed: Placed[NDArray[np.float32]] | None = None
 
     def on_cluster(self) -> "CachedFeatures":
         """The same, with all features read now: `read` takes them from the cluster.
@@ -62,9 +59,8 @@ class CachedFeatures:
         ClusterError
             If the cluster has no space for them.
         """
-        rows = np.array(sorted(self.row_of.values()), np.intp)
         with FeatureStore.open(self.path) as store:
-            return replace(self, placed=Placed((rows, store.features(rows))))
+            return replace(self, placed=Placed(store.features(self.images.rows)))
 
     def read(self, ids: NDArray[np.object_]) -> NDArray[np.float32]:
         """Features of some images.
@@ -77,11 +73,11 @@ class CachedFeatures:
         -------
         ndarray of shape (n_images, n_features), float32
         """
+        places = self._places(ids)
         if self.placed is not None:
-            rows, features = self.placed.get()
-            return features[np.searchsorted(rows, self._rows(ids))]
+            return self.placed.get()[places]
         with FeatureStore.open(self.path) as store:
-            return store.features(self._rows(ids))
+            return store.features(self.images.rows[places])
 
     def checksums(self, ids: NDArray[np.object_]) -> NDArray[np.uint32]:
         """Checksums by which a change of images or their features shows.
@@ -96,10 +92,36 @@ class CachedFeatures:
             CRC-32 of each image's id, digest and features.
         """
         with FeatureStore.open(self.path) as store:
-            return store.checksums(self._rows(ids))
+            return store.checksums(self.images.rows[self._places(ids)])
 
-    def _rows(self, ids: NDArray[np.object_]) -> NDArray[np.intp]:
-        return np.array([self.row_of[image_id] for image_id in ids], np.intp)
+    def digests(self, ids: NDArray[np.object_]) -> Mapping[str, bytes]:
+        """SHA-256 of the bytes of those images that have features.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_images,), str objects
+        """
+        places = self.images.places(ids)
+        there = places >= 0
+        rows = self.images.rows[places[there]].tolist()
+        row_of = dict(zip(ids[there], rows, strict=True))
+        with FeatureStore.open(self.path) as store:
+            return _Digests(row_of, store.digests)
+
+    def missing(self, ids: NDArray[np.object_]) -> list[str]:
+        """Those of some images that have no features.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n_images,), str objects
+        """
+        return ids[self.images.places(ids) < 0].tolist()
+
+    def _places(self, ids: NDArray[np.object_]) -> NDArray[np.intp]:
+        places = self.images.places(ids)
+        if (places < 0).any():
+            raise KeyError(ids[places < 0][0])
+        return places
 
     @property
     def title(self) -> str:
@@ -151,12 +173,8 @@ class _Digests(Mapping[str, bytes]):
 
 def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
     with FeatureStore.open(path) as store:
-        key, status = store.key, store.status
-        # Of a million images, a second copy of their ids takes 80 MB.
-        known = {image_id: image_id for image_id in image_ids}
-        ids = [known.get(image_id, image_id) for image_id in store.ids]
-        row_of = {ids[row]: row for row in np.flatnonzero(status == DONE).tolist()}
-        settled = {ids[row] for row in np.flatnonzero(status != PENDING)}
+        key, done, refused = store.key, store.images("done"), store.images("refused")
+        is_pending = (done.places(image_ids) < 0) & (refused.places(image_ids) < 0)
         return CachedFeatures(
             name=f"{key.backbone}:{key.view}",
             path=path,
@@ -165,14 +183,13 @@ def _open_cache(path: Path, image_ids: Sequence[str]) -> CachedFeatures:
             weights_source=store.made_by.get("weights_source", "none"),
             n_features=store.n_features,
             images_per_s=store.images_per_s,
-            row_of=row_of,
-            digests=_Digests(row_of, store.digests),
-            n_pending=sum(image_id not in settled for image_id in image_ids),
+            images=done,
+            n_pending=int(is_pending.sum()),
         )
 
 
 def digests_in_all(
-    caches: Sequence[CachedFeatures], n_images: int, *, allow_partial: bool
+    caches: Sequence[CachedFeatures], ids: NDArray[np.object_], *, allow_partial: bool
 ) -> Mapping[str, bytes]:
     """Digests of the images to divide: those of the first store, or those in every store.
 
@@ -180,8 +197,8 @@ def digests_in_all(
     ----------
     caches : sequence of CachedFeatures
         At least one.
-    n_images : int
-        Images of the manifest.
+    ids : ndarray of shape (n_images,), str objects
+        Ids of all images.
     allow_partial : bool
         Whether images that lack features in a store are left out, with a warning.
 
@@ -196,19 +213,18 @@ def digests_in_all(
         If images are pending in a store and may not be left out, or none would remain.
     """
     for cache in (cache for cache in caches if cache.n_pending):
-        lack = f"{cache.path} has no features yet of {cache.n_pending} of {n_images} images"
+        lack = f"{cache.path} has no features yet of {cache.n_pending} of {len(ids)} images"
         if not allow_partial:
             raise FitError(
                 f"{lack}. Finish it: featurepipe extract; or fit without these images: "
                 "--allow-partial"
             )
         logger.warning("%s. They are left out.", lack)
-    if not allow_partial:
-        return caches[0].digests
-    everywhere = set.intersection(*(set(cache.digests) for cache in caches))
-    if not everywhere:
-        raise FitError(
-            f"No image has features in all of: {', '.join(str(cache.path) for cache in caches)}. "
-            "Extract more images, or name fewer stores with --backbone or --features."
-        )
-    return {name: digest for name, digest in caches[0].digests.items() if name in everywhere}
+    if allow_partial:
+        ids = ids[np.all([cache.images.places(ids) >= 0 for cache in caches], axis=0)]
+        if not len(ids):
+            raise FitError(
+                f"No image has features in all of: {', '.join(str(cache.path) for cache in caches)}"
+                ". Extract more images, or name fewer stores with --backbone or --features."
+            )
+    return caches[0].digests(ids)

@@ -80,9 +80,12 @@ class Present:
             same. Images that were added to known classes change nothing of a run; see `added`.
         """
         images = self._images(run)
-        gone = [image for image in images if image not in self._row_of]
+        row_of = {image: row for row, image in enumerate(self.manifest.ids)}
+        gone = [image for image in images if image not in row_of]
         said = [f"{some(gone)}, no longer in the manifest"] if gone else []
-        said += changed_labels(run, self._labels, self._row_of)
+        said += changed_labels(run, self._labels, row_of)
+        # Of a million images, it takes 70 MB.
+        del row_of
         if not said and self._has_other_training_labels(run):
             said.append("labels of training images changed")
         return [*said, *self._changed_images(run, images)]
@@ -110,10 +113,6 @@ class Present:
         return self.manifest.labels()
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {image: row for row, image in enumerate(self.manifest.ids)}
-
-    @cached_property
     def _caches(self) -> list[CachedFeatures]:
         caches = []
         for path in (*self.workspace.stores(), *self.workspace.pixel_caches()):
@@ -124,8 +123,9 @@ class Present:
 
     @cached_property
     def _usable(self) -> set[str]:
-        readable = {image for cache in self._caches for image in cache.digests}
-        return set(divisible_ids(self.manifest, readable))
+        ids = self.manifest.ids
+        readable = [ids[cache.images.places(ids) >= 0] for cache in self._caches]
+        return set(divisible_ids(self.manifest, set[str]().union(*readable)))
 
     def _split(self, run: Run) -> Split | None:
         """The split by which a run was fitted; None if it is gone or another one."""
@@ -149,8 +149,8 @@ class Present:
 
     def _has_other_training_labels(self, run: Run) -> bool:
         """Whether a network was trained on other labels, as its digest tells."""
-        info, split = run.info, self._split(run)
-        if not isinstance(info, NetworkRunInfo) or split is None:
+        info = run.info
+        if not isinstance(info, NetworkRunInfo) or (split := self._split(run)) is None:
             return False
         manifest = replace(self.manifest, attribute_names=info.attributes)
         return network_digests(info, split, manifest).run != info.digest
@@ -158,15 +158,15 @@ class Present:
     def _changed_images(self, run: Run, images: Sequence[str]) -> Iterator[str]:
         if isinstance(run.info, NetworkRunInfo) and self._split(run) is None:
             return
+        ids = np.array(images, dtype=object)
         for recipe, digest in _inputs(run):
             cache = next((cache for cache in self._caches if cache.key == recipe), None)
             if cache is None:
                 continue
-            missing = [image for image in images if image not in cache.row_of]
-            if missing:
+            if missing := cache.missing(ids):
                 yield f"no features any more: {some(missing)}"
                 return
-            if checksum_digest(cache.checksums(np.array(images, dtype=object))) != digest:
+            if checksum_digest(cache.checksums(ids)) != digest:
                 changed = _differing(run, recipe, cache)
                 yield f"features changed: {some(changed) if changed else 'of some images'}"
                 return

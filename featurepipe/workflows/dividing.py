@@ -121,7 +121,7 @@ class ImagesToSplit:
     @property
     def _needed_bytes(self) -> int:
         # The features, once more where they are compared, and distances.
-        sizes = [4 * len(cache.row_of) * cache.n_features for cache in self.caches]
+        sizes = [4 * len(cache.images) * cache.n_features for cache in self.caches]
         return 3 * max(sizes, default=0)
 
 

@@ -77,8 +77,7 @@ def require_rows(caches: Sequence[CachedFeatures], split: Split) -> None:
     FitError
     """
     for cache in caches:
-        missing = [image_id for image_id in split.ids if image_id not in cache.row_of]
-        if missing:
+        if missing := cache.missing(split.ids):
             raise FitError(
                 f"{cache.path} has no features of {len(missing)} of the {len(split.ids)} images of "
                 f"the split {split.name}, such as {missing[0]!r}, which another store has. Extract "

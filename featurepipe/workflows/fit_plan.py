@@ -136,7 +136,7 @@ def plan_fit(
     caches = open_caches(_choose_stores(home, request.backbones), manifest.ids.tolist())
     if request.features not in (None, AUTO):
         caches = named_feature_set(request.features, caches, attributes).caches
-    digests = digests_in_all(caches, len(manifest), allow_partial=request.allow_partial)
+    digests = digests_in_all(caches, manifest.ids, allow_partial=request.allow_partial)
     images = ImagesToSplit(home, manifest, digests, caches, request.limits.memory_bytes)
     plan = FitPlan(request, manifest, caches, plan_splits(images, request.splits))
     for split in plan.splits:

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import StoreError
-from featurepipe.features.store import FeatureStore
+from featurepipe.features.store import FeatureStore, StoredImages
 from featurepipe.manifest import Manifest
 from featurepipe.models.answers.arrays import Rows, unit_blocks
 from featurepipe.models.answers.row_chunks import RowChunks
@@ -50,20 +50,17 @@ class SearchedImages:
     Attributes
     ----------
     store : Path
-    ids : ndarray of shape (n_images,), str objects, sorted
-    rows : ndarray of shape (n_images,), intp
-        Their rows in the store.
+    images : StoredImages
     digests : ndarray of shape (n_images, 32), uint8
         SHA-256 of their bytes.
     """
 
     store: Path
-    ids: NDArray[np.object_]
-    rows: Rows
+    images: StoredImages
     digests: NDArray[np.uint8]
 
     @classmethod
-    def among(cls, store: Path, ids: Collection[str] | NDArray[np.object_]) -> Self:
+    def among(cls, store: Path, ids: Collection[str] | NDArray[Any]) -> Self:
         """The images of these ids that have features.
 
         Parameters
@@ -76,24 +73,24 @@ class SearchedImages:
         StoreError
             If none has.
         """
-        known = set(ids)
         with FeatureStore.open(store) as opened:
-            rows = opened.rows("done")
-            rows = rows[[image in known for image in opened.ids[rows]]]
-            if not len(rows):
+            images = opened.images("done")
+            places = np.unique(images.places(ids))
+            images = images.take(places[places >= 0])
+            if not len(images):
                 raise StoreError(
                     f"{store} has no features of the images to search. Make them: featurepipe "
                     "extract"
                 )
-            return cls(store, opened.ids[rows], rows, opened.digests[rows])
+            return cls(store, images, opened.digests[images.rows])
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.images)
 
     def row_of(self, image_id: str) -> int | None:
         """The row of the store of an image; None if it is not among them."""
-        at = int(np.searchsorted(self.ids, image_id))
-        return int(self.rows[at]) if at < len(self) and self.ids[at] == image_id else None
+        (place,) = self.images.places([image_id])
+        return None if place < 0 else int(self.images.rows[place])
 
     def rows_of_bytes(self, digest: bytes) -> Rows:
         """Rows of the store of the images that have these bytes.
@@ -104,7 +101,7 @@ class SearchedImages:
             Their SHA-256.
         """
         wanted = np.frombuffer(digest, np.uint8)
-        return self.rows[(self.digests == wanted).all(axis=1)]
+        return self.images.rows[(self.digests == wanted).all(axis=1)]
 
     def nearest(
         self,
@@ -139,7 +136,7 @@ class SearchedImages:
         with FeatureStore.open(self.store) as store:
             median = self._median_distance(store)
             found, distances = nearest_rows(_units(X), self._chunks(store), n + 1)
-        is_own = self.rows[found] == np.array(
+        is_own = self.images.rows[found] == np.array(
             [_NONE if row is None else row for row in left_out or [None] * len(X)]
         ).reshape(-1, 1)
         nearest = []
@@ -159,24 +156,24 @@ class SearchedImages:
     def _neighbour(self, at: int, distance: float, median: float, digest: bytes) -> Neighbour:
         share = float(distance / median) if median > 0 else float("nan")
         same_bytes = self.digests[at].tobytes() == digest
-        return Neighbour(self.ids[at], float(distance), share, same_bytes)
+        return Neighbour(self.images.ids[at].decode(), float(distance), share, same_bytes)
 
     def _chunks(self, store: FeatureStore) -> Iterator[NDArray[np.float32]]:
         size = max(1, _CHUNK_BYTES // (4 * store.n_features))
         for start in range(0, len(self), size):
-            yield _units(store.features(self.rows[start : start + size]))
+            yield _units(store.features(self.images.rows[start : start + size]))
 
     def _median_distance(self, store: FeatureStore) -> float:
         """Median distance between images, of at most `_N_SAMPLED_IMAGES` of them."""
         if len(self) < 2:
             return float("nan")
         n = min(len(self), _N_SAMPLED_IMAGES)
-        sample = np.random.default_rng(0).choice(self.rows, n, replace=False)
+        sample = np.random.default_rng(0).choice(self.images.rows, n, replace=False)
         return median_distance(RowChunks.in_memory(_units(store.features(np.sort(sample)))))
 
 
 def nearest_training_images(
-    store: Path, ids: Sequence[str], training_ids: Collection[str], n: int
+    store: Path, ids: Sequence[str], training_ids: Collection[str] | NDArray[Any], n: int
 ) -> dict[str, list[Neighbour]]:
     """The training images nearest to images, none of which is its own neighbour.
 
@@ -202,13 +199,13 @@ def nearest_training_images(
     """
     training = SearchedImages.among(store, training_ids)
     with FeatureStore.open(store) as opened:
-        wanted, rows = set(ids), opened.rows("done")
-        rows = rows[[image in wanted for image in opened.ids[rows]]]
-        names, X = opened.ids[rows].tolist(), opened.features(rows)
-        digests = list(map(bytes, opened.digests[rows]))
+        done = opened.images("done")
+        places = done.places(ids)
+        rows = done.rows[places[places >= 0]]
+        X, digests = opened.features(rows), list(map(bytes, opened.digests[rows]))
+    names = [image for image, place in zip(ids, places, strict=True) if place >= 0]
     nearest = training.nearest(X, n, left_out=rows.tolist(), digests=digests)
-    found = dict(zip(names, nearest, strict=True))
-    return {image: found[image] for image in ids if image in found}
+    return dict(zip(names, nearest, strict=True))
 
 
 def labels_of(manifest: Manifest, image_id: str) -> dict[str, list[str] | None]:

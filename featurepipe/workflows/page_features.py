@@ -75,10 +75,11 @@ class PageFeatures:
         """
         train = self.run.selection
         try:
-            found = nearest_training_images(self.store, ids, train.ids.tolist(), N_NEAREST)
+            found = nearest_training_images(self.store, ids, train.ids, N_NEAREST)
         except (FeaturepipeError, OSError):
             return {}
-        row_of = {str(name): row for row, name in enumerate(train.ids)}
+        shown = {near.image for neighbours in found.values() for near in neighbours}
+        row_of = {str(name): row for row, name in enumerate(train.ids) if name in shown}
         return {
             image: [(near.image, self._words(row_of[near.image])) for near in neighbours]
             for image, neighbours in found.items()
@@ -109,11 +110,12 @@ class PageFeatures:
         """Positions of training images that have features, the features, and their name."""
         train = self.run.selection
         with FeatureStore.open(self.store) as store:
-            row_of = {str(store.ids[row]): row for row in store.rows("done")}
-            known = [k for k, name in enumerate(train.ids) if str(name) in row_of]
-            chosen = np.array(known, np.intp)[sampled(len(known), MAX_ROWS)]
-            rows = np.array([row_of[str(name)] for name in train.ids[chosen]], np.intp)
-            return chosen, store.features(rows), f"{store.key.backbone}:{store.key.view}"
+            done = store.images("done")
+            places = done.places(train.ids)
+            known = np.flatnonzero(places >= 0)
+            chosen = known[sampled(len(known), MAX_ROWS)]
+            X = store.features(done.rows[places[chosen]])
+            return chosen, X, f"{store.key.backbone}:{store.key.view}"
 
 
 def _sound_stores(home: Workspace) -> dict[Path, StoreKey]:

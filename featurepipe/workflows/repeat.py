@@ -148,8 +148,7 @@ def _changed_features(run: Run, split: Split, caches: Sequence[CachedFeatures]) 
         if cache is None:
             yield f"there is no store of the features {name} any more"
             continue
-        missing = [image for image in split.ids if image not in cache.row_of]
-        if missing:
+        if missing := cache.missing(split.ids):
             yield f"{cache.path} lacks features: {some(missing)}"
             continue
         same = cache.checksums(split.ids) == kept[name].to_numpy()

@@ -187,7 +187,7 @@ def _queries(
         except ManifestError as error:
             raise ManifestError(
                 f"{error} Or give the id of an image that has features, such as "
-                f"{searched.ids[0]!r}."
+                f"{searched.images.ids[0].decode()!r}."
             ) from None
         for found in given:
             if found.reason:

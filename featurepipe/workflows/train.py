@@ -261,7 +261,7 @@ def _find_splits(
     known = set(manifest.ids)
     digests = {name: digest for name, digest in pixels.digests.items() if name in known}
     ids = divisible_ids(manifest, digests)
-    complete = [cache for cache in caches if all(name in cache.row_of for name in ids)]
+    complete = [cache for cache in caches if not cache.missing(ids)]
     images = ImagesToSplit(home, manifest, digests, complete)
     splits = plan_splits(images, request)
     for split in splits:

@@ -141,7 +141,7 @@ def _features(
         features, refused = embed_images(manifest.images(), ids.tolist(), [run.network])
         return np.delete(ids, list(refused)), features
     caches = _caches(home, run, run.info, ids)
-    ids = ids[[all(name in cache.row_of for cache in caches) for name in ids]]
+    ids = ids[np.all([cache.images.places(ids) >= 0 for cache in caches], axis=0)]
     return ids, np.hstack([cache.read(ids) for cache in caches])
 
 

@@ -279,7 +279,7 @@ def test_a_damaged_run_is_trained_again(copied, monkeypatch, caplog):
     assert "run.json has no best_epoch. Train it again." in caplog.text
 
 
-def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
+def test_an_interrupted_run_is_kept_and_goes_on(copied, monkeypatch, capsys):
     fits = []
 
     def fit(*_, **__):
@@ -292,20 +292,20 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
     monkeypatch.setattr(keras.Model, "fit", fit)
     arguments = [
         "train", "fashionnet", "--size", "16", "--epochs", "2", "--hold-out",
-        "red_plain", "--branches", "kind=rgb", "--workspace", str(place.root), "--json",
+        "red_plain", "--branches", "kind=rgb", "--workspace", str(copied.root), "--json",
     ]  # fmt: skip
     assert run(arguments) == 130
-    folder = place.folder("fashionnet")
+    folder = copied.folder("fashionnet")
     info = load_run(folder).info
     assert info.ended_by == "interrupt"
-    assert [path.name for path in place.root.glob("runs/.*")] == [f".training-{info.digest}"]
+    assert [path.name for path in copied.root.glob("runs/.*")] == [f".training-{info.digest}"]
     assert len(pd.read_csv(folder / "history.csv")) == 1
     capsys.readouterr()
     assert run(arguments) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["run"] for row in rows} == {folder.name}
     assert len(fits) == 3
-    assert not list(place.root.glob("runs/.*"))
+    assert not list(copied.root.glob("runs/.*"))
     kept = load_run(folder)
     assert (kept.info.ended_by, kept.info.costs.epochs) == ("", 2)
     assert kept.info.view == {"color": "rgb", "kind": "rgb", "all": "rgb"}
@@ -313,7 +313,7 @@ def test_an_interrupted_run_is_kept_and_goes_on(place, monkeypatch, capsys):
     unseen = kept.predictions.select("unseen").ids.tolist()
     assert unseen == [f"red_plain/{index:02}.png" for index in range(8)]
     assert not any(image_id.startswith("red_plain") for image_id in kept.selection.ids)
-    board = featurepipe.report(workspace=place.root)
+    board = featurepipe.report(workspace=copied.root)
     own = board[(board["run"] == folder.name) & (board["attribute"] == "all")]
     assert own["n_unseen"].tolist() == [8]
     assert own["unseen_accuracy"].notna().all()

@@ -14,6 +14,7 @@ from featurepipe.features.store.layout import (
 from featurepipe.features.store.packing import choose_rows, write_packed
 from featurepipe.features.store.shards import SHARDS_FILE, SHARDS_SUFFIX
 from featurepipe.features.store.store import FeatureStore
+from featurepipe.features.store.stored_images import StoredImages
 
 __all__ = [
     "DONE",
@@ -25,6 +26,7 @@ __all__ = [
     "Rows",
     "StoreFile",
     "StoreKey",
+    "StoredImages",
     "WeightsKey",
     "choose_rows",
     "features_dtype",

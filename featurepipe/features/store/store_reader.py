@@ -23,6 +23,7 @@ from featurepipe.features.store.layout import (
 )
 from featurepipe.features.store.shards import ShardedFile
 from featurepipe.features.store.stages import StageTimes
+from featurepipe.features.store.stored_images import StoredImages
 from featurepipe.provenance import differences
 
 # Images, or seconds.
@@ -136,6 +137,10 @@ class StoreReader:
     def rows(self, status: str) -> Rows:
         """Positions of the rows of one status (``pending``, ``done``, ``refused``)."""
         return np.flatnonzero(self.status == STATUS_NAMES.index(status))
+
+    def images(self, status: str) -> StoredImages:
+        """The images of one status by id (``pending``, ``done``, ``refused``)."""
+        return StoredImages.of(self._checked.raw_ids, self.rows(status))
 
     def counts(self) -> dict[str, int]:
         """How many rows have each status."""

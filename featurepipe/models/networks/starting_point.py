@@ -192,6 +192,6 @@ def cached_features(
     for cache in caches:
         key = cache.key.as_dict()
         is_same = all(key[name] == value for name, value in identity.items())
-        if is_same and all(image_id in cache.row_of for image_id in ids):
+        if is_same and not cache.missing(ids):
             return cache.read(ids)
     return None

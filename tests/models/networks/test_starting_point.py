@@ -9,6 +9,7 @@ import pytest
 from featurepipe.errors import StoreMismatchError, UsageError
 from featurepipe.features.cached import CachedFeatures
 from featurepipe.features.extraction.recipe import make_recipe
+from featurepipe.features.store import StoredImages
 from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.models.networks.recipes import NETWORKS
 from featurepipe.models.networks.starting_point import cached_features, find_starting_points
@@ -21,8 +22,7 @@ def cache_of(backbone="mobilenet_v2", size_px=32, view="rgb", ids=("a", "b")):
     return CachedFeatures(
         name=f"{backbone}:{view}", path=Path(f"{backbone}-{size_px}-{view}.h5"), key=key,
         weights_label="random", weights_source="random", n_features=1280, images_per_s=1.0,
-        row_of={image_id: row for row, image_id in enumerate(ids)},
-        digests={}, n_pending=0,
+        images=StoredImages(np.array(ids, np.bytes_), np.arange(len(ids))), n_pending=0,
     )  # fmt: skip
 
 
