@@ -319,7 +319,7 @@ class TestRemote:
     def test_a_root_without_a_name(self, memory):
         memory.pipe("/a.jpg", b"a")
         source = open_source("memory://")
-        assert (source.names(), source.read("a.jpg")) == (["a.jpg"], b"a")
+        assert ([*source.names()], source.read("a.jpg")) == (["a.jpg"], b"a")
 
     def test_a_folder_that_cannot_be_listed_is_not_left_out(self, memory, monkeypatch):
         memory.pipe({f"/data/{name}": data for name, data in FILES.items()})
@@ -339,7 +339,7 @@ class TestRemote:
         with pytest.raises(
             SourceError, match=r"Cannot list flaky://data \(Connection reset by peer, 3 tries\)\."
         ):
-            open_source("flaky://data").names()
+            list(open_source("flaky://data").names())
         tried.clear()
         n_failing = 1
         assert sorted(open_source("flaky://data").names()) == sorted(FILES)
@@ -476,7 +476,7 @@ class TestPatience:
         tried = flaky(fail)
         source = open_source("flaky://data")
         if listed:
-            assert len(source.names()) == 25
+            assert len([*source.names()]) == 25
         for number in range(19):
             with pytest.raises(OSError, match="timed out, 3 tries"):
                 source.read(f"{number:02}.jpg")
@@ -653,7 +653,7 @@ class TestWeb:
     def test_nobody_there(self, monkeypatch):
         monkeypatch.setattr(patience, "FIRST_PAUSE_SECONDS", 0.01)
         with pytest.raises(SourceError, match=r"Cannot list http://127\.0\.0\.1:9/x \("):
-            open_source("http://127.0.0.1:9/x").names()
+            list(open_source("http://127.0.0.1:9/x").names())
         with pytest.raises(OSError, match=r", 3 tries$"):
             open_source("http://127.0.0.1:9/x").read("a.jpg")
         with pytest.raises(SourceError, match=r"Cannot reach .*x\.tar \(.*, 3 tries"):

@@ -1,33 +1,13 @@
 """Walks through a folder of images, in the order of their ids."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from featurepipe.errors import ManifestError
 from featurepipe.image_types import looks_like_image
 from featurepipe.output_folders import MARKER
-
-
-class _Opened(NamedTuple):
-    """A folder on the way.
-
-    Attributes
-    ----------
-    keys : list of str
-        What is left of it, the next one last: images and folders, as paths relative to the root. A
-        folder ends with a slash, as it begins the ids of its images, so sorted keys give sorted
-        ids.
-    links : set of str
-        Keys of the folders that are links.
-    is_linked : bool
-        Whether a link leads to it or to one above it.
-    """
-
-    keys: list[str]
-    links: set[str]
-    is_linked: bool
+from featurepipe.sources import walk
 
 
 def images_below(root: Path) -> Iterator[str]:
@@ -51,47 +31,79 @@ def images_below(root: Path) -> Iterator[str]:
     ManifestError
         If a folder cannot be listed.
     """
-    links = _Links(str(root))
-    opened = [_open(str(root), "", is_linked=False)]
-    while opened:
-        within = opened[-1]
-        if not within.keys:
-            opened.pop()
-            continue
-        key = within.keys.pop()
-        if not key.endswith("/"):
-            yield key
-            continue
-        folder = os.path.join(root, key[:-1])  # noqa: PTH118
-        is_linked = within.is_linked or key in within.links
-        if not is_linked or links.lead_on(folder):
-            opened.append(_open(folder, key, is_linked=is_linked))
+    folders = _Folders(str(root))
+    return walk(lambda key: images_among(folders.keys_in(key)))
 
 
-def _open(folder: str, prefix: str, *, is_linked: bool) -> _Opened:
-    """What a folder holds; nothing if featurepipe wrote it."""
-    keys: list[str] = []
-    links: set[str] = set()
-    is_written = False
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if _is_folder(entry):
-                    if not name.startswith("."):
-                        keys.append(f"{prefix}{name}/")
-                        links.update(keys[-1:] if entry.is_symlink() else ())
-                elif name == MARKER:
-                    is_written = True
-                elif looks_like_image(name) and not name.startswith("."):
-                    keys.append(prefix + name)
-    except OSError as error:
-        raise ManifestError(
-            f"Cannot list the folder {folder} ({error.strerror}). Change its permissions, "
-            "or move it."
-        ) from error
-    keys = [] if is_written else sorted(keys, reverse=True)
-    return _Opened(keys, links, is_linked)
+def images_among(keys: Collection[str]) -> list[str]:
+    """What of the files and folders of a listing leads to images, by the rules of `images_below`.
+
+    Parameters
+    ----------
+    keys : collection of str
+        POSIX paths relative to the source, as in `walk`: those of folders end with a slash. Where
+        one listing has files of several folders, all files of each.
+
+    Returns
+    -------
+    list of str, sorted
+        Images of all types, and folders.
+    """
+    written = tuple(key.removesuffix(MARKER) for key in keys if key.rpartition("/")[2] == MARKER)
+    return sorted(
+        key
+        for key in keys
+        if (key.endswith("/") or looks_like_image(key))
+        and not (key.startswith(".") or "/." in key)
+        and not key.startswith(written)
+    )
+
+
+class _Folders:
+    """What local folders hold.
+
+    Parameters
+    ----------
+    root : str
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._links = _Links(root)
+        # Keys of the folders that are links.
+        self._linked: set[str] = set()
+
+    def keys_in(self, folder: str) -> list[str]:
+        """The keys in a folder; none if it is walked through elsewhere.
+
+        Parameters
+        ----------
+        folder : str
+            Its key.
+        """
+        path = os.path.join(self._root, folder[:-1]) if folder else self._root  # noqa: PTH118
+        if self._is_linked(folder) and not self._links.lead_on(path):
+            return []
+        keys = []
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    key = folder + entry.name
+                    if _is_folder(entry):
+                        key += "/"
+                        self._linked.update([key] if entry.is_symlink() else ())
+                    keys.append(key)
+        except OSError as error:
+            raise ManifestError(
+                f"Cannot list the folder {path} ({error.strerror}). Change its permissions, or "
+                "move it."
+            ) from error
+        return keys
+
+    def _is_linked(self, folder: str) -> bool:
+        """Whether a link leads to a folder or to one above it."""
+        slashes = (place for place, letter in enumerate(folder) if letter == "/")
+        return bool(self._linked) and any(folder[: end + 1] in self._linked for end in slashes)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

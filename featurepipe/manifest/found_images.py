@@ -11,7 +11,8 @@ from pathlib import Path
 from featurepipe.image_types import is_image, looks_like_image
 from featurepipe.manifest.archives import LABEL_SUFFIXES, sample_columns
 from featurepipe.manifest.cells import Columns
-from featurepipe.manifest.listing import images_among, list_images
+from featurepipe.manifest.folder_walk import images_among
+from featurepipe.manifest.listing import list_images
 from featurepipe.manifest.tables import is_table
 from featurepipe.sources import (
     ImageSource,
@@ -38,7 +39,7 @@ class FoundImages:
     images : ImageSource
         What reads them.
     list_names : callable
-        Gives their paths relative to the root, sorted; those of a folder as they are listed.
+        Gives their paths relative to the root, sorted; those of a folder or URL as they are listed.
     findings : list of str
     columns : dict of str to list of (tuple of str or None)
         Label columns of an archive, in the order of the names that are UTF-8.
@@ -115,9 +116,8 @@ def _in_folder(folder: str) -> tuple[FoundImages, bool]:
 
 def _at_url(url: str) -> tuple[FoundImages, bool]:
     images = open_remote(url)
-    files = images.names()
-    has_shards = any(fnmatchcase(name, _SHARDS) and "/" not in name for name in files)
-    return FoundImages(url, images, partial(images_among, files)), has_shards
+    has_shards = any(fnmatchcase(name, _SHARDS) for name in images.names_at_top())
+    return FoundImages(url, images, partial(images.names, images_among)), has_shards
 
 
 def _in_archive(place: str) -> FoundImages:

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,30 +181,6 @@ def holds_images(folder: Path) -> bool:
         If a folder cannot be listed.
     """
     return any(True for _ in images_below(folder))
-
-
-def images_among(names: Collection[str]) -> list[str]:
-    """Images of all types among the files of an archive or URL, by the rules of `list_images`.
-
-    Parameters
-    ----------
-    names : collection of str
-        POSIX paths of files.
-
-    Returns
-    -------
-    list of str, sorted
-    """
-    written = tuple(
-        name.removesuffix(MARKER) for name in names if name.rpartition("/")[2] == MARKER
-    )
-    return sorted(
-        name
-        for name in names
-        if looks_like_image(name)
-        and not any(part.startswith(".") for part in name.split("/"))
-        and not name.startswith(written or ("\0",))
-    )
 
 
 def _images_at(given: str) -> list[GivenImage]:

@@ -8,11 +8,12 @@ from typing import Any, Self
 from featurepipe.errors import ManifestError, UsageError
 from featurepipe.image_types import how_to_read, image_suffixes, is_image, unread_types
 from featurepipe.manifest.cells import Columns
+from featurepipe.manifest.folder_walk import images_among
 from featurepipe.manifest.found_images import FoundImages, find_source, is_folder
 from featurepipe.manifest.image_labels import Labelled, label_images
 from featurepipe.manifest.kinds import Kinds
 from featurepipe.manifest.labelling import Labelling
-from featurepipe.manifest.listing import Listing, images_among, list_images
+from featurepipe.manifest.listing import Listing, list_images
 from featurepipe.manifest.lost_classes import require_readable_classes
 from featurepipe.manifest.manifest import Manifest, new_manifest
 from featurepipe.manifest.manifest_file import About

@@ -20,6 +20,7 @@ from featurepipe.sources.places import (
 )
 from featurepipe.sources.protocol import MAX_IMAGE_BYTES, UNKNOWN, ImageSource
 from featurepipe.sources.tar import TarArchive
+from featurepipe.sources.walking import walk
 
 __all__ = [
     "MAX_IMAGE_BYTES",
@@ -40,4 +41,5 @@ __all__ = [
     "open_source",
     "parent_place",
     "require_there",
+    "walk",
 ]

@@ -1,25 +1,24 @@
 """Images at a URL, through fsspec."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
-from urllib.parse import quote, unquote
 
 import fsspec.core
 import numpy as np
-from fsspec.asyn import AsyncFileSystem
-from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from featurepipe.errors import SourceError
-from featurepipe.sources import patience
 from featurepipe.sources.entries import Entry, entry_of
 from featurepipe.sources.patience import Patience, said
 from featurepipe.sources.places import is_web
 from featurepipe.sources.protocol import MAX_IMAGE_BYTES, ImageSource, is_large, refuse_large
 from featurepipe.sources.ranges import RangeFile
+from featurepipe.sources.remote_listing import NOWHERE, Entries, RemoteListing
+from featurepipe.sources.walking import walk
 
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp",
@@ -28,7 +27,8 @@ _PACKAGES = {
 }  # fmt: skip
 _N_AT_ONCE = 32
 
-_NOWHERE = Entry()
+# Object stores list so many files with one request.
+_N_SMALL = 1000
 
 
 class RemoteFolder(ImageSource):
@@ -50,37 +50,74 @@ class RemoteFolder(ImageSource):
     def __init__(self, url: str) -> None:
         self._url = url
         self._is_web = is_web(url)
-        self._fs, self._root = _file_system(url)
+        self._fs, root = _file_system(url)
         self._patience = Patience(url)
-        self._lock = threading.Lock()
-        self._listed: dict[str, Entry] | None = None
-        self._asked: dict[str, Entry] = {}
+        self._listing = RemoteListing(self._fs, root, is_web=self._is_web, asker=self._patience)
+        # Of the images whose stamps were asked for last.
+        self._asked: Entries = {}
 
-    def names(self) -> list[str]:
-        """All files below the URL, images or not.
+    def names_at_top(self) -> list[str]:
+        """The files at the URL itself, images or not, but not those in folders below it.
 
         Returns
         -------
-        list of str
-            Paths relative to the URL.
+        list of str, sorted
+            Names without slashes.
 
         Raises
         ------
         SourceError
             If they cannot be listed.
         """
-        return list(self._listing())
+        with self._saying():
+            return sorted(key for key in self._listing.entries_in("") if not key.endswith("/"))
+
+    def names(self, choose: Callable[[Collection[str]], Iterable[str]] = iter) -> Iterator[str]:
+        """Files below the URL, images or not, listed folder by folder.
+
+        What fsspec says about one folder is in memory at a time: it takes a kilobyte a file. Where
+        one request lists files of many folders, that is one of the folders in which paths part.
+
+        Parameters
+        ----------
+        choose : callable
+            Gives those keys of a listing that are followed; see `walk`. Default: all.
+
+        Yields
+        ------
+        str
+            Paths relative to the URL, sorted.
+
+        Raises
+        ------
+        SourceError
+            If they cannot be listed.
+        """
+        listing, has_parted = self._listing, False
+
+        def keys_in(folder: str) -> list[str]:
+            nonlocal has_parted
+            with self._saying():
+                if has_parted and not listing.asks_each_folder:
+                    return list(choose(listing.files_below(folder)))
+                keys = list(choose(listing.entries_in(folder)))
+            has_parted = sum(key.endswith("/") for key in keys) > 1
+            return keys
+
+        return walk(keys_in)
 
     def stamps(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """Sizes and modification times; see `ImageSource`."""
-        if self._is_web:
-            # Web listings have neither sizes nor times, and may be missing.
-            with ThreadPoolExecutor(_N_AT_ONCE) as pool:
-                entries = list(pool.map(self._ask_entry, ids))
-        else:
-            listing = self._listing()
-            entries = [listing.get(image_id, _NOWHERE) for image_id in ids]
-        return np.array([entry.stamp for entry in entries], np.int64).reshape(-1, 2)
+        """Sizes and modification times; see `ImageSource`.
+
+        Only the folders of these images are listed. What was asked for last is not asked for again.
+        """
+        asked = self._asked
+        new = [image_id for image_id in ids if image_id not in asked]
+        # Web listings have neither sizes nor times, and may be missing.
+        found = self._entries_on_web(new) if self._is_web else self._entries_in_listings(new)
+        entries = {image_id: asked.get(image_id) or found[image_id] for image_id in ids}
+        self._asked = entries
+        return np.array([entries[image_id].stamp for image_id in ids], np.int64).reshape(-1, 2)
 
     def read(self, image_id: str) -> bytes:
         """The bytes of an image; see `ImageSource`."""
@@ -90,85 +127,55 @@ class RemoteFolder(ImageSource):
 
     def _fetch(self, image_id: str) -> tuple[int, bytes]:
         """Size of an image, and its bytes unless it is too large."""
-        path = self._path(image_id)
-        entry = (self._listed or {}).get(image_id) or self._asked.get(image_id) or _NOWHERE
+        entry = self._asked.get(image_id, NOWHERE)
         # An unknown size is requested here, within the same try.
         size = self._info(image_id).size if entry.size is None else entry.size
         if size is not None and is_large(size):
             return size, b""
-        data = _fetch(self._fs, path, size)
+        data = _fetch(self._fs, self._listing.path(image_id), size)
         return len(data), data
 
-    def _listing(self) -> dict[str, Entry]:
-        with self._lock:
-            if self._listed is None:
-                try:
-                    self._listed = dict(self._files())
-                except OSError as error:
-                    raise SourceError(
-                        f"Cannot list {self._url} ({error}). Check the URL, the connection and "
-                        "your credentials."
-                    ) from error
-            return self._listed
-
-    def _files(self) -> Iterator[tuple[str, Entry]]:
-        """Ids and entries of all files.
-
-        What fsspec says about one folder is in memory at a time: it takes a kilobyte a file. Where
-        one request lists files of many folders, that is one of the folders in which paths part.
-        """
-        walks, waiting = _walks(self._fs), [self._root]
-        while waiting:
-            folder = waiting.pop()
-            files, folders = self._listed_at(folder, self._fs.ls)
-            yield from files
-            if walks or len(folders) == 1:
-                waiting += folders
-            else:
-                for below in folders:
-                    yield from self._listed_at(below, self._fs.find)[0]
-
-    def _listed_at(
-        self, folder: str, method: Callable[..., Any]
-    ) -> tuple[list[tuple[str, Entry]], list[str]]:
-        """Ids and entries of the files that fsspec lists at a folder, and the folders in it."""
-
-        def ask() -> dict[str, Any]:
-            # It would keep what it said of other folders.
-            self._fs.invalidate_cache()
-            found = method(folder, detail=True)
-            return found if isinstance(found, dict) else {one["name"]: one for one in found}
-
-        files, folders = [], []
-        for name, metadata in self._patience.ask(ask, patience.LISTING_SECONDS).items():
-            path = name.rstrip("/")
-            # Some list the folder itself, and a file as a folder that holds it.
-            if path == folder:
-                continue
-            if metadata.get("type") == "directory":
-                folders.append(path)
-            else:
-                files.append((self._image_id(path), entry_of(metadata)))
-        return files, folders
+    def _entries_on_web(self, ids: Sequence[str]) -> Entries:
+        with ThreadPoolExecutor(_N_AT_ONCE) as pool:
+            return dict(zip(ids, pool.map(self._ask_entry, ids), strict=True))
 
     def _ask_entry(self, image_id: str) -> Entry:
         try:
-            entry = self._patience.ask(lambda: self._info(image_id))
+            return self._patience.ask(lambda: self._info(image_id))
         except OSError:
-            return _NOWHERE
-        self._asked[image_id] = entry
-        return entry
+            return NOWHERE
+
+    def _entries_in_listings(self, ids: Sequence[str]) -> Entries:
+        ids_in: dict[str, list[str]] = {}
+        for image_id in ids:
+            ids_in.setdefault("".join(image_id.rpartition("/")[:2]), []).append(image_id)
+        # Of large folders, one is in memory at a time.
+        small = [folder for folder, inside in ids_in.items() if len(inside) <= _N_SMALL]
+        large = [folder for folder, inside in ids_in.items() if len(inside) > _N_SMALL]
+        entries: Entries = {}
+
+        def look_up(folder: str) -> Entries:
+            listed = self._listing.entries_if_there(folder)
+            return {image_id: listed.get(image_id, NOWHERE) for image_id in ids_in[folder]}
+
+        with self._saying(), ThreadPoolExecutor(_N_AT_ONCE) as pool:
+            for found in chain(pool.map(look_up, small), map(look_up, large)):
+                entries |= found
+        return entries
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Says what could not be listed."""
+        try:
+            yield
+        except OSError as error:
+            raise SourceError(
+                f"Cannot list {self._url} ({error}). Check the URL, the connection and your "
+                "credentials."
+            ) from error
 
     def _info(self, image_id: str) -> Entry:
-        return entry_of(self._fs.info(self._path(image_id)))
-
-    def _path(self, image_id: str) -> str:
-        name = quote(image_id) if self._is_web else image_id
-        return f"{self._root}/{name}" if self._root else name
-
-    def _image_id(self, path: str) -> str:
-        below = path[len(self._root) :].lstrip("/")
-        return unquote(below) if self._is_web else below
+        return entry_of(self._fs.info(self._listing.path(image_id)))
 
 
 class RemoteFile(RangeFile):
@@ -246,16 +253,8 @@ def find_remote(pattern: str) -> list[str]:
         If they cannot be listed.
     """
     folder, _, names = pattern.rpartition("/")
-    listed = [name for name in sorted(RemoteFolder(folder).names()) if "/" not in name]
+    listed = RemoteFolder(folder).names_at_top()
     return [f"{folder}/{name}" for name in listed if fnmatchcase(name, names) and name[0] != "."]
-
-
-def _walks(fs: Any) -> bool:
-    """Whether fsspec asks for each folder on its own, also where it lists all that is below one."""
-    own = getattr(type(fs), "_find", None)
-    if own is None:
-        return type(fs).find is AbstractFileSystem.find
-    return own is AsyncFileSystem._find
 
 
 def _fetch(fs: Any, path: str, size: int | None) -> bytes:
