@@ -28,7 +28,7 @@ _PACKAGES = {
 _N_AT_ONCE = 32
 
 # Object stores list so many files with one request.
-_N_SMALL = 1000
+N_SMALL = 1000
 
 
 class RemoteFolder(ImageSource):
@@ -150,8 +150,8 @@ class RemoteFolder(ImageSource):
         for image_id in ids:
             ids_in.setdefault("".join(image_id.rpartition("/")[:2]), []).append(image_id)
         # Of large folders, one is in memory at a time.
-        small = [folder for folder, inside in ids_in.items() if len(inside) <= _N_SMALL]
-        large = [folder for folder, inside in ids_in.items() if len(inside) > _N_SMALL]
+        small = [folder for folder, inside in ids_in.items() if len(inside) <= N_SMALL]
+        large = [folder for folder, inside in ids_in.items() if len(inside) > N_SMALL]
         entries: Entries = {}
 
         def look_up(folder: str) -> Entries:
