@@ -132,6 +132,10 @@ class TestNames:
         noted(MARKER, "!.png", "a/b.png")
         assert list(open_source("noted://data").names(images_among)) == []
 
+    def test_a_file_is_not_below_itself(self, noted):
+        noted("a.png")
+        assert list(open_source("noted://data/a.png").names()) == []
+
     def test_of_the_top_nothing_below_is_listed(self, noted):
         asked = noted("b.txt", "a.png", "x/c.png", "y/d.tar", "z.tar/e.png")
         assert open_source("noted://data").names_at_top() == ["a.png", "b.txt"]
