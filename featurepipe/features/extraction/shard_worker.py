@@ -71,7 +71,7 @@ class ShardWorker:
             ) from error
         self._recipes = [_recipe(store) for store in job.stores]
         self._engines = share_engines(self._recipes, job.batch_size)
-        # A URL remembers the folder that it listed last; of many tar files, few are opened at a time.
+        # A URL remembers the folder listed last; of many tar files, few are opened at a time.
         self._source = None if is_tar_pattern(job.root) else open_source(job.root)
         self._progress = SilentCount()
 
