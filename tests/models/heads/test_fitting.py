@@ -241,7 +241,7 @@ def test_multi_label_heads_leave_out_images_that_lack_a_label(caplog):
     codes = labels["color"].codes
     codes[:30] = -1
     partial = labels | {"color": exclusive_labels("color", codes, labels["color"].classes)}
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "featurepipe"):
         with_gap, out_of_fold = fit(X, partial, task="multi-label")
     assert "Left out 30 of 120 training images" in caplog.text
     rows = np.arange(30, 120)
