@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 
 from featurepipe import FeatureStore
+from featurepipe.cli import run
 
 FEATUREPIPE = Path(sys.executable).with_name("featurepipe")
+N_KILLED = 120
 
 
 def featurepipe(folder, *arguments):
@@ -64,7 +67,7 @@ def test_garments_from_images_to_predictions(tmp_path, shared):
 def test_a_killed_command_resumes_to_the_same_store(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
-    for index in range(240):
+    for index in range(N_KILLED):
         pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{index:03}.png")
     arguments = ["extract", "images", "--backbone", "mobilenet_v2", "--weights", "random"]
@@ -77,13 +80,14 @@ def test_a_killed_command_resumes_to_the_same_store(tmp_path):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 0 < _n_done(store) < 240
+    assert 0 < _n_done(store) < N_KILLED
     featurepipe(tmp_path, *arguments, "--workspace", "killed")
-    featurepipe(tmp_path, *arguments, "--workspace", "whole")
+    with chdir(tmp_path):
+        assert run([*arguments, "--workspace", "whole"]) == 0
     whole = tmp_path / "whole" / "features" / store.name
     with FeatureStore.open(store) as resumed, FeatureStore.open(whole) as expected:
         assert resumed.ids.tolist() == expected.ids.tolist()
-        assert resumed.status.tolist() == expected.status.tolist() == [1] * 240
+        assert resumed.status.tolist() == expected.status.tolist() == [1] * N_KILLED
         np.testing.assert_array_equal(resumed.features(), expected.features())
 
 

@@ -37,6 +37,7 @@ TRUSTED_TYPES = [
     "featurepipe.models.answers.rejection.Rejector",
     "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.ensemble._bagging.BaggingClassifier",
+    "sklearn.isotonic.IsotonicRegression",
     "sklearn.linear_model._logistic.LogisticRegression",
     "sklearn.linear_model._stochastic_gradient.SGDClassifier",
     "sklearn.multiclass.OneVsRestClassifier",

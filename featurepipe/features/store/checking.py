@@ -100,7 +100,8 @@ def is_in_file(file: h5py.File, name: str) -> bool:
     file : h5py.File
     name : str
     """
-    start, n_bytes = file[name].id.get_offset(), file[name].nbytes
+    dataset = file[name]
+    start, n_bytes = dataset.id.get_offset(), dataset.nbytes
     if start is None or start + n_bytes > file.id.get_filesize():
         return False
     if name != "ids" or not hasattr(os, "SEEK_HOLE"):
@@ -176,9 +177,10 @@ def _dataset_damage(file: h5py.File, key: StoreKey) -> str:
         len(file["ids"]), file["ids"].dtype.itemsize, probe_shape, features_dtype(key.precision)
     )
     for name, wanted in expected.items():
-        actual = (file[name].shape, file[name].dtype)
+        dataset = file[name]
+        actual = (dataset.shape, dataset.dtype)
         if actual != wanted:
             return f"{name} is of shape and type {actual}, expected {wanted}"
-        if file[name].size and not is_in_file(file, name):
-            return f"the file is too small for its {name} of shape {file[name].shape}"
+        if dataset.size and not is_in_file(file, name):
+            return f"the file is too small for its {name} of shape {dataset.shape}"
     return ""

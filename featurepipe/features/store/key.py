@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Self
+from functools import cache
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -86,8 +87,8 @@ class StoreKey:
         """Whether a network with weights made the features; descriptors and pixels have none."""
         return self.weights.kind != "none"
 
-    @classmethod
-    def from_json(cls, text: str, owner: str) -> Self:
+    @staticmethod
+    def from_json(text: str, owner: str) -> "StoreKey":
         """Check and convert the text that a store keeps.
 
         Parameters
@@ -103,7 +104,7 @@ class StoreKey:
             If a field is missing, unknown, of the wrong type or out of range; the error names it.
         """
         try:
-            return TypeAdapter(cls).validate_json(text)
+            return _adapter().validate_json(text)
         except ValidationError as error:
             what = _reason(error)
         raise StoreError(
@@ -123,6 +124,12 @@ class StoreKey:
     def to_json(self) -> str:
         """The text that a store keeps; equal keys have equal texts."""
         return json.dumps(self.as_dict(), sort_keys=True)
+
+
+@cache
+def _adapter() -> TypeAdapter[StoreKey]:
+    # It takes longer to make than to use, and fits open stores often.
+    return TypeAdapter(StoreKey)
 
 
 class _MadeBy(BaseModel):

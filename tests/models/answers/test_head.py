@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-import skops.io
 from scipy.special import expit
 from sklearn.base import BaseEstimator
 
 from featurepipe.errors import FitError
 from featurepipe.models.answers.calibration import SoftmaxCalibrator
 from featurepipe.models.answers.head import ConstantHead, FeatureHead, KnownClasses, ScoreHead
-from featurepipe.runs.heads_file import TRUSTED_TYPES
+from kept_heads import keep
 
 # The third class is in every row, the fourth in none.
 TRUTH = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 0]], bool)
@@ -45,7 +44,7 @@ def test_a_networks_scores_become_probabilities(exclusive, expected):
     assert head.decision_scores(rows).tolist() == [[0, 1]]
     np.testing.assert_allclose(head.predict_proba(rows), [expected])
     assert head.select(rows).tolist() == [[7, 8]]
-    kept = skops.io.loads(skops.io.dumps(head), trusted=TRUSTED_TYPES)
+    kept = keep(head)
     np.testing.assert_array_equal(kept.predict_proba(rows), head.predict_proba(rows))
 
 
@@ -61,7 +60,7 @@ def test_a_head_without_classes_to_tell_apart_answers_with_constants():
     head = ConstantHead(known, ((0, 3),))
     assert head.predict_proba(np.zeros((2, 3))).tolist() == [[1, 0], [1, 0]]
     assert np.isnan(head.decision_scores(np.zeros((2, 3)))).all()
-    kept = skops.io.loads(skops.io.dumps(head), trusted=TRUSTED_TYPES)
+    kept = keep(head)
     assert kept.predict_proba(np.zeros((1, 3))).tolist() == [[1, 0]]
 
 

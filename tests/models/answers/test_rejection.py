@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
-import skops.io
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from featurepipe.models.answers.rejection import MAX_BANK, N_NEIGHBOURS, fit_rejector
-from featurepipe.runs.heads_file import TRUSTED_TYPES
+from kept_heads import keep
 
 N_FEATURES = 12
 CENTRES = 4 * np.eye(N_FEATURES)[:3]
@@ -172,7 +171,7 @@ def test_features_of_nothing_but_zeros_are_far_from_all():
 
 def test_a_saved_rejector_says_the_same():
     rejector = fit()
-    loaded = skops.io.loads(skops.io.dumps(rejector), trusted=TRUSTED_TYPES)
+    loaded = keep(rejector)
     X, _, confidence = draw(30, 1)
     np.testing.assert_array_equal(loaded.p_values(X, confidence), rejector.p_values(X, confidence))
     assert loaded.bank.dtype == np.float16

@@ -16,7 +16,7 @@ from featurepipe.models.heads.head_settings import HeadSettings
 from featurepipe.models.heads.linear_form import linear_form
 from featurepipe.models.heads.row_passes import RowPasses, choose_passes, draw_chunks
 from featurepipe.models.heads.streaming import plan_chunks, stream_heads
-from featurepipe.runs.heads_file import TRUSTED_TYPES
+from kept_heads import keep
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
@@ -313,9 +313,7 @@ def test_threads_change_nothing_and_heads_can_be_kept():
         stream_heads(RowChunks(Rows(X), 70), labels, groups, settings, n_jobs=n)[0] for n in (1, 2)
     )
     np.testing.assert_array_equal(one.predict(X)["color"], two.predict(X)["color"])
-    import skops.io
-
-    kept = skops.io.loads(skops.io.dumps(two), trusted=TRUSTED_TYPES)
+    kept = keep(two)
     np.testing.assert_array_equal(kept.predict(X)["color"], two.predict(X)["color"])
 
 

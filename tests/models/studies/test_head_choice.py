@@ -45,9 +45,7 @@ def test_the_best_head_by_the_objective_is_chosen(world, objective):
 def test_accuracies_are_those_of_heads_fitted_without_the_rows(world):
     X, labels, groups = world
     settings = HeadSettings.of("logistic")
-    (trial,) = (
-        t for t in choose_head(*world, settings, COLUMNS, ALL_COLUMNS) if t.head == "logistic"
-    )
+    (trial,) = choose_head(*world, settings, COLUMNS, ALL_COLUMNS, heads=["logistic"])
     accuracies = []
     questions = make_questions(labels, "per-attribute", COLUMNS, groups).questions
     for attribute, question in zip(HoldOuts.of(labels, groups, 0), questions, strict=True):
