@@ -2,6 +2,7 @@ import io
 import random
 import subprocess
 import sys
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -63,27 +64,27 @@ def images():
     return decode([picture(seed, 100 + seed, 120, "PNG") for seed in range(9)], SIZE)
 
 
-@pytest.mark.parametrize("name", MISSION)
-def test_parity_with_keras(tmp_path, shared, name):
+@pytest.fixture(scope="module")
+def in_keras(name):
+    """Open a network of a backbone in Keras and float32, two images a batch; each network once."""
+    return cache(partial(open_engine, batch_size=2, engine="keras", precision="float32"))
+
+
+@pytest.mark.parametrize("name", MISSION, scope="module")
+def test_parity_with_keras(shared, name, in_keras):
     """With real weights, where they are there: features of random ones hardly differ."""
     backbone = find_backbone(name)
     weights = shared / "weights" / f"{name}_notop.h5"
     is_real = weights.is_file()
-    keras.utils.set_random_seed(3)
+    network = make_recipe(name, str(weights) if is_real else "random").network
+    keras.utils.set_random_seed(0)
     constructor = getattr(keras.applications, backbone.constructor)
     model = constructor(weights=str(weights) if is_real else None, include_top=False, pooling="avg")
-    if not is_real:
-        weights = tmp_path / "saved.weights.h5"
-        model.save_weights(weights)
     expected = reference_features(model, backbone, PICTURES)
     # The pictures differ by more than what is allowed, or the test says nothing.
     assert distances(expected[1:], expected[:-1]).min() > 1e-3
-    network = make_recipe(name, str(weights)).network
-    engines = {
-        kind: open_engine(network, batch_size=2, engine=kind, precision="float32")
-        for kind in ("keras", "openvino")
-    }
-    for engine in engines.values():
+    in_openvino = open_engine(network, batch_size=2, engine="openvino", precision="float32")
+    for engine in (in_keras(network), in_openvino):
         features = engine.embed(decode(PICTURES, backbone.size_px))
         assert features.dtype == np.float32
         assert features.shape == (3, backbone.n_features) == (3, engine.n_features)
@@ -96,15 +97,13 @@ def test_parity_with_keras(tmp_path, shared, name):
     assert (chosen == "bfloat16") == (cpu_has_bfloat16() and bears_bfloat16)
 
 
-@pytest.mark.parametrize("name", MISSION)
-def test_keras_in_bfloat16_with_random_weights(name):
+@pytest.mark.parametrize("name", MISSION, scope="module")
+def test_keras_in_bfloat16_with_random_weights(name, in_keras):
     network = make_recipe(name, "random").network
     pictures = probe_images(network.input_size)
-    exact, reduced = (
-        open_engine(network, batch_size=2, engine="keras", precision=precision).embed(pictures)
-        for precision in ("float32", "bfloat16")
-    )
-    moved_by = distance(reduced, exact, "bfloat16")
+    exact = in_keras(network).embed(pictures)
+    reduced = open_engine(network, batch_size=2, engine="keras", precision="bfloat16")
+    moved_by = distance(reduced.embed(pictures), exact, "bfloat16")
     # Keras rounds after every layer, OpenVINO after several: random weights of InceptionV3 do
     # not bear the first (real ones do), and `auto` takes float32 for them.
     assert (0 < moved_by <= tolerance("bfloat16")) == (name != "inception_v3")
@@ -116,8 +115,8 @@ def photos(shared):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "resnet50"])
-def test_reduced_precision_on_photos(shared, photos, name):
+@pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "resnet50"], scope="module")
+def test_reduced_precision_on_photos(shared, photos, name, in_keras):
     path = shared / "weights" / f"{name}_notop.h5"
     network = make_recipe(name, str(path)).network
     pixels = decode(photos[::8], network.size_px)
@@ -127,7 +126,7 @@ def test_reduced_precision_on_photos(shared, photos, name):
         return opened.embed(pixels)
 
     exact = embed("openvino", "float32")
-    assert distances(embed("keras", "float32"), exact).max() <= 1e-4
+    assert distances(in_keras(network).embed(pixels), exact).max() <= 1e-4
 
     def moved_by(engine, precision):
         """Median error as a share of the median distance between photographs."""
