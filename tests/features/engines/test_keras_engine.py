@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 MISSION = ("xception", "inception_v3", "resnet50", "inception_resnet_v2", "mobilenet_v2")
-MOBILENET = find_backbone("mobilenet_v2")
+MOBILENET = find_backbone("mobilenet")
 SIZE = 96
 
 
@@ -55,7 +55,7 @@ def random_engine(seed=0, pooling="avg", size=SIZE, **options):
 
 @pytest.fixture(scope="module")
 def small():
-    """MobileNetV2 at 96 px with random weights, four images a batch."""
+    """MobileNet at 96 px with random weights, four images a batch."""
     return random_engine(batch_size=4)
 
 
@@ -144,7 +144,7 @@ def test_reduced_precision_on_photos(shared, photos, name, in_keras):
 @pytest.mark.shared
 def test_photos_are_recognised(shared, photos):
     model = keras.applications.MobileNetV2(weights=str(shared / "weights" / "mobilenet_v2_top.h5"))
-    pixels = decode(photos, MOBILENET.size_px).astype(np.float32)
+    pixels = decode(photos, 224).astype(np.float32)
     preprocessed = keras.applications.mobilenet_v2.preprocess_input(pixels)
     answers = model.predict(preprocessed, batch_size=50, verbose=0).argmax(axis=1)
     # 0.84, exactly as by `load_img`, since photos are squeezed into a square (0.92 if they
@@ -161,9 +161,9 @@ def test_batches_that_are_started_at_once_come_back_in_order(small, images):
 
 
 def test_a_batch_that_fails_says_so_and_harms_no_other(small, images):
-    with pytest.raises(Exception, match="Conv1"):
+    with pytest.raises(Exception, match="conv1"):
         small.start(images[:2, ..., :1]).result()
-    assert small.start(images[:2]).result().shape == (2, 1280)
+    assert small.start(images[:2]).result().shape == (2, 1024)
 
 
 def test_random_weights_are_those_of_their_seed(small, images):
@@ -197,7 +197,7 @@ def test_who_computes(small):
 def test_padding_changes_nothing(small, images, n_images):
     together = small.embed(images)
     features = small.embed(images[:n_images])
-    assert features.shape == (n_images, 1280)
+    assert features.shape == (n_images, 1024)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, together[:n_images], rtol=1e-5, atol=1e-6)
 
@@ -235,12 +235,12 @@ def test_the_batch_size_that_is_found():
 
 def test_maximum_and_layers(small, images):
     average = small.embed(images[:4])
-    layer = random_engine(batch_size=4, pooling="out_relu").embed(images[:4])
+    layer = random_engine(batch_size=4, pooling="conv_pw_13_relu").embed(images[:4])
     np.testing.assert_allclose(layer, average, rtol=1e-5, atol=1e-6)
     maximum = random_engine(batch_size=4, pooling="max").embed(images[:4])
     assert (maximum >= average).all()
     assert (maximum > average).any()
-    assert random_engine(pooling="block_3_expand_relu").n_features == 144
+    assert random_engine(pooling="conv_pw_3_relu").n_features == 128
 
 
 def test_a_layer_that_gives_a_vector():
@@ -251,10 +251,10 @@ def test_a_layer_that_gives_a_vector():
 
 def test_unknown_layer():
     with pytest.raises(UnknownNameError) as error:
-        random_engine(size=32, pooling="out_rel")
+        random_engine(size=32, pooling="conv_pw_13_rel")
     assert str(error.value) == (
-        "Unknown layer 'out_rel'. Did you mean 'out_relu'? "
-        "Or use avg or max; the last layer is 'out_relu'."
+        "Unknown layer 'conv_pw_13_rel'. Did you mean 'conv_pw_13_relu'? "
+        "Or use avg or max; the last layer is 'conv_pw_13_relu'."
     )
 
 
@@ -292,7 +292,7 @@ def run_python(script, **environment):
 OPEN = """
 from featurepipe.errors import UsageError
 from featurepipe.features.extraction.recipe import make_recipe
-recipe = make_recipe("mobilenet_v2", "random", size_px=32, engine="keras")
+recipe = make_recipe("mobilenet", "random", size_px=32, engine="keras")
 import sys
 assert "keras" not in sys.modules
 try:
@@ -307,7 +307,7 @@ else:
 
 def test_nothing_is_said_on_stderr():
     done = run_python(OPEN)
-    assert (done.stdout, done.stderr) == ("(1, 1280)\n", "")
+    assert (done.stdout, done.stderr) == ("(1, 1024)\n", "")
 
 
 def test_a_backend_that_is_not_installed():
