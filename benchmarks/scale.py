@@ -1,6 +1,7 @@
 """Measure how far one part of featurepipe scales: each command draws its own data.
 
 python benchmarks/scale.py manifest [--rows 10000000]
+python benchmarks/scale.py listing [--images 200000,1000000]
 python benchmarks/scale.py fit [--rows 100000,1000000]
 python benchmarks/scale.py store
 python benchmarks/scale.py extract SOURCE [--backbone mobilenet_v2]
@@ -12,6 +13,7 @@ import click
 from scale_extract import extract
 from scale_failures import failures
 from scale_fit import main as fit
+from scale_listing import listing
 from scale_manifest import manifest
 from scale_store import main as store
 from scale_tars import tars
@@ -23,6 +25,7 @@ def main() -> None:
 
 
 main.add_command(manifest)
+main.add_command(listing)
 main.add_command(fit, "fit")
 main.add_command(store, "store")
 main.add_command(extract)

@@ -10,7 +10,15 @@ import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from measuring import DRAWN_BY, describe_machine, drawn_key, in_a_process, table_head, table_row
+from measuring import (
+    DRAWN_BY,
+    describe_machine,
+    drawn_key,
+    in_a_process,
+    measured,
+    table_head,
+    table_row,
+)
 
 from featurepipe.features.extraction.pending import FinishedIds, pending_ids
 from featurepipe.features.store import FeatureStore
@@ -56,7 +64,7 @@ def draw_manifest(path: Path, n_rows: int) -> None:
         findings=(),
         all_images=False,
     )
-    write_manifest_file(path, about, list(CLASSES), draw_groups(n_rows))
+    write_manifest_file(path, list(CLASSES), draw_groups(n_rows), lambda: about)
 
 
 def draw_store(folder: Path, n_rows: int) -> None:
@@ -88,13 +96,13 @@ def measure_pending(folder: Path) -> dict[str, Any]:
         ]
         return sum(len(rows) for rows, _ in pending_ids(images, finished))
 
-    _, figures["open"] = _measured(lambda: ManifestRows(folder / "manifest.parquet").close())
+    _, figures["open"] = measured(lambda: ManifestRows(folder / "manifest.parquet").close())
     with ManifestRows(folder / "manifest.parquet") as images:
-        _, figures["check all columns"] = _measured(images.check)
-        n_pending, found = _measured(find)
+        _, figures["check all columns"] = measured(images.check)
+        n_pending, found = measured(find)
         figures[f"find the {n_pending:,} pending ones"] = found
         middle = len(images) // 2
-        _, figures["read the ids of one shard"] = _measured(
+        _, figures["read the ids of one shard"] = measured(
             lambda: images.ids(middle, middle + N_PER_SHARD)
         )
     return figures
@@ -110,24 +118,13 @@ def measure_labels(folder: Path) -> dict[str, Any]:
     import pandas as pd  # noqa: F401
 
     figures: dict[str, Any] = {}
-    loaded, figures["load as Python objects"] = _measured(
+    loaded, figures["load as Python objects"] = measured(
         lambda: Manifest.load(folder / "labelled.parquet")
     )
-    _, figures["labels()"] = _measured(loaded.labels)
-    _, figures["combinations()"] = _measured(loaded.combinations)
-    _, figures["save"] = _measured(lambda: loaded.save(folder / "saved.parquet"))
+    _, figures["labels()"] = measured(loaded.labels)
+    _, figures["combinations()"] = measured(loaded.combinations)
+    _, figures["save"] = measured(lambda: loaded.save(folder / "saved.parquet"))
     return figures
-
-
-def _measured(work: Callable[[], Any]) -> tuple[Any, tuple[float, float, float]]:
-    """What a function returns; its seconds, processor seconds, and MB of the process at most."""
-    # Linux starts to measure the peak again.
-    Path("/proc/self/clear_refs").write_text("5")
-    started, busy = time.perf_counter(), time.process_time()
-    result = work()
-    taken = time.perf_counter() - started, time.process_time() - busy
-    status = Path("/proc/self/status").read_text()
-    return result, (*taken, int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
 
 
 @click.command()

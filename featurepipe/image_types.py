@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import cache
 from importlib.util import find_spec
 
@@ -29,6 +29,7 @@ _NEVER_READ = (
     ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2",
     ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 )  # fmt: skip
+_ALL = (*_ALWAYS_READ, *_AVIF, *_HEIC, *_NEVER_READ)
 
 
 @cache
@@ -68,46 +69,57 @@ def looks_like_image(name: str) -> bool:
     ----------
     name : str
     """
-    return name.lower().endswith((*_ALWAYS_READ, *_AVIF, *_HEIC, *_NEVER_READ))
+    return name.lower().endswith(_ALL)
 
 
-def unread_types(names: Sequence[str]) -> str:
+def suffix_of(name: str) -> str:
+    """The suffix of a file name in lower case, such as ``".jpg"``; empty if there is none.
+
+    Parameters
+    ----------
+    name : str
+    """
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122
+
+
+def unread_types(suffixes: Counter[str]) -> str:
     """How many images of which types are not read, such as ``"2 .heic, 1 .nef"``.
 
     Parameters
     ----------
-    names : sequence of str
-        Names of files.
+    suffixes : Counter of str
+        How many images have which suffix.
     """
-    suffixes = Counter(os.path.splitext(name)[1].lower() for name in names)  # noqa: PTH122
     return ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common())
 
 
-def how_to_read(names: Sequence[str]) -> str:
+def how_to_read(suffixes: Collection[str]) -> str:
     """What to do about images that are not read: a clause.
 
     Parameters
     ----------
-    names : sequence of str
-        Their names, at least one.
+    suffixes : collection of str
+        Their suffixes, at least one.
     """
     ways = []
-    if any(name.lower().endswith(_HEIC) for name in names) and not reads_heic():
+    if any(suffix in _HEIC for suffix in suffixes) and not reads_heic():
         ways.append(f"install what reads HEIC ({INSTALL_HEIC})")
-    if any(name.lower().endswith(_AVIF) for name in names):
+    if any(suffix in _AVIF for suffix in suffixes):
         ways.append("install a Pillow that reads AVIF (pip install --upgrade pillow)")
     return ", or ".join([*ways, "convert them to JPEG or PNG"])
 
 
-def unread_finding(names: Sequence[str]) -> str:
+def unread_finding(suffixes: Counter[str], first: str) -> str:
     """A line about images that are left out because their types are not read.
 
     Parameters
     ----------
-    names : sequence of str
-        Their names, at least one.
+    suffixes : Counter of str
+        How many images have which suffix.
+    first : str
+        The name of one.
     """
     return (
-        f"Ignoring {counted(names, 'image')} of a type that is not read ({unread_types(names)}), "
-        f"such as {names[0]}. To use them, {how_to_read(names)}"
+        f"Ignoring {counted(suffixes.total(), 'image')} of a type that is not read "
+        f"({unread_types(suffixes)}), such as {first}. To use them, {how_to_read(suffixes)}"
     )

@@ -33,6 +33,8 @@ def sample_columns(ids: Sequence[str], texts: Mapping[str, bytes]) -> tuple[Colu
         are no labels.
     findings : list of str
     """
+    if not texts:
+        return {}, []
     samples: dict[str, dict[str, Cell]] = {}
     unreadable = []
     # `.cls` files come last and win: they can only hold the class.

@@ -10,31 +10,32 @@ from featurepipe.image_types import looks_like_image
 from featurepipe.output_folders import MARKER
 
 
-class _Entry(NamedTuple):
-    """An image, or a folder to walk through.
+class _Opened(NamedTuple):
+    """A folder on the way.
 
     Attributes
     ----------
-    key : str
-        The path relative to the root; that of a folder ends with a slash, as it begins the ids of
-        its images. So entries that are sorted by it give sorted ids.
-    folder : str
-        The folder; empty for an image.
+    keys : list of str
+        What is left of it, the next one last: images and folders, as paths relative to the root. A
+        folder ends with a slash, as it begins the ids of its images, so sorted keys give sorted
+        ids.
+    links : set of str
+        Keys of the folders that are links.
     is_linked : bool
-        Whether a link leads to the folder or to one above it.
+        Whether a link leads to it or to one above it.
     """
 
-    key: str
-    folder: str = ""
-    is_linked: bool = False
+    keys: list[str]
+    links: set[str]
+    is_linked: bool
 
 
 def images_below(root: Path) -> Iterator[str]:
     """Files that look like images, except in hidden folders and in those that featurepipe wrote.
 
-    Only the folders on the way to an image are in memory. A folder keeps its own name: a link to it
-    is not followed, nor is one to a folder above `root`. Of several links to one folder elsewhere,
-    the first is followed.
+    In memory are the names in the folders on the way to an image. A folder keeps its own name: a
+    link to it is not followed, nor is one to a folder above `root`. Of several links to one folder
+    elsewhere, the first is followed.
 
     Parameters
     ----------
@@ -51,37 +52,46 @@ def images_below(root: Path) -> Iterator[str]:
         If a folder cannot be listed.
     """
     links = _Links(str(root))
-    opened = [iter([_Entry("", str(root))])]
+    opened = [_open(str(root), "", is_linked=False)]
     while opened:
-        entry = next(opened[-1], None)
-        if entry is None:
+        within = opened[-1]
+        if not within.keys:
             opened.pop()
-        elif not entry.folder:
-            yield entry.key
-        elif not entry.is_linked or links.lead_on(entry.folder):
-            opened.append(iter(sorted(_entries(entry))))
+            continue
+        key = within.keys.pop()
+        if not key.endswith("/"):
+            yield key
+            continue
+        folder = os.path.join(root, key[:-1])  # noqa: PTH118
+        is_linked = within.is_linked or key in within.links
+        if not is_linked or links.lead_on(folder):
+            opened.append(_open(folder, key, is_linked=is_linked))
 
 
-def _entries(within: _Entry) -> Iterator[_Entry]:
+def _open(folder: str, prefix: str, *, is_linked: bool) -> _Opened:
     """What a folder holds; nothing if featurepipe wrote it."""
+    keys: list[str] = []
+    links: set[str] = set()
+    is_written = False
     try:
-        with os.scandir(within.folder) as entries:
-            found = [(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries]
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if _is_folder(entry):
+                    if not name.startswith("."):
+                        keys.append(f"{prefix}{name}/")
+                        links.update(keys[-1:] if entry.is_symlink() else ())
+                elif name == MARKER:
+                    is_written = True
+                elif looks_like_image(name) and not name.startswith("."):
+                    keys.append(prefix + name)
     except OSError as error:
         raise ManifestError(
-            f"Cannot list the folder {within.folder} ({error.strerror}). Change its permissions, "
+            f"Cannot list the folder {folder} ({error.strerror}). Change its permissions, "
             "or move it."
         ) from error
-    if (MARKER, False) in ((name, is_folder) for name, is_folder, _ in found):
-        return
-    for name, is_folder, is_link in found:
-        if name.startswith("."):
-            continue
-        if is_folder:
-            folder = os.path.join(within.folder, name)  # noqa: PTH118
-            yield _Entry(f"{within.key}{name}/", folder, within.is_linked or is_link)
-        elif looks_like_image(name):
-            yield _Entry(within.key + name)
+    keys = [] if is_written else sorted(keys, reverse=True)
+    return _Opened(keys, links, is_linked)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,7 +1,5 @@
 """Labels from folder names."""
 
-from functools import lru_cache
-
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.cells import Columns
 from featurepipe.sources import is_archive
@@ -12,21 +10,17 @@ DEFAULT_ATTRIBUTE = "label"
 _NAME_SEPARATORS = ("_", "-", " ")
 
 
-def folders_of(image_id: str) -> Folders:
-    """Names of the folders that an image lies in, from the top down.
+def names_in(folder: str) -> Folders:
+    """Names of a folder and of those above it, from the top down.
 
     Parameters
     ----------
-    image_id : str
-        With several archives, it begins with the archive's name, which is not a label.
+    folder : str
+        POSIX path relative to the source. With several archives, it begins with the archive's name,
+        which is not a label.
     """
-    return _split_path(image_id.rpartition("/")[0])
-
-
-@lru_cache(maxsize=4096)
-def _split_path(path: str) -> Folders:
-    folders = tuple(path.split("/")) if path else ()
-    return folders[1:] if folders and is_archive(folders[0]) else folders
+    names = tuple(folder.split("/")) if folder else ()
+    return names[1:] if names and is_archive(names[0]) else names
 
 
 def drop_shared_levels(folders: list[Folders]) -> list[Folders]:

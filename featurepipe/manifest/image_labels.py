@@ -1,13 +1,15 @@
 """Labels of images, from table columns or folder names."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from typing import Any, NamedTuple
 
 from featurepipe.errors import ManifestError, UnknownNameError, UsageError
 from featurepipe.manifest.attribute_columns import Plan, attribute_columns, is_yes
 from featurepipe.manifest.cells import Cell, Columns, class_names
-from featurepipe.manifest.folders import drop_shared_levels, folder_labels, folders_of
+from featurepipe.manifest.folders import Folders, drop_shared_levels, folder_labels, names_in
+from featurepipe.manifest.kinds import Kinds
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import ALL
 from featurepipe.manifest.parts import SPLIT_COLUMN, given_parts, split_column, split_folders
@@ -16,47 +18,79 @@ from featurepipe.words import counted, examples, listed
 Cells = dict[str, Sequence[Any]]
 
 
-def label_images(
-    ids: list[str], columns: Columns, labelling: Labelling
-) -> tuple[Cells, tuple[str, ...], list[str]]:
+class Labelled(NamedTuple):
+    """Labels of kinds of images.
+
+    Attributes
+    ----------
+    cells : dict of str to sequence
+        As in `Manifest`, but one for each kind.
+    attribute_names : tuple of str
+    findings : list of str
+    """
+
+    cells: Cells
+    attribute_names: tuple[str, ...]
+    findings: list[str]
+
+
+def label_images(kinds: Kinds, columns: Columns, labelling: Labelling) -> Labelled:
     """Label images by their table columns or folder names.
 
     Parameters
     ----------
-    ids : list of str
-        Image ids; their folders give the labels if no column does.
+    kinds : Kinds
+        Their folders give the labels if no column does.
     columns : dict of str to list of (tuple of str or None)
-        Columns of a table, in the order of `ids`; may be empty.
+        Columns of a table, in the order of the kinds, each of one image; may be empty.
     labelling : Labelling
-
-    Returns
-    -------
-    cells : dict of str to sequence
-        As in `Manifest`.
-    attribute_names : tuple of str
-    findings : list of str
 
     Raises
     ------
     ManifestError, UnknownNameError, UsageError
         If the labels do not match the request.
     """
-    folders = drop_shared_levels([folders_of(image_id) for image_id in ids])
-    named_parts, folders = split_folders(folders)
-    parts, findings = given_parts(split_column(columns) or named_parts)
+    named_parts, folders = split_folders(drop_shared_levels(_folders(kinds)))
+    parts, findings = given_parts(split_column(columns) or named_parts, kinds.counts)
     plan, ignored = attribute_columns(columns, labelling)
     labels = _column_labels(columns, plan, labelling.label_separator)
     labels = labels or folder_labels(folders, labelling.attributes)
     _refuse_reserved(labels)
-    _refuse_empty(labels)
-    findings += [*ignored, *_unlabelled(labels, ids), *_similar_classes(labels)]
-    labels, left_out = _without_rare_classes(labels, labelling.min_per_class)
+    _refuse_empty(labels, kinds.n_images)
+    counts = {name: class_counts(cells, kinds.counts) for name, cells in labels.items()}
+    findings += [*ignored, *_unlabelled(labels, kinds), *_similar_classes(counts)]
+    labels, left_out = _without_rare_classes(labels, counts, labelling.min_per_class)
     cells: Cells = {**labels}
     if labelling.group is not None:
         cells[labelling.group] = _group_values(columns, labelling.group, labels)
     if parts:
         cells[SPLIT_COLUMN] = parts
-    return cells, tuple(labels), findings + left_out
+    return Labelled(cells, tuple(labels), findings + left_out)
+
+
+def _folders(kinds: Kinds) -> list[Folders]:
+    """Names of the folders that the images of each kind lie in; equal ones are one object."""
+    names = {folder: names_in(folder) for folder in set(kinds.folders)}
+    return [names[folder] for folder in kinds.folders]
+
+
+def class_counts(cells: Sequence[Cell], counts: Sequence[int]) -> Counter[str]:
+    """How many images have each class.
+
+    Parameters
+    ----------
+    cells : sequence of (tuple of str or None)
+        Class names of each kind of images; None where the label is missing.
+    counts : sequence of int
+        Number of images of each kind.
+    """
+    n_of: Counter[Cell] = Counter()
+    for cell, count in zip(cells, counts, strict=True):
+        n_of[cell] += count
+    found: Counter[str] = Counter()
+    for cell, count in n_of.items():
+        found.update(dict.fromkeys(cell or (), count))
+    return found
 
 
 def _refuse_reserved(labels: Columns) -> None:
@@ -67,36 +101,39 @@ def _refuse_reserved(labels: Columns) -> None:
         )
 
 
-def _refuse_empty(labels: Columns) -> None:
+def _refuse_empty(labels: Columns, n_images: int) -> None:
     for name, cells in labels.items():
         if not any(cells):
             raise ManifestError(
-                f"Attribute {name!r} has no label for any of the {len(cells)} images. Fill its "
+                f"Attribute {name!r} has no label for any of the {n_images} images. Fill its "
                 "column, or choose other --attributes."
             )
 
 
-def _unlabelled(labels: Columns, ids: list[str]) -> list[str]:
+def _unlabelled(labels: Columns, kinds: Kinds) -> list[str]:
     if not labels:
+        every = kinds.first_ids([True] * len(kinds.counts))
         return [
-            f"{counted(ids, 'image')} without a label: {examples(ids)}. To learn classes, put each "
-            "in a folder of its own, or pass --labels: one class cannot be told from another"
+            f"{counted(kinds.n_images, 'image')} without a label: {examples(every)}. To learn "
+            "classes, put each in a folder of its own, or pass --labels: one class cannot be told "
+            "from another"
         ]
     findings = []
     for name, cells in labels.items():
-        missing = [image_id for image_id, cell in zip(ids, cells, strict=True) if cell is None]
-        if missing:
+        is_missing = [cell is None for cell in cells]
+        n_missing = sum(compress(kinds.counts, is_missing))
+        if n_missing:
             findings.append(
-                f"{counted(missing, 'image')} without a label for {name!r}: {examples(missing)}"
+                f"{counted(n_missing, 'image')} without a label for {name!r}: "
+                f"{examples(kinds.first_ids(is_missing))}"
             )
     return findings
 
 
-def _similar_classes(labels: Columns) -> list[str]:
+def _similar_classes(counts_of: Mapping[str, Counter[str]]) -> list[str]:
     """Classes that a person would call the same."""
     findings = []
-    for name, cells in labels.items():
-        counts = _class_counts(cells)
+    for name, counts in counts_of.items():
         alike = defaultdict(list)
         for label in sorted(counts):
             alike[" ".join(label.casefold().split())].append(f"{label!r} ({counts[label]:,})")
@@ -109,12 +146,14 @@ def _similar_classes(labels: Columns) -> list[str]:
     return findings
 
 
-def _without_rare_classes(labels: Columns, least: int) -> tuple[Columns, list[str]]:
+def _without_rare_classes(
+    labels: Columns, counts_of: Mapping[str, Counter[str]], least: int
+) -> tuple[Columns, list[str]]:
     """Labels without the classes of fewer than `least` images, and which these are."""
     kept: Columns = {}
     findings = []
     for name, cells in labels.items():
-        counts = _class_counts(cells)
+        counts = counts_of[name]
         rare = {label: counts[label] for label in sorted(counts) if counts[label] < least}
         if len(rare) == len(counts):
             raise ManifestError(
@@ -136,14 +175,6 @@ def _without_rare_classes(labels: Columns, least: int) -> tuple[Columns, list[st
                 + listed(f"{label!r} ({count})" for label, count in rare.items())
             )
     return kept, findings
-
-
-def _class_counts(cells: Sequence[Cell]) -> Counter[str]:
-    """How many images have each class."""
-    counts: Counter[str] = Counter()
-    for cell, count in Counter(cells).items():
-        counts.update(dict.fromkeys(cell or (), count))
-    return counts
 
 
 def _group_values(columns: Columns, group: str, labels: Columns) -> list[str | None]:

@@ -2,33 +2,85 @@
 
 import glob
 import os
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from featurepipe.errors import ManifestError
 from featurepipe.image_types import image_suffixes, is_image, looks_like_image, unread_finding
 from featurepipe.manifest.folder_walk import images_below
+from featurepipe.manifest.kinds import N_FIRST, KindCounter, Kinds
 from featurepipe.output_folders import MARKER
 from featurepipe.words import counted, examples, is_utf8
 
 
-@dataclass(frozen=True)
 class Listing:
-    """The images of a source.
+    """The images of a source, counted while they are listed.
+
+    Iterating once gives the ids of those that are read, sorted. Few ids are kept. What it says
+    concerns the images that were listed so far.
+
+    Parameters
+    ----------
+    names : iterable of str
+        POSIX paths of files that look like images, relative to the source, sorted.
 
     Attributes
     ----------
-    ids : list of str, sorted
-        POSIX paths relative to the source.
-    unread : list of str, sorted
-        Paths of files that look like images, and are of a type that is not read.
-    findings : list of str
+    is_read : list of bool
+        Whether images of each kind are of a type that is read.
     """
 
-    ids: list[str]
-    unread: list[str]
-    findings: list[str]
+    def __init__(self, names: Iterable[str]) -> None:
+        self.is_read: list[bool] = []
+        self._names = names
+        self._counter = KindCounter()
+        self._first_ids: list[str] = []
+        self._first_kinds: list[int] = []
+        self._n_refused = 0
+        self._refused: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        counts, is_read = self._counter.counts, self.is_read
+        for name in self._names:
+            # Neither Parquet, HDF5 nor JSON can hold every name.
+            if not is_utf8(name):
+                self._n_refused += 1
+                self._refused += [name] if self._n_refused <= N_FIRST else []
+                continue
+            kind = self._counter.add(name)
+            if kind == len(is_read):
+                is_read.append(is_image(name))
+            if counts[kind] <= N_FIRST:
+                self._first_ids.append(name)
+                self._first_kinds.append(kind)
+            if is_read[kind]:
+                yield name
+
+    @property
+    def kinds(self) -> Kinds:
+        """The images of all types, as far as their names are UTF-8."""
+        return self._counter.kinds(self._first_ids, self._first_kinds)
+
+    def unread(self) -> tuple[Counter[str], str]:
+        """Suffixes of the images that are not read, and the first id; empty if there are none."""
+        unread, kinds = (
+            [kind for kind, is_read in enumerate(self.is_read) if not is_read],
+            self.kinds,
+        )
+        return kinds.suffixes(unread), kinds.firsts[unread[0]] if unread else ""
+
+    def findings(self) -> list[str]:
+        """Messages about images that are not read."""
+        suffixes, first = self.unread()
+        findings = [unread_finding(suffixes, first)] if suffixes else []
+        if self._n_refused:
+            findings.append(
+                f"Ignoring {counted(self._n_refused, 'image')} with a name that is not UTF-8: "
+                f"{examples([ascii(name) for name in self._refused])}"
+            )
+        return findings
 
 
 @dataclass(frozen=True)
@@ -91,24 +143,29 @@ def _no_image(images: list[GivenImage]) -> ManifestError:
     )
 
 
-def list_images(root: Path) -> Listing:
-    """Images below a folder, except in hidden folders and in those that featurepipe wrote.
+def list_images(root: Path) -> Iterator[str]:
+    """Images of all types below a folder, except in hidden folders and in featurepipe's own.
 
     Parameters
     ----------
     root : Path
 
+    Returns
+    -------
+    iterator of str
+        POSIX paths relative to `root`, sorted.
+
     Raises
     ------
     ManifestError
-        If a folder cannot be listed, or featurepipe wrote `root` itself.
+        If featurepipe wrote `root` itself; while iterating, if a folder cannot be listed.
     """
     if (root / MARKER).exists():
         raise ManifestError(
             f"featurepipe wrote the folder {root}, so its pictures are no source of images. Give "
             f"another folder, or delete the file {MARKER} in it."
         )
-    return _listing(images_below(root))
+    return images_below(root)
 
 
 def holds_images(folder: Path) -> bool:
@@ -126,44 +183,28 @@ def holds_images(folder: Path) -> bool:
     return any(True for _ in images_below(folder))
 
 
-def images_among(names: Collection[str]) -> Listing:
-    """Images among the files of an archive or URL, by the rules of `list_images`.
+def images_among(names: Collection[str]) -> list[str]:
+    """Images of all types among the files of an archive or URL, by the rules of `list_images`.
 
     Parameters
     ----------
     names : collection of str
         POSIX paths of files.
+
+    Returns
+    -------
+    list of str, sorted
     """
     written = tuple(
         name.removesuffix(MARKER) for name in names if name.rpartition("/")[2] == MARKER
     )
-    return _listing(
-        sorted(
-            name
-            for name in names
-            if looks_like_image(name)
-            and not any(part.startswith(".") for part in name.split("/"))
-            and not name.startswith(written or ("\0",))
-        )
+    return sorted(
+        name
+        for name in names
+        if looks_like_image(name)
+        and not any(part.startswith(".") for part in name.split("/"))
+        and not name.startswith(written or ("\0",))
     )
-
-
-def _listing(names: Iterable[str]) -> Listing:
-    """The images among sorted names."""
-    ids: list[str] = []
-    unread: list[str] = []
-    refused: list[str] = []
-    for name in names:
-        # Neither Parquet, HDF5 nor JSON can hold every name.
-        place = (ids if is_image(name) else unread) if is_utf8(name) else refused
-        place.append(name)
-    findings = [unread_finding(unread)] if unread else []
-    if refused:
-        findings.append(
-            f"Ignoring {counted(refused, 'image')} with a name that is not UTF-8: "
-            f"{examples([ascii(name) for name in refused])}"
-        )
-    return Listing(ids, unread, findings)
 
 
 def _images_at(given: str) -> list[GivenImage]:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurepipe.errors import ManifestError
+from featurepipe.files import replacing
 from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.image_labels import Cells, label_images
+from featurepipe.manifest.kinds import Kinds
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.labels import Labels, are_exclusive, labels_of
 from featurepipe.manifest.manifest_file import (
     About,
-    Describer,
     damage_named,
     tables_of,
     write_manifest_file,
@@ -207,15 +208,12 @@ class Manifest:
         columns as they were read; labels are made of them anew on loading.
         """
         groups = tables_of(self.ids, self.columns)
-        write_manifest_file(Path(path), self._about(), list(self.columns), groups)
+        with replacing(Path(path)) as beside:
+            write_manifest_file(beside, list(self.columns), groups, self._about)
 
-    @property
-    def checksum(self) -> int:
-        """CRC-32 of all that its file holds."""
-        describer = Describer(self._about(), list(self.columns))
-        for group in tables_of(self.ids, self.columns):
-            describer.add(group)
-        return describer.description().checksum
+    def rows(self) -> ManifestRows:
+        """The same in a temporary file, as if it were saved and opened."""
+        return ManifestRows.unsaved(self.ids, self.columns, self._about)
 
     def _about(self) -> About:
         return About(
@@ -237,9 +235,20 @@ class Manifest:
             If the file is missing, damaged or something else.
         """
         with ManifestRows(Path(path)) as rows:
-            about = rows.about
-            ids, columns = rows.read_all()
-        with damage_named(Path(path)):
+            return cls.of(rows)
+
+    @classmethod
+    def of(cls, rows: ManifestRows) -> "Manifest":
+        """All rows of a manifest's file, labelled.
+
+        Raises
+        ------
+        ManifestError
+            If the file is damaged.
+        """
+        about = rows.about
+        ids, columns = rows.read_all()
+        with damage_named(rows.path):
             manifest = new_manifest(
                 ids, about.root, about.source, about.labels_source, about.labelling, columns, []
             )
@@ -299,15 +308,18 @@ def new_manifest(
     ManifestError, UnknownNameError, UsageError
         As `read_manifest`.
     """
-    cells, attribute_names, found = label_images(ids, columns, labelling)
+    kinds = Kinds.of(ids, columns)
+    labelled = label_images(kinds, columns, labelling)
     return Manifest(
         root=root,
         source=source,
         labels_source=labels_source,
         ids=np.array(ids, dtype=object),
-        cells=cells,
-        attribute_names=attribute_names,
+        cells={
+            name: [cells[kind] for kind in kinds.kind_of] for name, cells in labelled.cells.items()
+        },
+        attribute_names=labelled.attribute_names,
         labelling=labelling,
         columns=columns,
-        findings=(*findings, *found),
+        findings=(*findings, *labelled.findings),
     )

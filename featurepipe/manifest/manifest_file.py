@@ -7,20 +7,19 @@ can trust a group without reading the others, and no more than one need be in me
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from featurepipe.errors import ManifestError
-from featurepipe.files import replacing
 from featurepipe.manifest.cells import Columns
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.words import invalid_field, one_line
@@ -86,9 +85,8 @@ class Description(BaseModel):
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the file: the ids, then those that were read."""
-        names = [f"{COLUMN_PREFIX}{name}" for name in self.columns]
-        return pa.schema([("id", _IDS), *((name, _CELLS) for name in names)])
+        """The columns of the file."""
+        return schema_of(self.columns)
 
     @property
     def checksum(self) -> int:
@@ -103,86 +101,74 @@ class Description(BaseModel):
         return json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
 
 
-@dataclass
-class Describer:
-    """Describes the groups of a manifest, one after the other.
-
-    Parameters
-    ----------
-    about : About
-    columns : sequence of str
-        Names of the columns that were read.
-    """
-
-    about: About
-    columns: Sequence[str]
-    _groups: list[Group] = field(default_factory=list)
-    _n_rows: int = 0
-
-    def add(self, group: pa.Table) -> None:
-        """Describe the next group.
-
-        Parameters
-        ----------
-        group : Table
-            With the columns of the file.
-        """
-        checksums = [column_checksum(column) for column in whole_columns(group)]
-        self._groups.append(Group(first_id=group["id"][0].as_py(), checksums=tuple(checksums)))
-        self._n_rows += len(group)
-
-    def description(self) -> Description:
-        """What was described so far."""
-        return Description(
-            format=FORMAT,
-            about=self.about,
-            columns=tuple(self.columns),
-            n_rows=self._n_rows,
-            groups=tuple(self._groups),
-        )
-
-
-def tables_of(ids: Sequence[str] | NDArray[np.object_], columns: Columns) -> Iterator[pa.Table]:
+def tables_of(ids: Iterable[str], columns: Columns) -> Iterator[pa.Table]:
     """Images and their columns as the groups of a file.
 
     Parameters
     ----------
-    ids : sequence of str
+    ids : iterable of str
+        Sorted; no more than one group of them is in memory.
     columns : dict of str to list of (tuple of str or None)
     """
-    for start in range(0, len(ids), ROWS_PER_GROUP):
+    names, rest = ["id", *map(_name_of, columns)], iter(ids)
+    for start in count(0, ROWS_PER_GROUP):
+        group = list(islice(rest, ROWS_PER_GROUP))
+        if not group:
+            return
         rows = slice(start, start + ROWS_PER_GROUP)
         cells = [pa.array(column[rows], _CELLS) for column in columns.values()]
-        names = ["id", *(f"{COLUMN_PREFIX}{name}" for name in columns)]
-        yield pa.Table.from_arrays([pa.array(ids[rows], _IDS), *cells], names)
+        yield pa.Table.from_arrays([pa.array(group, _IDS), *cells], names)
 
 
 def write_manifest_file(
-    path: Path, about: About, columns: Sequence[str], groups: Iterable[pa.Table]
+    path: Path | IO[bytes],
+    columns: Sequence[str],
+    groups: Iterable[pa.Table],
+    about: Callable[[], About],
 ) -> None:
-    """Write the file of a manifest, whole or not at all, one group in memory at a time.
+    """Write the file of a manifest, one group in memory at a time.
 
     Parameters
     ----------
-    path : Path
-    about : About
+    path : Path or binary file
     columns : sequence of str
         Names of the columns that were read.
     groups : iterable of Table
         Those of the file, such as `tables_of` gives; ids are sorted, each once over all groups.
-
-    Raises
-    ------
-    DiskFullError
-        If the disk is full.
+    about : callable
+        Gives what else the manifest says; called after the last group.
     """
-    describer = Describer(about, columns)
-    schema = describer.description().schema
-    with replacing(path) as beside, pq.ParquetWriter(beside, schema) as writer:
+    described: list[Group] = []
+    n_rows = 0
+    with pq.ParquetWriter(path, schema_of(columns)) as writer:
         for group in groups:
-            describer.add(group)
+            checksums = tuple(map(column_checksum, whole_columns(group)))
+            described.append(Group(first_id=group["id"][0].as_py(), checksums=checksums))
+            n_rows += len(group)
             writer.write_table(group, row_group_size=len(group))
-        writer.add_key_value_metadata(describer.description().metadata())
+        description = Description(
+            format=FORMAT,
+            about=about(),
+            columns=tuple(columns),
+            n_rows=n_rows,
+            groups=tuple(described),
+        )
+        writer.add_key_value_metadata(description.metadata())
+
+
+def schema_of(columns: Sequence[str]) -> pa.Schema:
+    """The columns of a file: the ids, then those that were read.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of the columns that were read.
+    """
+    return pa.schema([("id", _IDS), *((_name_of(name), _CELLS) for name in columns)])
+
+
+def _name_of(column: str) -> str:
+    return f"{COLUMN_PREFIX}{column}"
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """ManifestRows: the file of a manifest, read group by group."""
 
+import shutil
+import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from featurepipe.files import require_readable
+from featurepipe.files import disk_full_named, replacing, require_readable
 from featurepipe.manifest.cells import Cell, Columns
 from featurepipe.manifest.manifest_file import (
     ROWS_PER_GROUP,
@@ -20,7 +22,9 @@ from featurepipe.manifest.manifest_file import (
     column_checksum,
     damage_named,
     read_description,
+    tables_of,
     whole_columns,
+    write_manifest_file,
 )
 from featurepipe.manifest.tables import expansion_limit, read_within
 
@@ -36,6 +40,8 @@ class ManifestRows:
     Parameters
     ----------
     path : Path
+    file : binary file, optional
+        The file itself if it has no name; `path` is then its folder. It is closed with the rows.
 
     Raises
     ------
@@ -43,12 +49,13 @@ class ManifestRows:
         If the file is missing, damaged or something else; so do all methods that read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: IO[bytes] | None = None) -> None:
         self.path = path
-        require_readable(path)
+        if file is None:
+            require_readable(path)
         with damage_named(path):
             # Not a path: its folder might be taken for columns (`a=b/manifest.parquet`).
-            self._file = path.open("rb")
+            self._file = path.open("rb") if file is None else file
             try:
                 self._limit = expansion_limit(self._file)
                 self._parquet = pq.ParquetFile(self._file)
@@ -58,6 +65,53 @@ class ManifestRows:
                 self._file.close()
                 raise
         self._last: tuple[int, pa.Array] | None = None
+
+    @classmethod
+    def unsaved(
+        cls, ids: Iterable[str], columns: Columns, about: Callable[[], About]
+    ) -> "ManifestRows":
+        """The images of a new manifest, in a temporary file that is gone once it is closed.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            Sorted, each once; few of them are in memory at a time.
+        columns : dict of str to list of (tuple of str or None)
+            Columns of a table, in the order of `ids`; may be empty.
+        about : callable
+            Gives what else the manifest says; called after the last id.
+
+        Raises
+        ------
+        DiskFullError
+            If the disk is full.
+        """
+        folder = Path(tempfile.gettempdir())
+        # Closed by the rows. It has no name, so a killed process leaves nothing.
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            with disk_full_named(folder):
+                write_manifest_file(file, list(columns), tables_of(ids, columns), about)
+        except BaseException:
+            file.close()
+            raise
+        return cls(folder, file)
+
+    def save(self, path: Path) -> None:
+        """Copy the file of the manifest, whole or not at all.
+
+        Parameters
+        ----------
+        path : Path
+
+        Raises
+        ------
+        DiskFullError
+            If the disk is full.
+        """
+        self._file.seek(0)
+        with replacing(path) as beside, beside.open("wb") as copy:
+            shutil.copyfileobj(self._file, copy)
 
     @property
     def about(self) -> About:
@@ -81,7 +135,7 @@ class ManifestRows:
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of all that the manifest holds; that of the `Manifest`."""
+        """CRC-32 of all that the manifest holds."""
         return self._description.checksum
 
     def __len__(self) -> int:
@@ -161,9 +215,10 @@ class ManifestRows:
         columns: Columns = {name: [] for name in self.columns}
         known: dict[Cell, Cell] = {None: None}
         for group in self.groups():
-            ids += group["id"].to_pylist()
-            for name, cells in columns.items():
-                for cell in group[name].to_pylist():
+            # By place: a table may have a column "id", too.
+            ids += group[0].to_pylist()
+            for place, cells in enumerate(columns.values(), start=1):
+                for cell in group[place].to_pylist():
                     key = None if cell is None else tuple(cell)
                     cells.append(known.setdefault(key, key))
         return ids, columns

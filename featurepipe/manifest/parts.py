@@ -1,7 +1,7 @@
 """Predefined splits: a column or folders name the training images."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from featurepipe.errors import ManifestError
 from featurepipe.manifest.cells import Columns
@@ -77,13 +77,17 @@ def are_parts(names: Collection[str]) -> bool:
     return "train" in lower and len(lower) > 1 and lower <= set(_GIVEN_PARTS)
 
 
-def given_parts(names: list[str] | None) -> tuple[list[str] | None, list[str]]:
-    """``"train"`` or ``"test"`` for each image.
+def given_parts(
+    names: list[str] | None, counts: Sequence[int]
+) -> tuple[list[str] | None, list[str]]:
+    """``"train"`` or ``"test"`` for each kind of images.
 
     Parameters
     ----------
     names : list of str or None
-        Value of the column or folder of each image; None without a predefined split.
+        Value of the column or folder of each kind; None without a predefined split.
+    counts : sequence of int
+        Number of images of each kind.
 
     Returns
     -------
@@ -93,15 +97,17 @@ def given_parts(names: list[str] | None) -> tuple[list[str] | None, list[str]]:
     """
     if names is None:
         return None, []
-    kinds = [_GIVEN_PARTS[name] for name in names]
-    counts = Counter(kinds)
-    if len(counts) == 1:
-        return None, [f'Ignoring the column "{SPLIT_COLUMN}": every value is "{kinds[0]}"']
-    validation = "train" if "test" in counts else "test"
-    parts = [validation if kind == "validation" else kind for kind in kinds]
-    finding = (
-        f"Predefined split: {parts.count('train')} train and {parts.count('test')} test images"
-    )
-    if counts["validation"]:
-        finding += f"; validation images ({counts['validation']}) count as {validation}"
+    sides = [_GIVEN_PARTS[name] for name in names]
+    n_of: Counter[str] = Counter()
+    for side, count in zip(sides, counts, strict=True):
+        n_of[side] += count
+    if len(n_of) == 1:
+        return None, [f'Ignoring the column "{SPLIT_COLUMN}": every value is "{sides[0]}"']
+    validation = "train" if "test" in n_of else "test"
+    parts = [validation if side == "validation" else side for side in sides]
+    n_validation = n_of.pop("validation", 0)
+    n_of[validation] += n_validation
+    finding = f"Predefined split: {n_of['train']} train and {n_of['test']} test images"
+    if n_validation:
+        finding += f"; validation images ({n_validation}) count as {validation}"
     return parts, [finding]

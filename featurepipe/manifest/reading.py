@@ -1,58 +1,76 @@
 """Reads the manifest of a folder, archive, URL or table."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any, Self
 
 from featurepipe.errors import ManifestError, UsageError
-from featurepipe.image_types import how_to_read, image_suffixes, looks_like_image, unread_types
-from featurepipe.manifest.archives import LABEL_SUFFIXES, sample_columns
+from featurepipe.image_types import how_to_read, image_suffixes, is_image, unread_types
 from featurepipe.manifest.cells import Columns
+from featurepipe.manifest.found_images import FoundImages, find_source, is_folder
+from featurepipe.manifest.image_labels import Labelled, label_images
+from featurepipe.manifest.kinds import Kinds
 from featurepipe.manifest.labelling import Labelling
 from featurepipe.manifest.listing import Listing, images_among, list_images
+from featurepipe.manifest.lost_classes import require_readable_classes
 from featurepipe.manifest.manifest import Manifest, new_manifest
+from featurepipe.manifest.manifest_file import About
+from featurepipe.manifest.manifest_rows import ManifestRows
 from featurepipe.manifest.rows import read_columns, read_listed
-from featurepipe.manifest.tables import is_table
 from featurepipe.sources import (
     ImageSource,
-    TarArchive,
     absolute_place,
     is_archive,
     is_url,
     is_web,
-    open_archive,
     open_remote,
     open_source,
     parent_place,
 )
-from featurepipe.words import counted, examples
-
-_SHARDS = "*.tar"
+from featurepipe.words import is_utf8
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Images below a root, and the label columns of them and of those that are not read."""
+class ListedSource:
+    """The images of a source as it is now; a context that closes their rows.
 
-    root: str
+    Attributes
+    ----------
+    rows : ManifestRows
+        Their manifest, which is not saved yet.
+    images : ImageSource
+        What reads them.
+    """
+
+    rows: ManifestRows
     images: ImageSource
-    listing: Listing
-    findings: list[str] = field(default_factory=list)
-    columns: Columns = field(default_factory=dict)
 
-    def columns_of(self, ids: Sequence[str]) -> Columns:
-        """The label columns of some of the images."""
-        row_of = {image_id: row for row, image_id in enumerate(_all_ids(self.listing))}
-        return {
-            name: [cells[row_of[image_id]] for image_id in ids]
-            for name, cells in self.columns.items()
-        }
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rows.close()
 
 
-def read_manifest(
+def read_manifest(source: Path | str, **options: Any) -> Manifest:
+    """The manifest of a folder, archive or table, with all images in memory.
+
+    Parameters
+    ----------
+    source, **options
+        As `list_source`.
+
+    Raises
+    ------
+    FeaturepipeError
+        As `list_source`.
+    """
+    with list_source(source, **options) as listed:
+        return replace(Manifest.of(listed.rows), opened=listed.images)
+
+
+def list_source(
     source: Path | str,
     *,
     attributes: Sequence[str] = (),
@@ -61,8 +79,11 @@ def read_manifest(
     label_separator: str = "|",
     min_per_class: int = 1,
     all_images: bool = False,
-) -> Manifest:
+) -> ListedSource:
     """List the images and labels of a folder, archive or table, without opening an image.
+
+    Without a label table, ids go to a temporary file as they are listed. In memory is what the
+    labels depend on: the folders, and how many images they have.
 
     Parameters
     ----------
@@ -110,14 +131,14 @@ def read_manifest(
     place = absolute_place(source)
     if not is_url(place):
         _require_there(Path(place), source)
-    if _is_folder(place) or is_archive(place):
-        return _read_images(place, labels, labelling, all_images)
+    if is_folder(place) or is_archive(place):
+        return _list_images(place, labels, labelling, all_images)
     if labels is not None:
         raise UsageError(
             f"--labels {labels} cannot be combined with the table {source}, which has labels of "
             "its own. Pass the folder of the images as the source instead."
         )
-    return _read_table(place, labelling)
+    return _list_table(place, labelling)
 
 
 def _require_there(path: Path, source: Path | str) -> None:
@@ -128,14 +149,7 @@ def _require_there(path: Path, source: Path | str) -> None:
         )
 
 
-def _is_folder(place: str) -> bool:
-    if is_url(place):
-        # Only the name can tell: object stores have no folders.
-        return not is_table(place) and not is_archive(place)
-    return Path(place).is_dir()
-
-
-def _read_table(table: str, labelling: Labelling) -> Manifest:
+def _list_table(table: str, labelling: Labelling) -> ListedSource:
     root = parent_place(table)
     if is_url(table):
         images = open_remote(root)
@@ -145,7 +159,7 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
         else:
             names = set(images.names())
             found = read_listed(
-                table, labelling, names.__contains__, lambda: images_among(names).ids
+                table, labelling, names.__contains__, lambda: list(Listing(images_among(names)))
             )
         opened: ImageSource = images
     else:
@@ -153,151 +167,91 @@ def _read_table(table: str, labelling: Labelling) -> Manifest:
             table,
             labelling,
             lambda name: Path(root, name).is_file(),
-            lambda: list_images(Path(root)).ids,
+            lambda: list(Listing(list_images(Path(root)))),
         )
         opened = open_source(root)
     ids, columns, findings = found
     manifest = new_manifest(ids, root, table, None, labelling, columns, findings)
-    return replace(manifest, opened=opened)
+    return ListedSource(manifest.rows(), opened)
 
 
-def _read_images(
+def _list_images(
     source: str, labels: Path | str | None, labelling: Labelling, all_images: bool
-) -> Manifest:
-    found = _find(source)
-    if not found.listing.ids:
-        raise _no_images(source, found.listing.unread)
-
-    def manifest_of(ids: list[str]) -> Manifest:
-        return _label(found, ids, source, labels, labelling, all_images)
-
-    manifest = manifest_of(found.listing.ids)
-    if found.listing.unread:
-        try:
-            everything = manifest_of(_all_ids(found.listing))
-        except ManifestError:
-            # Images that are not read lie where no class is.
-            return manifest
-        _require_readable_classes(everything, manifest)
-    return manifest
+) -> ListedSource:
+    found = find_source(source)
+    about = About(
+        root=found.root,
+        source=source,
+        labels_source=None if labels is None else absolute_place(labels),
+        labelling=labelling,
+        findings=(),
+        all_images=all_images,
+    )
+    has_columns = bool(about.labels_source or found.columns)
+    return ListedSource((_labelled if has_columns else _streamed)(found, about), found.images)
 
 
-def _label(
-    found: _Found,
-    ids: list[str],
-    source: str,
-    labels: Path | str | None,
-    labelling: Labelling,
-    all_images: bool,
-) -> Manifest:
-    """The manifest of some of the images that were found."""
-    labels_source: str | None = None
-    columns, findings = found.columns_of(ids), found.listing.findings + found.findings
-    if labels is not None:
-        labels_source = absolute_place(labels)
-        ids, columns, said = read_columns(
-            labels_source, ids, found.root, labelling, all_images=all_images
-        )
-        findings = findings + said
-    manifest = new_manifest(ids, found.root, source, labels_source, labelling, columns, findings)
-    return replace(manifest, all_images=all_images, opened=found.images)
+def _streamed(found: FoundImages, about: About) -> ManifestRows:
+    """The manifest of images that their folders label, written as they are listed."""
+    listing = Listing(found.list_names())
+
+    def checked() -> About:
+        if not any(listing.is_read):
+            raise _no_images(about.source, listing)
+        every = listing.kinds
+        read = label_images(every.only(listing.is_read), {}, about.labelling)
+        if not all(listing.is_read):
+            require_readable_classes(
+                read, lambda: (every, label_images(every, {}, about.labelling)), is_image
+            )
+        findings = (*listing.findings(), *found.findings, *read.findings)
+        return about.model_copy(update={"findings": findings})
+
+    return ManifestRows.unsaved(listing, {}, checked)
 
 
-def _no_images(source: str, unread: Sequence[str]) -> ManifestError:
-    place = f"The {'folder' if _is_folder(source) else 'archive'} {source}"
-    if unread:
+def _labelled(found: FoundImages, about: About) -> ManifestRows:
+    """The manifest of images that columns label, with all of them in memory."""
+    names = list(found.list_names())
+    listing = Listing(names)
+    listed = list(listing)
+    if not listed:
+        raise _no_images(about.source, listing)
+    ids, columns, said = _columns(found, listed, about)
+    read = label_images(Kinds.of(ids, columns), columns, about.labelling)
+
+    def label_every() -> tuple[Kinds, Labelled]:
+        ids, columns, _ = _columns(found, list(filter(is_utf8, names)), about)
+        kinds = Kinds.of(ids, columns)
+        return kinds, label_images(kinds, columns, about.labelling)
+
+    if not all(listing.is_read):
+        require_readable_classes(read, label_every, set(ids).__contains__)
+    findings = (*listing.findings(), *found.findings, *said, *read.findings)
+    about = about.model_copy(update={"findings": findings})
+    return ManifestRows.unsaved(ids, columns, lambda: about)
+
+
+def _columns(
+    found: FoundImages, ids: list[str], about: About
+) -> tuple[list[str], Columns, list[str]]:
+    """Which of some images are kept, their columns, and findings about both."""
+    if about.labels_source is None:
+        return ids, found.columns_of(ids), []
+    return read_columns(
+        about.labels_source, ids, found.root, about.labelling, all_images=about.all_images
+    )
+
+
+def _no_images(source: str, listing: Listing) -> ManifestError:
+    place = f"The {'folder' if is_folder(source) else 'archive'} {source}"
+    suffixes, first = listing.unread()
+    if suffixes:
         return ManifestError(
-            f"{place} contains no images that can be read: {unread_types(unread)}, such as "
-            f"{unread[0]}. To use them, {how_to_read(unread)}."
+            f"{place} contains no images that can be read: {unread_types(suffixes)}, such as "
+            f"{first}. To use them, {how_to_read(suffixes)}."
         )
     return ManifestError(
         f"{place} contains no images. Expected files ending in {' '.join(image_suffixes())}, also "
         "in folders below it."
     )
-
-
-def _require_readable_classes(everything: Manifest, manifest: Manifest) -> None:
-    """Stop if a class has images, but none of a type that is read.
-
-    Parameters
-    ----------
-    everything : Manifest
-        The images of all types.
-    manifest : Manifest
-        Those that are read.
-    """
-    read = np.isin(everything.ids, manifest.ids)
-    for name in manifest.attribute_names:
-        if name not in everything.cells:
-            return
-        cells = [
-            cell for cell, is_read in zip(everything.cells[name], read, strict=True) if is_read
-        ]
-        if cells != list(manifest.cells[name]):
-            # Folders beside those of the classes, such as one of raw files for all of them.
-            return
-    for name, labels in everything.labels().items():
-        lost = {
-            label: everything.ids[has].tolist()
-            for label, has in zip(labels.classes, labels.indicator.T, strict=True)
-            if not (has & read).any()
-        }
-        if lost:
-            raise _lost_classes(name, lost)
-
-
-def _lost_classes(attribute: str, images_of: Mapping[str, list[str]]) -> ManifestError:
-    classes = [f"{name!r} ({unread_types(images)})" for name, images in images_of.items()]
-    images = [image for images in images_of.values() for image in images]
-    return ManifestError(
-        f"No image of {counted(classes, 'label')} of {attribute!r} can be read: "
-        f"{', '.join(classes)}. To use them, {how_to_read(images)}. Else move them out of the "
-        "source."
-    )
-
-
-def _all_ids(listing: Listing) -> list[str]:
-    return sorted([*listing.ids, *listing.unread])
-
-
-def _find(source: str) -> _Found:
-    """Images of a folder or of archives."""
-    if not _is_folder(source):
-        return _find_in_archive(source)
-    found, has_shards = (_list_url if is_url(source) else _list_folder)(source)
-    is_empty = not found.listing.ids
-    return _find_in_archive(f"{source}/{_SHARDS}") if has_shards and is_empty else found
-
-
-def _list_folder(folder: str) -> tuple[_Found, bool]:
-    """Images below a folder, and whether it holds tar files."""
-    listing = list_images(Path(folder))
-    has_shards = any(Path(folder).glob(_SHARDS))
-    return _Found(folder, open_source(folder), listing), has_shards
-
-
-def _list_url(url: str) -> tuple[_Found, bool]:
-    images = open_remote(url)
-    names = images.names()
-    has_shards = any(fnmatchcase(name, _SHARDS) and "/" not in name for name in names)
-    return _Found(url, images, images_among(names)), has_shards
-
-
-def _find_in_archive(place: str) -> _Found:
-    archive = open_archive(place, LABEL_SUFFIXES)
-    listing = images_among(archive.names)
-    columns, said = sample_columns(_all_ids(listing), archive.texts)
-    # There may be many, and they are no longer needed.
-    archive.texts.clear()
-    return _Found(place, archive, listing, _left_out(archive) + said, columns)
-
-
-def _left_out(archive: TarArchive) -> list[str]:
-    findings = []
-    for reason, names in archive.left_out.items():
-        wanted = [name for name in names if looks_like_image(name) or name.endswith(LABEL_SUFFIXES)]
-        if wanted:
-            findings.append(
-                f"Ignoring {counted(wanted, 'file')} of the archive ({reason}): {examples(wanted)}"
-            )
-    return findings

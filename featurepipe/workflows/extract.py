@@ -6,15 +6,14 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featurepipe.errors import ExtractionError, UsageError
 from featurepipe.features.extraction.file_recipe import FileOptions
 from featurepipe.features.extraction.ready_stores import open_stores
+from featurepipe.features.extraction.recipe import Recipe
 from featurepipe.features.extraction.store_update import Extraction, require_readable_images
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.store import SHARDS_SUFFIX
-from featurepipe.manifest import Manifest, ManifestRows
+from featurepipe.manifest import ManifestRows, lost_classes
 from featurepipe.progress import tell
 from featurepipe.words import counted
 from featurepipe.workflows.cluster_options import (
@@ -177,19 +176,47 @@ def extract(
     if not names and not space.stores():
         names = ["xception"]
     options.require_possible(names)
-    with ManifestRows(space.manifest) if space.manifest.exists() else nullcontext() as remembered:
-        manifest = read_source(
-            space,
-            remembered,
-            source,
-            attributes=tuple(attributes),
-            labels=labels,
-            group=group,
-            label_separator=label_separator,
-            min_per_class=min_per_class,
-            all_images=all_images,
-        )
-        is_changed = remembered is None or remembered.checksum != manifest.checksum
+    with read_source(
+        space,
+        source,
+        attributes=tuple(attributes),
+        labels=labels,
+        group=group,
+        label_separator=label_separator,
+        min_per_class=min_per_class,
+        all_images=all_images,
+    ) as (listed, is_new):
+        single, sharded = _stores(space, names, options, cluster)
+        embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
+        # A cluster's workers read them from the manifest, few at a time.
+        ids = listed.rows.ids().to_pylist() if single else []
+        with ExitStack() as opened:
+            opened.enter_context(space.writing())
+            ready = opened.enter_context(
+                open_stores(single, ids, precision=precision, batch_size=batch_size)
+            )
+            make_shards = opened.enter_context(
+                sharded_extraction(space, listed.rows.root, sharded, embedding, cluster)
+                if sharded
+                else nullcontext(list)
+            )
+            if is_new:
+                listed.rows.save(space.manifest)
+            done = make_shards()
+            if ready:
+                done += update_stores(
+                    ready, listed.images, ids, retry_refused=retry_refused, rehash=rehash
+                )
+            require_readable_images(done)
+        _tell_refused(done[-1], strict)
+        _require_readable_classes(listed.rows, done[-1].refused)
+    return done
+
+
+def _stores(
+    space: Workspace, names: Sequence[str], options: FeatureOptions, cluster: ClusterOptions
+) -> tuple[dict[Path, Recipe], dict[Path, Recipe]]:
+    """The recipes of the stores to bring up to date: of those of one file, and of shards."""
     stores = (
         {_place(space, recipe.store_name, cluster): recipe for recipe in options.recipes(names)}
         if names
@@ -202,30 +229,7 @@ def extract(
             f"{next(iter(single))} is a store of one file, which a cluster cannot share. Omit "
             "--executor ray, or give another --workspace."
         )
-    embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
-    # A cluster's workers read them from the manifest, few at a time.
-    ids = manifest.ids.tolist() if single else []
-    with ExitStack() as opened:
-        opened.enter_context(space.writing())
-        ready = opened.enter_context(
-            open_stores(single, ids, precision=precision, batch_size=batch_size)
-        )
-        make_shards = opened.enter_context(
-            sharded_extraction(space, manifest, sharded, embedding, cluster)
-            if sharded
-            else nullcontext(list)
-        )
-        if is_changed:
-            manifest.save(space.manifest)
-        done = make_shards()
-        if ready:
-            done += update_stores(
-                ready, manifest.images(), ids, retry_refused=retry_refused, rehash=rehash
-            )
-        require_readable_images(done)
-    _tell_refused(done[-1], strict)
-    _require_readable_classes(manifest, done[-1].refused)
-    return done
+    return single, sharded
 
 
 def _place(space: Workspace, name: str, cluster: ClusterOptions) -> Path:
@@ -253,26 +257,19 @@ def _tell_refused(extraction: Extraction, strict: bool) -> None:
         )
 
 
-def _require_readable_classes(manifest: Manifest, refused: Mapping[str, str]) -> None:
+def _require_readable_classes(rows: ManifestRows, refused: Mapping[str, str]) -> None:
     """Stop if all images of a class were refused."""
     if not refused:
         return
-    is_refused = np.isin(manifest.ids, list(refused))
-    for name, labels in manifest.labels().items():
-        lost = [
-            (label, manifest.ids[has])
-            for label, has in zip(labels.classes, labels.indicator.T, strict=True)
-            if is_refused[has].all()
-        ]
-        if lost:
-            classes = (
-                f"{label!r} ({counted(ids, 'image')}, such as {ids[0]}: {refused[ids[0]]})"
-                for label, ids in lost
-            )
-            raise ExtractionError(
-                f"No image of {counted(lost, 'label')} of {name!r} can be read: "
-                f"{'; '.join(classes)}. Replace or remove them, and run the same command again."
-            )
+    for name, lost in lost_classes(rows, refused.keys()).items():
+        classes = (
+            f"{label!r} ({counted(ids, 'image')}, such as {ids[0]}: {refused[ids[0]]})"
+            for label, ids in lost.items()
+        )
+        raise ExtractionError(
+            f"No image of {counted(lost, 'label')} of {name!r} can be read: "
+            f"{'; '.join(classes)}. Replace or remove them, and run the same command again."
+        )
 
 
 def _warn(what: str, reasons: Mapping[str, str], store: Path) -> None:

@@ -207,6 +207,8 @@ def fit(
         save_splits(home, plan.splits)
         warn_of_imagenet_classes(manifest, [cache.key.weights.kind for cache in plan.caches])
         warn_of_near_duplicates(images, plan.splits)
+        # Of a million images, it holds 100 MB.
+        del images
         fits = call_each(_fit_run, shared, plan.runs, nested=memory is None)
         runs = [
             save_run(home.run(reserve_name(home, title, new.info.digest)), new)

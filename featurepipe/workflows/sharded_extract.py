@@ -25,7 +25,7 @@ from featurepipe.features.extraction.shard_worker import ShardWorker
 from featurepipe.features.extraction.sharded_store import ShardedStore
 from featurepipe.features.extraction.store_update import Extraction
 from featurepipe.features.store.stages import STAGES, StageTimes
-from featurepipe.manifest import Manifest, ManifestRows
+from featurepipe.manifest import ManifestRows
 from featurepipe.progress import Progress, tell
 from featurepipe.provenance import differences
 from featurepipe.words import counted
@@ -42,7 +42,7 @@ Workers = Alone[ShardTask, Receipts] | Crew[ShardTask, Receipts]
 @contextmanager
 def sharded_extraction(
     space: Workspace,
-    manifest: Manifest,
+    root: str,
     recipes: Mapping[Path, Recipe],
     embedding: EmbeddingOptions,
     cluster: ClusterOptions,
@@ -53,8 +53,8 @@ def sharded_extraction(
     ----------
     space : Workspace
         Locked.
-    manifest : Manifest
-        Saved before the work begins.
+    root : str
+        What reads the images; their manifest is saved before the work begins.
     recipes : mapping of Path to Recipe
         What makes the rows of each store, by its folder; all decode alike.
     embedding : EmbeddingOptions
@@ -77,7 +77,7 @@ def sharded_extraction(
     stores = [_look(folder, recipe, embedding) for folder, recipe in recipes.items()]
     with space.token() as token:
         job = ShardJob(
-            root=manifest.root,
+            root=root,
             manifest=space.manifest.absolute(),
             token=token,
             stores=tuple(

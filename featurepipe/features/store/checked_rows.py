@@ -105,12 +105,13 @@ class CheckedRows:
     ) -> Rows:
         """Fill some places with the features of their rows; those whose rows are not sound."""
         wanted, dataset = rows[places], self._file["features"]
-        digests, expected, is_done = (
+        raw_ids, digests, expected, is_done = (
+            read_rows(self._file["ids"], wanted),
             read_rows(self._file["digests"], wanted),
             read_rows(self._file["crc32"], wanted),
             self._done(wanted),
         )
-        raw_ids, is_sound = self.raw_ids[wanted], np.empty(len(wanted), bool)
+        is_sound = np.empty(len(wanted), bool)
 
         def read_part(part: Rows) -> None:
             at, place = slice(part[0], part[-1] + 1), as_slice(places[part])

@@ -10,6 +10,7 @@ from featurepipe.features.extraction.sharded_store import ShardedStore
 from featurepipe.features.store.shards import Shard
 from featurepipe.manifest import Labelling, ManifestRows
 from featurepipe.manifest.manifest import new_manifest
+from featurepipe.manifest.manifest_file import ROWS_PER_GROUP
 from featurepipe.workspace import Workspace
 
 IDS = [f"{row:02d}.jpg" for row in range(20)]
@@ -82,3 +83,15 @@ def test_each_of_several_tar_files_has_its_own_shards(plan, tmp_path):
     assert [rows for _, rows, _, _ in tasks] == [((0, 3),), ((3, 6),), ((6, 8),), ((8, 10),)]
     # In one folder, names mean nothing.
     assert len(plan([ShardedStore(tmp_path)], 5, ids)) == 2
+
+
+def test_shards_go_on_over_the_groups_of_a_manifest(plan, tmp_path):
+    ids = [f"{row:06d}.jpg" for row in range(2 * ROWS_PER_GROUP + 7)]
+    store = store_of(tmp_path, ids[5:9])
+    tasks = plan([store], 67_000, ids)
+    assert [rows for _, rows, _, _ in tasks] == [
+        ((0, 5), (9, 66_672)),
+        ((66_672, 133_340),),
+        ((133_340, 200_007),),
+        (),
+    ]
