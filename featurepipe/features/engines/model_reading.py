@@ -130,14 +130,15 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _read_keras(path: Path, layer: str | None) -> ov.Model:
-    # Also hides what TensorFlow prints.
     from featurepipe.features.engines.keras_classes import require_known_classes
     from featurepipe.features.engines.keras_weights import open_weights
-    from featurepipe.features.engines.quiet_keras import keras
 
     with open_weights(path):
         pass
     require_known_classes(path)
+    # Only now: Keras takes seconds to import. This also hides what TensorFlow prints.
+    from featurepipe.features.engines.quiet_keras import keras
+
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     if layer is not None:
         names = [one.name for one in model.layers]

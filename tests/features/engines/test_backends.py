@@ -34,10 +34,10 @@ from featurepipe.features.engines.probes import probe_images
 from featurepipe.features.extraction.recipe import make_recipe
 from featurepipe.features.store import FeatureStore
 _, path, images, place = sys.argv
-network = make_recipe("mobilenet_v2", path, size_px=32).network
+network = make_recipe("mobilenet", path, size_px=32).network
 engine = open_engine(network, batch_size=4, precision="bfloat16", engine="keras")
 np.save(f"{place}/bfloat16.npy", engine.embed(probe_images((32, 32))[:7]))
-options = {"backbone": "mobilenet_v2", "size_px": 32, "batch_size": 4, "engine": "keras"}
+options = {"backbone": "mobilenet", "size_px": 32, "batch_size": 4, "engine": "keras"}
 (done,) = featurepipe.extract(images, weights=path, workspace=place, **options)
 with FeatureStore.open(done.store) as store:
     np.save(f"{place}/float32.npy", store.features())
@@ -51,15 +51,15 @@ def distances(features, expected):
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "mobilenet_v2.weights.h5"
-    save_weights(make_recipe("mobilenet_v2", "random", size_px=SIZE).network, path)
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
+    save_weights(make_recipe("mobilenet", "random", size_px=SIZE).network, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def expected(weights_file):
     """What OpenVINO computes."""
-    network = make_recipe("mobilenet_v2", str(weights_file), size_px=SIZE).network
+    network = make_recipe("mobilenet", str(weights_file), size_px=SIZE).network
     return open_engine(network, engine="openvino").embed(PICTURES)
 
 

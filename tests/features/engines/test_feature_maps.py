@@ -104,12 +104,12 @@ def test_tokens_that_are_no_square_have_no_map(path):
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("pooling", ["avg", "block_12_add"])
+@pytest.mark.parametrize("pooling", ["avg", "conv_pw_11_relu"])
 def test_a_network_of_keras(pooling):
-    network = make_recipe("mobilenet_v2", "random", size_px=96, pooling=pooling).network
+    network = make_recipe("mobilenet", "random", size_px=96, pooling=pooling).network
     pictures = noise(2, 96)
     cells = FeatureMaps(network).locate(pictures).cells
-    assert cells.shape == ((2, 3, 3, 1280) if pooling == "avg" else (2, 6, 6, 96))
+    assert cells.shape == ((2, 3, 3, 1024) if pooling == "avg" else (2, 6, 6, 512))
     features = open_engine(network, engine="openvino").embed(pictures)
     scale = np.abs(features).max()
     np.testing.assert_allclose(cells.mean(axis=(1, 2)), features, atol=1e-5 * scale)
@@ -118,6 +118,6 @@ def test_a_network_of_keras(pooling):
 
 @pytest.mark.keras
 def test_a_network_of_keras_that_is_pooled_by_the_maximum():
-    network = make_recipe("mobilenet_v2", "random", size_px=96, pooling="max").network
-    with pytest.raises(NotLinearError, match=r"mobilenet_v2 \(pooling max\) are no average"):
+    network = make_recipe("mobilenet", "random", size_px=96, pooling="max").network
+    with pytest.raises(NotLinearError, match=r"mobilenet \(pooling max\) are no average"):
         FeatureMaps(network)

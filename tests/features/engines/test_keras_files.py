@@ -46,11 +46,11 @@ def assert_close(found, expected, tolerance=1e-4):
 
 @pytest.fixture(scope="module")
 def mobilenet(tmp_path_factory):
-    """MobileNetV2 with seeded random weights, as Keras saves it; its parts are outputs."""
+    """MobileNet with seeded random weights, as Keras saves it; its parts are outputs."""
     import keras
 
     keras.utils.set_random_seed(3)
-    model = keras.applications.MobileNetV2(
+    model = keras.applications.MobileNet(
         input_shape=(SIDE, SIDE, 3), include_top=False, weights=None
     )
     folder = tmp_path_factory.mktemp("networks")
@@ -61,7 +61,7 @@ def mobilenet(tmp_path_factory):
 
 def test_a_keras_file_equals_the_named_backbone_with_its_weights(mobilenet):
     weights = str(mobilenet / "net.weights.h5")
-    expected = features_of("mobilenet_v2", noise(), weights=weights, size_px=SIDE)
+    expected = features_of("mobilenet", noise(), weights=weights, size_px=SIDE)
     found = features_of_file(mobilenet / "net.keras", noise(), TO_MINUS_1)
     assert_close(found, expected)
     # Which tells a network from another.

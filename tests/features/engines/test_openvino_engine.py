@@ -26,12 +26,12 @@ def distances(features, expected):
 
 @pytest.fixture(scope="module")
 def small():
-    """MobileNetV2 at 96 px with random weights, four images a request."""
+    """MobileNet at 96 px with random weights, four images a request."""
     return open_small()
 
 
-def open_small(**options):
-    network = make_recipe("mobilenet_v2", "random", size_px=96, **options).network
+def open_small(weights="random", **options):
+    network = make_recipe("mobilenet", weights, size_px=96, **options).network
     return open_engine(network, batch_size=4, engine="openvino")
 
 
@@ -52,8 +52,8 @@ def test_batches_that_are_started_at_once_come_back_in_order(small):
 
 
 def test_any_number_of_images(small):
-    assert small.embed(noise(0)).shape == (0, 1280)
-    assert small.embed(noise(1)).shape == (1, 1280)
+    assert small.embed(noise(0)).shape == (0, 1024)
+    assert small.embed(noise(1)).shape == (1, 1024)
     assert small.batch_size == 4
 
 
@@ -75,11 +75,11 @@ def test_a_batch_that_fails_says_so_and_harms_no_other(small):
     for _ in range(3 * small.n_parallel):
         with pytest.raises(RuntimeError, match="shape"):
             small.start(noise(4)[:, :50])
-    assert small.embed(noise(9)).shape == (9, 1280)
+    assert small.embed(noise(9)).shape == (9, 1024)
 
 
 def test_the_batch_size_that_is_found():
-    network = make_recipe("mobilenet_v2", "random", size_px=96).network
+    network = make_recipe("mobilenet", "random", size_px=96).network
     assert open_engine(network, engine="openvino").batch_size == 16
 
 
@@ -92,10 +92,10 @@ def test_flip_gives_the_mean_of_both_mirror_images(small):
 
 def test_unknown_layer():
     with pytest.raises(UnknownNameError) as error:
-        open_small(pooling="out_rel")
+        open_small(pooling="conv_pw_13_rel")
     assert str(error.value) == (
-        "Unknown layer 'out_rel'. Did you mean 'out_relu'? "
-        "Or use avg or max; the last layer is 'out_relu'."
+        "Unknown layer 'conv_pw_13_rel'. Did you mean 'conv_pw_13_relu'? "
+        "Or use avg or max; the last layer is 'conv_pw_13_relu'."
     )
 
 
@@ -104,7 +104,7 @@ def test_later_runs_import_no_keras(small, tmp_path):
         "import sys; from featurepipe.features.engines import open_engine;"
         "from featurepipe.features.engines.probes import probe_images;"
         "from featurepipe.features.extraction.recipe import make_recipe;"
-        "network = make_recipe('mobilenet_v2', 'random', size_px=96).network;"
+        "network = make_recipe('mobilenet', 'random', size_px=96).network;"
         "engine = open_engine(network, engine='openvino');"
         "engine.embed(probe_images((96, 96))).tofile(sys.argv[1]);"
         "print({'keras', 'tensorflow'} & set(sys.modules))"
@@ -114,7 +114,7 @@ def test_later_runs_import_no_keras(small, tmp_path):
     environment = os.environ | {"KERAS_BACKEND": "none"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout == "set()\n", done.stderr
-    features = np.fromfile(tmp_path / "features", np.float32).reshape(-1, 1280)
+    features = np.fromfile(tmp_path / "features", np.float32).reshape(-1, 1024)
     np.testing.assert_allclose(features, small.embed(probe_images((96, 96))), rtol=1e-5, atol=1e-6)
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_graph_in_the_cache_is_converted_again(
     small, caplog, monkeypatch, tmp_path, suffix
 ):
     features = small.embed(noise(4))
-    network = make_recipe("mobilenet_v2", "random", size_px=96).network
+    network = make_recipe("mobilenet", "random", size_px=96).network
     # A cache of its own: other processes may be reading theirs.
     shutil.copytree(graph_file(network).parent, tmp_path / "graphs")
     monkeypatch.setenv("FEATUREPIPE_CACHE", str(tmp_path))
@@ -141,13 +141,13 @@ def test_a_damaged_graph_in_the_cache_is_converted_again(
     for content in (bytes(spoilt), sound[:-1], b""):
         damaged.write_bytes(content)
         np.testing.assert_array_equal(open_small().embed(noise(4)), features)
-        assert "The graph of mobilenet_v2 in the cache is damaged" in caplog.text
+        assert "The graph of mobilenet in the cache is damaged" in caplog.text
     with damaged.open("wb") as file:
         file.truncate(10**12)
     open_small()
-    assert conversions == ["mobilenet_v2"] * 4
+    assert conversions == ["mobilenet"] * 4
     open_small()
-    assert conversions == ["mobilenet_v2"] * 4
+    assert conversions == ["mobilenet"] * 4
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_with_another_backend_tensorflow_converts_elsewhere(small, another_backe
         (
             "ModuleNotFoundError: No module named 'tensorflow'",
             ExtractionError,
-            "mobilenet_v2 could not be converted (ModuleNotFoundError: No module "
+            "mobilenet could not be converted (ModuleNotFoundError: No module "
             "named 'tensorflow'). Use --engine keras.",
         ),
     ],
@@ -180,7 +180,10 @@ def test_what_fails_elsewhere_is_raised_here(
 ):
     done = subprocess.CompletedProcess([], 1, stdout="", stderr=f"a warning\n{last_line}\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    # Random weights would be drawn and saved first.
+    weights = tmp_path / "a.h5"
+    weights.write_bytes(b"read elsewhere")
     with pytest.raises(kind) as error:
-        open_small()
+        open_small(str(weights))
     assert (type(error.value), str(error.value)) == (kind, text)
     assert list(tmp_path.rglob("*.xml")) == []
