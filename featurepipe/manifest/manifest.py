@@ -212,7 +212,7 @@ class Manifest:
             write_manifest_file(beside, list(self.columns), groups, self._about)
 
     def rows(self) -> ManifestRows:
-        """The same in a temporary file, as if it were saved and opened."""
+        """The same as if it were saved and opened."""
         return ManifestRows.unsaved(self.ids, self.columns, self._about)
 
     def _about(self) -> About:

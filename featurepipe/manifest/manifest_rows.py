@@ -28,6 +28,10 @@ from featurepipe.manifest.manifest_file import (
 )
 from featurepipe.manifest.tables import expansion_limit, read_within
 
+# Bytes of a new manifest; a million images take about 6 MB.
+_MOST_IN_MEMORY = 2**24
+_UNSAVED = Path("a temporary manifest ($TMPDIR)")
+
 
 class ManifestRows:
     """The images of a manifest, of any number, in the file that holds them.
@@ -41,7 +45,7 @@ class ManifestRows:
     ----------
     path : Path
     file : binary file, optional
-        The file itself if it has no name; `path` is then its folder. It is closed with the rows.
+        The file itself if it has no name; `path` then says what it is. It is closed with the rows.
 
     Raises
     ------
@@ -70,7 +74,7 @@ class ManifestRows:
     def unsaved(
         cls, ids: Iterable[str], columns: Columns, about: Callable[[], About]
     ) -> "ManifestRows":
-        """The images of a new manifest, in a temporary file that is gone once it is closed.
+        """The images of a new manifest, in memory or in a temporary file, until it is closed.
 
         Parameters
         ----------
@@ -86,16 +90,16 @@ class ManifestRows:
         DiskFullError
             If the disk is full.
         """
-        folder = Path(tempfile.gettempdir())
-        # Closed by the rows. It has no name, so a killed process leaves nothing.
-        file = tempfile.TemporaryFile()  # noqa: SIM115
+        # Closed by the rows. On the disk it has no name, so a killed process leaves nothing.
+        file = tempfile.SpooledTemporaryFile(_MOST_IN_MEMORY)  # noqa: SIM115
         try:
-            with disk_full_named(folder):
+            with disk_full_named(_UNSAVED):
                 write_manifest_file(file, list(columns), tables_of(ids, columns), about)
+                file.flush()
         except BaseException:
             file.close()
             raise
-        return cls(folder, file)
+        return cls(_UNSAVED, file)
 
     def save(self, path: Path) -> None:
         """Copy the file of the manifest, whole or not at all.

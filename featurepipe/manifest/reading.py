@@ -83,7 +83,7 @@ def list_source(
 ) -> ListedSource:
     """List the images and labels of a folder, archive or table, without opening an image.
 
-    Without a label table, ids go to a temporary file as they are listed. In memory is what the
+    Without a label table, ids go to a file as they are listed. In memory is what the
     labels depend on: the folders, and how many images they have.
 
     Parameters

@@ -109,7 +109,9 @@ def test_one_image_in_common_is_enough(folder, tmp_path, others, is_shared, is_s
     assert f"such as {other}. Give another" in str(caught.value)
 
 
-def test_the_listed_file_is_that_of_the_manifest(folder, tmp_path):
+@pytest.mark.parametrize("most_in_memory", [2**24, 1])
+def test_the_listed_file_is_that_of_the_manifest(folder, tmp_path, monkeypatch, most_in_memory):
+    monkeypatch.setattr("featurepipe.manifest.manifest_rows._MOST_IN_MEMORY", most_in_memory)
     source = folder(range(0, 900_000, 7))
     manifest = read_manifest(source)
     manifest.save(tmp_path / "whole.parquet")
@@ -128,9 +130,10 @@ def test_the_listed_file_is_that_of_the_manifest(folder, tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full disk at hand")
 def test_a_full_disk_is_named_before_anything_is_written(folder, tmp_path, monkeypatch):
     with Path("/dev/full").open("r+b", 0) as full:
-        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
-        monkeypatch.setattr(tempfile, "gettempdir", lambda: "/full")
-        with pytest.raises(DiskFullError, match=r"The disk is full: cannot write /full\."):
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        monkeypatch.setattr("featurepipe.manifest.manifest_rows._MOST_IN_MEMORY", 1)
+        said = r"The disk is full: cannot write a temporary manifest \(\$TMPDIR\)\."
+        with pytest.raises(DiskFullError, match=said):
             list_source(folder(range(10)))
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
