@@ -61,9 +61,10 @@ class StoredImages:
         -------
         ndarray of shape (len(ids),), intp
         """
-        # A longer id is cut, but not to one that is here.
+        # A longer id is cut, but not to one that is here. A path may be no UTF-8, which no id is.
         dtype = np.dtype((np.bytes_, self.ids.dtype.itemsize + 1))
-        wanted = np.fromiter((image_id.encode() for image_id in ids), dtype, len(ids))
+        raw = (image_id.encode(errors="surrogatepass") for image_id in ids)
+        wanted = np.fromiter(raw, dtype, len(ids))
         places = np.searchsorted(self.ids, wanted)
         inside = np.flatnonzero(places < len(self))
         is_there = np.zeros(len(ids), bool)

@@ -28,6 +28,7 @@ def test_they_are_in_the_order_of_their_ids(images):
         # One of another row, one that begins like an id, one that an id begins, one of none.
         (["a/10.png", "a/1", "é/3.png.png", ""], [-1, -1, -1, -1]),
         (["é/3.png" + "x" * 99, "z", "a/1.png"], [-1, -1, 0]),
+        (["a/1\udce9.png", "\udce9/3.png", "a/1.png"], [-1, -1, 0]),
         (np.array(["b/2.png", "a/1.png", "b/2.png"]), [1, 0, 1]),
         (np.array(["a/2.png"], dtype=object), [-1]),
         ([], []),
