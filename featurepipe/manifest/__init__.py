@@ -1,6 +1,6 @@
 """Images and their labels: folders and tables become a Manifest."""
 
-from featurepipe.manifest.labelling import Labelling
+from featurepipe.manifest.labelling import Labelling, Relabelling
 from featurepipe.manifest.labels import ALL, Labels
 from featurepipe.manifest.listing import GivenImage, find_images, holds_images
 from featurepipe.manifest.lost_classes import lost_classes
@@ -19,6 +19,7 @@ __all__ = [
     "ListedSource",
     "Manifest",
     "ManifestRows",
+    "Relabelling",
     "find_images",
     "holds_images",
     "list_source",

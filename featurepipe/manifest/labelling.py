@@ -1,7 +1,9 @@
-"""How labels are made of table columns or folder names."""
+"""How labels are made of table columns or folder names, and what is asked of them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from featurepipe.errors import UsageError
 from featurepipe.manifest.parts import SPLIT_COLUMN
@@ -46,3 +48,20 @@ class Labelling:
             raise UsageError(
                 f"The least number of images of a class is {self.min_per_class}. Set at least 1."
             )
+
+
+@dataclass(frozen=True)
+class Relabelling:
+    """What a person asks of the labels; None, or no attributes: what the manifest remembers.
+
+    Attributes
+    ----------
+    attributes, labels, group, label_separator, min_per_class
+        As in `featurepipe.manifest.Manifest.relabelled`.
+    """
+
+    attributes: Sequence[str]
+    labels: Path | str | None
+    group: str | None
+    label_separator: str | None
+    min_per_class: int | None

@@ -13,7 +13,7 @@ from featurepipe.features.extraction.recipe import Recipe
 from featurepipe.features.extraction.store_update import Extraction, require_readable_images
 from featurepipe.features.extraction.updating import update_stores
 from featurepipe.features.store import SHARDS_SUFFIX
-from featurepipe.manifest import ManifestRows, lost_classes
+from featurepipe.manifest import ManifestRows, Relabelling, lost_classes
 from featurepipe.progress import tell
 from featurepipe.words import counted
 from featurepipe.workflows.cluster_options import (
@@ -176,16 +176,8 @@ def extract(
     if not names and not space.stores():
         names = ["xception"]
     options.require_possible(names)
-    with read_source(
-        space,
-        source,
-        attributes=tuple(attributes),
-        labels=labels,
-        group=group,
-        label_separator=label_separator,
-        min_per_class=min_per_class,
-        all_images=all_images,
-    ) as (listed, is_new):
+    asked = Relabelling(tuple(attributes), labels, group, label_separator, min_per_class)
+    with read_source(space, source, asked, all_images=all_images) as (listed, is_new):
         single, sharded = _stores(space, names, options, cluster)
         embedding = EmbeddingOptions(engine, precision, batch_size, retry_refused, rehash)
         # A cluster's workers read them from the manifest, few at a time.

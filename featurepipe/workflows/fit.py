@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 
 from featurepipe.cluster.spreading import call_each
 from featurepipe.errors import UsageError
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Manifest, Relabelling
 from featurepipe.models.heads.head_settings import DEFAULT_HEAD, HeadSettings
 from featurepipe.models.studies.hold_outs import OBJECTIVES
 from featurepipe.runs.naming import reserve_name
@@ -22,7 +22,7 @@ from featurepipe.workflows.feature_sets import AUTO, check_features
 from featurepipe.workflows.fit_plan import FitPlan, FitRequest, plan_fit
 from featurepipe.workflows.fit_task import LIBRARIES, FitLimits, fit_task
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
-from featurepipe.workflows.relabelling import Relabelling, relabelled, require_images
+from featurepipe.workflows.relabelling import relabelled, require_images
 
 
 def fit(

@@ -1,11 +1,7 @@
 """The images and labels that `fit` and `train` work with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 from featurepipe.errors import FitError, WorkspaceError
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Manifest, Relabelling
 from featurepipe.models.answers.finishing import attributes_with_thresholds
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.heads.head_settings import HeadSettings
@@ -13,17 +9,6 @@ from featurepipe.models.networks.network_settings import NetworkSettings
 from featurepipe.progress import tell
 from featurepipe.splits import Split
 from featurepipe.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Relabelling:
-    """How images are relabelled; see `featurepipe.manifest.Manifest.relabelled`."""
-
-    attributes: Sequence[str]
-    labels: Path | str | None
-    group: str | None
-    label_separator: str | None
-    min_per_class: int | None
 
 
 def require_images(workspace: Workspace) -> None:

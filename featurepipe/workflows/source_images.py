@@ -10,7 +10,13 @@ import pyarrow.compute as pc
 
 from featurepipe.errors import StoreError, UsageError, WorkspaceError
 from featurepipe.features.store import FeatureStore
-from featurepipe.manifest import ListedSource, ManifestRows, list_source, read_manifest
+from featurepipe.manifest import (
+    ListedSource,
+    ManifestRows,
+    Relabelling,
+    list_source,
+    read_manifest,
+)
 from featurepipe.manifest.tables import is_table
 from featurepipe.progress import tell
 from featurepipe.sources import require_there
@@ -22,23 +28,17 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def read_source(
-    space: Workspace,
-    source: Path | str | None,
-    *,
-    attributes: tuple[str, ...],
-    labels: Path | str | None,
-    group: str | None,
-    label_separator: str | None,
-    min_per_class: int | None,
-    all_images: bool,
+    space: Workspace, source: Path | str | None, asked: Relabelling, *, all_images: bool
 ) -> Iterator[tuple[ListedSource, bool]]:
     """The images of the source as it is now; options not given are as the workspace remembers.
 
     Parameters
     ----------
     space : Workspace
-    source, attributes, labels, group, label_separator, min_per_class, all_images
-        As in `featurepipe.extract`.
+    source : Path or str, optional
+    asked : Relabelling
+    all_images : bool
+        These three are as in `featurepipe.extract`.
 
     Yields
     ------
@@ -55,18 +55,7 @@ def read_source(
     """
     with ExitStack() as opened:
         with ManifestRows(space.manifest) if space.manifest.exists() else nullcontext() as saved:
-            listed = opened.enter_context(
-                _listed(
-                    saved,
-                    source,
-                    attributes=attributes,
-                    labels=labels,
-                    group=group,
-                    label_separator=label_separator,
-                    min_per_class=min_per_class,
-                    all_images=all_images,
-                )
-            )
+            listed = opened.enter_context(_listed(saved, source, asked, all_images))
             rows = listed.rows
             if saved is None:
                 _require_stores_of_same_images(space, rows)
@@ -91,16 +80,10 @@ def read_source(
 
 
 def _listed(
-    saved: ManifestRows | None,
-    source: Path | str | None,
-    *,
-    attributes: tuple[str, ...],
-    labels: Path | str | None,
-    group: str | None,
-    label_separator: str | None,
-    min_per_class: int | None,
-    all_images: bool,
+    saved: ManifestRows | None, source: Path | str | None, asked: Relabelling, all_images: bool
 ) -> ListedSource:
+    attributes, labels, group = asked.attributes, asked.labels, asked.group
+    label_separator, min_per_class = asked.label_separator, asked.min_per_class
     is_relabelled = False
     if saved is not None:
         saved.check()

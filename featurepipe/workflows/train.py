@@ -15,7 +15,7 @@ from featurepipe.features.cached import CachedFeatures, open_caches
 from featurepipe.features.engines import training_precision
 from featurepipe.features.extraction.pixel_cache import PixelCache, decode_pixels
 from featurepipe.features.store import FeatureStore
-from featurepipe.manifest import Manifest
+from featurepipe.manifest import Manifest, Relabelling
 from featurepipe.models.answers.questions import check_questions
 from featurepipe.models.networks.checks import check_settings
 from featurepipe.models.networks.network_settings import NetworkSettings
@@ -35,7 +35,6 @@ from featurepipe.workflows.dividing import (
 from featurepipe.workflows.executors import Executor
 from featurepipe.workflows.leaks import warn_of_imagenet_classes, warn_of_near_duplicates
 from featurepipe.workflows.relabelling import (
-    Relabelling,
     check_labels,
     relabelled,
     require_images,

@@ -8,20 +8,20 @@ import pytest
 
 import featurepipe
 from featurepipe.errors import DiskFullError, ExtractionError, WorkspaceError
-from featurepipe.manifest import Labelling, Manifest, ManifestRows, list_source, read_manifest
+from featurepipe.manifest import (
+    Labelling,
+    Manifest,
+    ManifestRows,
+    Relabelling,
+    list_source,
+    read_manifest,
+)
 from featurepipe.manifest.manifest_file import ROWS_PER_GROUP, About
 from featurepipe.workflows.source_images import read_source
 from featurepipe.workspace import Workspace
 from pictures import draw_data_set
 
-OPTIONS = {
-    "attributes": (),
-    "labels": None,
-    "group": None,
-    "label_separator": None,
-    "min_per_class": None,
-    "all_images": False,
-}
+NOTHING = Relabelling((), None, None, None, None)
 
 
 def names(numbers):
@@ -96,12 +96,12 @@ def test_one_image_in_common_is_enough(folder, tmp_path, others, is_shared, is_s
     there, here = (others, EVEN) if is_swapped else (EVEN, others)
     saved(space, there)
     if is_shared:
-        with read_source(space, folder(here), **OPTIONS) as (listed, is_new):
+        with read_source(space, folder(here), NOTHING, all_images=False) as (listed, is_new):
             assert (len(listed.rows), is_new) == (len(here), True)
         return
     with (
         pytest.raises(WorkspaceError, match=r"holds other images: .* read from /other") as caught,
-        read_source(space, folder(here), **OPTIONS),
+        read_source(space, folder(here), NOTHING, all_images=False),
     ):
         pass
     first, other = next(names(there)), next(names(here))
